@@ -1,0 +1,1 @@
+"""What runs: one Prefect flow per stage, the end-to-end flow and the command line."""

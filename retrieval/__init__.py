@@ -1,0 +1,1 @@
+"""Network, losses, mining, training, whitening, search and benchmarks."""

@@ -1,0 +1,1 @@
+"""Evaluation protocols, each exactly as officially measured."""

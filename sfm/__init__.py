@@ -1,0 +1,1 @@
+"""Photographs to cameras, 3D points, positives and negatives."""

@@ -1,0 +1,1 @@
+"""Artifacts, HDF5 layouts, locks, provenance and inspection."""

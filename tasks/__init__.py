@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: cache key, retries, one library call, publish."""
