@@ -1,0 +1,189 @@
+"""Oxford5k, Paris6k, ROxford5k and RParis6k: average precision exactly as the official scripts compute it.
+
+Definitions: VGG's `compute_ap.cpp` (classic) and revisitop's `evaluate.py` (revisited). Ranks are rows here,
+`ranks[q]` holds database positions, best first; -1 pads a short list and is no image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+EASY, HARD, JUNK = 1, 2, 4
+"""Bits of a photograph's role for one query; a photograph may carry several."""
+
+
+class InvalidRanks(ValueError):
+    """The ranks cannot be scored against this ground truth."""
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """One protocol over Q queries; all values in 0..1, nan for a query without positives.
+
+    `mean_average_precision` and `mean_precision_at` leave those queries out; all nan if none is left.
+    """
+
+    mean_average_precision: float
+    average_precisions: NDArray[np.float64]
+    mean_precision_at: Mapping[int, float]
+    precision_at: Mapping[int, NDArray[np.float64]]
+
+    @property
+    def num_queries(self) -> int:
+        """Queries that have a positive, hence count."""
+        return int(np.isfinite(self.average_precisions).sum())
+
+
+@dataclass(frozen=True)
+class RevisitedResult:
+    """The three protocols of ROxford5k / RParis6k."""
+
+    easy: ProtocolResult
+    medium: ProtocolResult
+    hard: ProtocolResult
+
+
+def average_precision(positions: ArrayLike, num_positives: int) -> float:
+    """Area under the precision-recall curve by trapezoids, with precision 1 at recall 0.
+
+    positions: [P] 0-based ranks of the positives found, junk already removed; num_positives: how many there
+    are, found or not. Returns 0..1 (a perfect list gives 1). Raises ValueError when num_positives < 1.
+    Source: revisitop `compute_ap`, the same sum as VGG's `compute_ap.cpp`.
+    """
+    if num_positives < 1:
+        raise ValueError(f"num_positives is {num_positives}; average precision needs at least one positive")
+    ranks = np.sort(np.asarray(positions, dtype=np.float64))
+    found = np.arange(len(ranks))
+    before = np.divide(found, ranks, out=np.ones_like(ranks), where=ranks > 0)
+    return float(((before + (found + 1) / (ranks + 1)) / (2 * num_positives)).sum())
+
+
+def evaluate_classic(ranks: ArrayLike, ground_truth: Sequence[Mapping[str, ArrayLike]]) -> ProtocolResult:
+    """Oxford5k / Paris6k: positives are `ok` (good and ok), `junk` is removed before ranks are counted.
+
+    ranks: [Q, K] int, best first, may be truncated. An id that is both positive and junk counts as junk but
+    stays in the number of positives; the ids of one query are sets. `precision_at` is empty: the official
+    tool reports none. Raises InvalidRanks on a shape or an id that does not fit.
+    Source: VGG `compute_ap.cpp`.
+    """
+    result = np.full(len(ground_truth), np.nan)
+    roles = [{EASY: query["ok"], JUNK: query.get("junk", ())} for query in ground_truth]
+    for q, (positions, role) in enumerate(_roles_in_order(ranks, roles)):
+        num_positives = len(np.unique(np.asarray(ground_truth[q]["ok"])))
+        if num_positives:
+            is_junk = (role & JUNK) > 0
+            result[q] = average_precision(
+                clean_positions(positions[~is_junk], positions[is_junk]), num_positives
+            )
+    return _summary(result, {})
+
+
+def evaluate_revisited(
+    ranks: ArrayLike, ground_truth: Sequence[Mapping[str, ArrayLike]], ks: Sequence[int] = (1, 5, 10)
+) -> RevisitedResult:
+    """ROxford5k / RParis6k: mAP and mP@k under the Easy, Medium and Hard protocols.
+
+    ranks: [Q, K] int, best first, may be truncated. An id that is positive and junk is a positive that also
+    moves later ranks up, and the number of positives counts repeated ids: both as the official code has it.
+    A query none of whose positives is listed scores 0 (the official code fails there). Raises InvalidRanks
+    on a shape or an id that does not fit. Source: revisitop `evaluate.py`.
+    """
+    num_easy = np.array([np.size(query["easy"]) for query in ground_truth], dtype=np.int64)
+    num_hard = np.array([np.size(query["hard"]) for query in ground_truth], dtype=np.int64)
+    roles = [{EASY: q["easy"], HARD: q["hard"], JUNK: q.get("junk", ())} for q in ground_truth]
+    return score_revisited(_roles_in_order(ranks, roles), num_easy, num_hard, ks)
+
+
+def score_revisited(
+    listed: Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]],
+    num_easy: NDArray[np.int64],
+    num_hard: NDArray[np.int64],
+    ks: Sequence[int],
+) -> RevisitedResult:
+    """The three protocols from where the labelled photographs stand in each query's list.
+
+    listed: per query (positions [L] 0-based ascending, roles [L] of EASY / HARD / JUNK bits);
+    num_easy, num_hard: [Q] positives there are. Ranks need not be in memory.
+    """
+    protocols = {"easy": (EASY, HARD | JUNK), "medium": (EASY | HARD, JUNK), "hard": (HARD, EASY | JUNK)}
+    totals = {"easy": num_easy, "medium": num_easy + num_hard, "hard": num_hard}
+    aps = {name: np.full(len(num_easy), np.nan) for name in protocols}
+    precisions = {name: {k: np.full(len(num_easy), np.nan) for k in ks} for name in protocols}
+    for q, (positions, role) in enumerate(listed):
+        for name, (positive, junk) in protocols.items():
+            if totals[name][q]:
+                kept = clean_positions(positions[(role & positive) > 0], positions[(role & junk) > 0])
+                aps[name][q] = average_precision(kept, int(totals[name][q]))
+                for k in ks:
+                    precisions[name][k][q] = precision_at(kept, k)
+    return RevisitedResult(**{name: _summary(aps[name], precisions[name]) for name in protocols})
+
+
+def clean_positions(positives: NDArray[np.int64], junk: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0-based ranks of the positives after every junk entry before them is taken out; both ascending."""
+    return positives - np.searchsorted(junk, positives, side="left")
+
+
+def precision_at(positions: NDArray[np.int64], k: int) -> float:
+    """Precision in the first k, or in the list up to the last positive where that is shorter; 0 if none."""
+    if not len(positions):
+        return 0.0
+    depth = min(int(positions.max()) + 1, k)
+    return float((positions + 1 <= depth).sum() / depth)
+
+
+def _roles_in_order(
+    ranks: ArrayLike, roles: Sequence[Mapping[int, ArrayLike]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Per query the positions in the list that hold labelled photographs, and their role bits.
+
+    One table of roles over the database is looked up along the list: O(K) per query, no search, no sort.
+    """
+    listed = _checked(ranks, len(roles))
+    labels = [[np.asarray(ids, dtype=np.int64).ravel() for ids in query.values()] for query in roles]
+    largest = max((int(ids.max()) for query in labels for ids in query if ids.size), default=-1)
+    if any(ids.size and ids.min() < 0 for query in labels for ids in query):
+        raise InvalidRanks("the ground truth holds a negative id; ids are 0-based database positions")
+    table = np.zeros(max(largest, int(listed.max(initial=-1))) + 2, dtype=np.uint8)  # last slot: the pad -1
+    for row, query, ids in zip(listed, roles, labels, strict=True):
+        for bit, members in zip(query, ids, strict=True):
+            table[members] |= np.uint8(bit)
+        found = table[row]
+        positions = np.flatnonzero(found)
+        yield positions, found[positions]
+        for members in ids:
+            table[members] = 0
+
+
+def _checked(ranks: ArrayLike, num_queries: int) -> NDArray[np.int64]:
+    listed = np.asarray(ranks)
+    if listed.ndim != 2 or not (np.issubdtype(listed.dtype, np.integer) or listed.size == 0):
+        raise InvalidRanks(f"ranks are {listed.dtype} {listed.shape}; expected integers [queries, depth]")
+    if len(listed) != num_queries:
+        raise InvalidRanks(
+            f"ranks hold {len(listed)} rows, the ground truth {num_queries} queries; one row is one query"
+            + (" (transpose the official column layout)" if listed.shape[1] == num_queries else "")
+        )
+    if listed.size and listed.min() < -1:
+        raise InvalidRanks(f"ranks hold {listed.min()}; ids are 0-based database positions, -1 pads")
+    return listed
+
+
+def _summary(
+    average_precisions: NDArray[np.float64], precisions: Mapping[int, NDArray[np.float64]]
+) -> ProtocolResult:
+    counted = np.isfinite(average_precisions)
+
+    def mean(values: NDArray[np.float64]) -> float:
+        return float(values[counted].mean()) if counted.any() else float("nan")
+
+    return ProtocolResult(
+        mean_average_precision=mean(average_precisions),
+        average_precisions=average_precisions,
+        mean_precision_at={k: mean(values) for k, values in precisions.items()},
+        precision_at=precisions,
+    )
