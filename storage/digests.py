@@ -1,0 +1,228 @@
+"""Digests: of bytes for integrity, of content for meaning.
+
+The content digest of an HDF5 or safetensors file depends on names, dtypes, shapes and values only, so a file
+that was rewritten with other chunks, compression, attributes or in another order has the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.recfunctions import repack_fields
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+BLOCK_BYTES = 16 << 20
+
+
+class UnreadableContent(ValueError):
+    """A file whose content cannot be read in the format that it claims."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text with sorted keys and no spaces, one text per value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def json_sha256(value: Any) -> str:
+    """sha256 (64 hex) of the canonical JSON text."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """sha256 (64 hex) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_sha256(path: str | Path) -> str:
+    """Canonical digest (64 hex) of what a file or folder means.
+
+    HDF5: sorted dataset paths, dtype, shape, little-endian values. Safetensors: sorted names, dtype, shape,
+    bytes. Folder: sorted relative POSIX paths and each member's content digest. Anything else: its bytes.
+    Raises UnreadableContent for a broken HDF5 or safetensors file, FileNotFoundError for a missing one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return members_sha256({name: content_sha256(path / name) for name in relative_files(path)})
+    if path.suffix == ".safetensors":
+        return safetensors_sha256(path)
+    with open(path, "rb") as file:
+        signature = file.read(len(HDF5_SIGNATURE))
+    return group_sha256(path) if signature == HDF5_SIGNATURE else file_sha256(path)
+
+
+def members_sha256(digests: Mapping[str, str]) -> str:
+    """Digest of a folder from its members' content digests by relative POSIX path."""
+    ordered = sorted((os.fsencode(name).hex(), digest) for name, digest in digests.items())
+    return json_sha256({"directory": ordered})
+
+
+def relative_files(root: Path) -> Iterator[str]:
+    """Relative POSIX paths of all files below a folder, sorted; linked folders are followed once."""
+    seen = {_identity(root)}
+    pending, found = [""], []
+    while pending:
+        folder = pending.pop()
+        for entry in os.scandir(root / folder):
+            name = f"{folder}{entry.name}"
+            if not entry.is_dir():
+                found.append(name)
+            elif _identity(root / name) not in seen:
+                seen.add(_identity(root / name))
+                pending.append(f"{name}/")
+    return iter(sorted(found))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def cached_content_sha256(path: str | Path) -> str:
+    """``content_sha256``, remembered in this process while size, mtime and inode of every file stay."""
+    path = Path(path)
+    names = list(relative_files(path)) if path.is_dir() else [""]
+    stats = (os.stat(path / name if name else path) for name in names)
+    facts = tuple((n, s.st_size, s.st_mtime_ns, s.st_ino) for n, s in zip(names, stats, strict=True))
+    return _content_sha256_of(str(path.absolute()), facts)
+
+
+@lru_cache(maxsize=256)
+def _content_sha256_of(path: str, facts: tuple[tuple[str, int, int, int], ...]) -> str:
+    return content_sha256(path)
+
+
+def safetensors_sha256(path: str | Path) -> str:
+    """Canonical digest of a safetensors file: sorted names, dtype, shape, bytes; metadata left out."""
+    path = Path(path)
+    digest = hashlib.sha256(b"safetensors\n")
+    with open(path, "rb") as file:
+        header, start = _safetensors_header(file, path)
+        for name in sorted(header):
+            entry = header[name]
+            begin, end = entry["data_offsets"]
+            digest.update(
+                canonical_json([name, entry["dtype"], entry["shape"], end - begin]).encode() + b"\n"
+            )
+            file.seek(start + begin)
+            remaining = end - begin
+            while remaining:
+                block = file.read(min(BLOCK_BYTES, remaining))
+                if not block:
+                    raise UnreadableContent(f"{str(path)!r}: tensor {name!r} ends early; rebuild the file")
+                digest.update(block)
+                remaining -= len(block)
+    return digest.hexdigest()
+
+
+def _safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise UnreadableContent(f"{str(path)!r}: the header is longer than the file")
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+    except (struct.error, ValueError, AttributeError) as error:
+        raise UnreadableContent(f"{str(path)!r} is not a safetensors file ({error}); rebuild it") from error
+    return header, 8 + length
+
+
+def group_sha256(source: Any, name: str = "/") -> str:
+    """Canonical digest of one HDF5 group and all below it: dataset paths relative to it, dtype, shape, values.
+
+    source: a file's path (then ``name`` is the group in it), an open h5py File or Group. Attributes, links'
+    creation order, chunks and compression do not count. Raises UnreadableContent.
+    """
+    if not isinstance(source, str | Path):
+        return _hash_group(source[name] if name != "/" else source)
+    import h5py
+
+    try:
+        with h5py.File(source, "r") as file:
+            return _hash_group(file[name])
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UnreadableContent(f"{str(source)!r}, group {name!r}: {error}") from error
+
+
+def _hash_group(group: Any) -> str:
+    digest = hashlib.sha256(b"hdf5\n")
+    for path, dataset in sorted(_datasets(group, ""), key=lambda pair: pair[0]):
+        shape = None if dataset.shape is None else list(dataset.shape)
+        header = [path, _dtype_label(dataset.dtype), shape]
+        digest.update(canonical_json(header).encode() + b"\n")
+        if dataset.shape is not None:
+            _update_values(digest.update, dataset)
+    return digest.hexdigest()
+
+
+def _datasets(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key in group:
+        member = group[key]
+        if hasattr(member, "shape"):
+            yield prefix + key, member
+        elif hasattr(member, "keys"):
+            yield from _datasets(member, f"{prefix}{key}/")
+
+
+def _dtype_label(dtype: np.dtype[Any]) -> Any:
+    import h5py
+
+    if h5py.check_string_dtype(dtype) is not None and dtype.kind == "O":
+        return "text"
+    if (base := h5py.check_vlen_dtype(dtype)) is not None:
+        return ["ragged", _dtype_label(np.dtype(base))]
+    if dtype.kind == "O":
+        raise UnreadableContent(f"HDF5 type {dtype} (a reference?) has no canonical digest")
+    if (values := h5py.check_enum_dtype(dtype)) is not None:
+        return ["enum", dtype.newbyteorder("<").str, sorted(values.items())]
+    if dtype.names is not None:
+        return [[name, _dtype_label(dtype[name])] for name in dtype.names]
+    if dtype.subdtype is not None:
+        return ["array", _dtype_label(dtype.subdtype[0]), list(dtype.subdtype[1])]
+    return dtype.newbyteorder("<").str
+
+
+def _update_values(update: Callable[[bytes], None], dataset: Any) -> None:
+    if dataset.ndim == 0:
+        _update_array(update, np.asarray(dataset[()], dtype=dataset.dtype))
+        return
+    row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64)))
+    rows = max(1, BLOCK_BYTES // row_bytes)
+    if dataset.chunks:
+        rows = max(dataset.chunks[0], rows // dataset.chunks[0] * dataset.chunks[0])
+    if dataset.dtype.names is not None and dataset.dtype.hasobject:
+        rows = max(1, dataset.shape[0])  # goes field by field, so it must not depend on the size of a block
+    for start in range(0, dataset.shape[0], rows):
+        _update_array(update, dataset[start : start + rows])
+
+
+def _update_array(update: Callable[[bytes], None], values: np.ndarray[Any, Any]) -> None:
+    if values.dtype.names is not None:
+        if values.dtype.hasobject:
+            for name in values.dtype.names:
+                _update_array(update, values[name])
+            return
+        values = repack_fields(values, recurse=True)  # without the padding, whose bytes mean nothing
+    if values.dtype.kind == "O":
+        for item in values.reshape(-1):
+            raw = _item_bytes(item)
+            update(struct.pack("<Q", len(raw)) + raw)
+    else:
+        update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes())
+
+
+def _item_bytes(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode("utf-8", "surrogateescape")
+    array = np.asarray(item)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,80 @@
+"""Files that are whole or absent: write beside, sync, rename, sync the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".tmp-"
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's or a folder's content to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(root: Path) -> None:
+    """Force every file and folder below a folder, and itself, to the disk."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_file(Path(folder))
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Move a finished file or folder to its name in one step; a folder's target must not exist."""
+    sync_tree(temporary) if temporary.is_dir() else sync_file(temporary)
+    os.rename(temporary, target)
+    sync_file(target.parent)
+
+
+def temporary_beside(target: Path, label: str = "", suffix: str = "") -> Path:
+    """A fresh name in the target's folder, so that a rename stays on one file system."""
+    return target.parent / f"{TEMPORARY}{label}{'-' if label else ''}{uuid.uuid4().hex[:12]}{suffix}"
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace a file in one step. Without ``durable`` a power failure may lose it, but never halve it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_file(path.parent)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True, indent: int | None = None) -> None:
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=True) + "\n", durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file, None where it is missing, unreadable or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
