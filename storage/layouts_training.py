@@ -1,0 +1,342 @@
+"""Layouts of the second half: training_set, training, whitening, evaluation."""
+
+from __future__ import annotations
+
+from storage.schemas import Dataset, ItemsListed, Layout
+
+SPLITS = (0, 1, 2)
+_SPLIT = "0 train, 1 val, 2 test"
+
+
+def _images_and_positives() -> tuple[Dataset, ...]:
+    return (
+        Dataset("images/name", ("N",), "str", "path below the root of the photographs", unique=True),
+        Dataset("images/sha256", ("N",), "S64", "sha256 of the file's bytes, hexadecimal", unique=True),
+        Dataset("images/cluster", ("N",), "int64", "cluster in the scene", minimum=0),
+        Dataset("images/model", ("N",), "int64", "model in the scene; -1 = none", minimum=0, none=True),
+        Dataset("images/split", ("N",), "int8", f"split of its cluster: {_SPLIT}", values=SPLITS),
+        Dataset("images/registered", ("N",), "bool", "whether a model holds it"),
+        Dataset("queries/image", ("Q",), "int64", "image that is a query", index="N", unique=True),
+        Dataset("queries/split", ("Q",), "int8", _SPLIT, values=SPLITS),
+        Dataset("candidates/indptr", ("Q+1",), "int64", "where each query's candidates begin", csr="C"),
+        Dataset(
+            "candidates/image",
+            ("C",),
+            "int64",
+            "image that sees points of the query",
+            index="N",
+            rows="unique",
+        ),
+        Dataset("candidates/shared_points", ("C",), "int64", "3D points that both see", minimum=0),
+        Dataset(
+            "candidates/overlap",
+            ("C",),
+            "float32",
+            "shared points / points of the query",
+            minimum=0,
+            maximum=1,
+        ),
+        Dataset(
+            "candidates/scale_change",
+            ("C",),
+            "float32",
+            "ratio of the scales, at least 1",
+            nan=True,
+            minimum=0,
+        ),
+        Dataset(
+            "candidates/center_distance_rank",
+            ("C",),
+            "int64",
+            "rank by distance of the centres, 0 = nearest",
+            minimum=0,
+        ),
+        Dataset("positives/m1_pool/indptr", ("Q+1",), "int64", "where each query's pool begins", csr="A"),
+        Dataset(
+            "positives/m1_pool/image",
+            ("A",),
+            "int64",
+            "images with the nearest centres",
+            index="N",
+            rows="unique",
+        ),
+        Dataset(
+            "positives/m2", ("Q",), "int64", "image with most shared points; -1 = none", index="N", none=True
+        ),
+        Dataset("positives/m3/indptr", ("Q+1",), "int64", "where each query's choices begin", csr="B"),
+        Dataset(
+            "positives/m3/image", ("B",), "int64", "images to draw from at random", index="N", rows="unique"
+        ),
+        Dataset("negatives/image", ("V",), "int64", "photograph that is a cluster of its own", index="N"),
+        Dataset("negatives/cluster", ("V",), "int64", "cluster of the query", minimum=0),
+        Dataset(
+            "negatives/max_inliers",
+            ("V",),
+            "int64",
+            "most raw inliers with that cluster; -1 = never matched",
+            minimum=0,
+            none=True,
+        ),
+        Dataset(
+            "negatives/allowed", ("V",), "bool", "whether it may be a negative of that cluster's queries"
+        ),
+    )
+
+
+def _benchmark(split: str) -> tuple[Dataset, ...]:
+    at, tag = f"benchmark/{split}", split.upper()
+    labels = {
+        "easy": "overlap at least 0.2 and scale change at most 1.5",
+        "hard": "not easy, at least 15 shared points",
+        "junk": "neither right nor wrong: the query, near duplicates, the rest of the cluster",
+    }
+    rows = [
+        Dataset(
+            f"{at}/queries", (f"Q_{tag}",), "int64", f"registered images of {split}", index="N", unique=True
+        ),
+        Dataset(f"{at}/database", (f"D_{tag}",), "int64", f"all images of {split}", index="N", unique=True),
+    ]
+    for label, meaning in labels.items():
+        size = f"{label}_{tag}".upper()
+        rows += [
+            Dataset(
+                f"{at}/{label}/indptr",
+                (f"Q_{tag}+1",),
+                "int64",
+                f"where each query's {label} images begin",
+                csr=size,
+            ),
+            Dataset(f"{at}/{label}/image", (size,), "int64", meaning, index="N", rows="increasing"),
+        ]
+    return tuple(rows)
+
+
+def _benchmark_groups(split: str) -> dict[str, str]:
+    at = f"benchmark/{split}"
+    labels = {
+        f"{at}/{label}": f"{label} images of every query (CSR over queries)"
+        for label in ("easy", "hard", "junk")
+    }
+    return {at: f"labels from the 3D models of {split}", **labels}
+
+
+TRAINING_SET = Layout(
+    name="training_set",
+    version=1,
+    description="Queries, candidate positives, guarded negatives and the geometry benchmark, selected from a scene.",
+    groups={
+        "images": "accepted photographs; every other index of this file points here",
+        "queries": "one row per query",
+        "candidates": "images that share 3D points with each query (CSR over queries)",
+        "positives": "three strategies to choose a positive",
+        "positives/m1_pool": "m1: the nearest descriptor of these is the positive (CSR over queries)",
+        "positives/m3": "m3: one of these at random is the positive (CSR over queries)",
+        "negatives": "verdicts on photographs without verified pairs; no verdict = not allowed",
+        "benchmark": "geometry benchmark: labels that no person made",
+        **_benchmark_groups("val"),
+        **_benchmark_groups("test"),
+    },
+    datasets=(*_images_and_positives(), *_benchmark("val"), *_benchmark("test")),
+)
+
+TRAINING = Layout(
+    name="training",
+    version=1,
+    description="What happened in a training, epoch by epoch.",
+    groups={
+        "epochs": "one row per epoch",
+        "mined": "one row per tuple and epoch: which hard negatives were mined",
+        "descriptor_shift": "how far the training moved each photograph's descriptor",
+        "warnings": "what the training could not do as asked",
+    },
+    attributes={"seconds_*": "duration of each part, per epoch"},
+    datasets=(
+        Dataset(
+            "epochs/epoch",
+            ("E",),
+            "int64",
+            "number of the epoch, from 1 (0 = before training)",
+            minimum=0,
+            unique=True,
+        ),
+        Dataset("epochs/loss_train", ("E",), "float64", "mean loss of the training tuples", nan=True),
+        Dataset(
+            "epochs/loss_val", ("E",), "float64", "mean loss of the validation tuples; nan = none", nan=True
+        ),
+        Dataset(
+            "epochs/map_val",
+            ("E",),
+            "float64",
+            "mAP on the val benchmark; nan = none",
+            nan=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Dataset("epochs/learning_rate", ("E",), "float64", "learning rate of the backbone", minimum=0),
+        Dataset(
+            "epochs/gem_p",
+            ("E",),
+            "float64",
+            "exponent of GeM (mean where per channel); nan = other pooling",
+            nan=True,
+        ),
+        Dataset(
+            "epochs/mean_negative_distance",
+            ("E",),
+            "float64",
+            "query to mined negatives; nan = none",
+            nan=True,
+            minimum=0,
+        ),
+        Dataset("mined/epoch", ("T",), "int64", "epoch of the tuple", minimum=0),
+        Dataset("mined/query", ("T",), "int64", "image of the training set", minimum=0),
+        Dataset("mined/positive", ("T",), "int64", "image of the training set", minimum=0),
+        Dataset(
+            "mined/negatives",
+            ("T", "J"),
+            "int64",
+            "images of the training set, hardest first; -1 = none",
+            minimum=0,
+            none=True,
+        ),
+        Dataset("best_epoch", (), "int64", "epoch whose network is kept", minimum=0),
+        Dataset(
+            "descriptor_shift/image", ("S",), "int64", "image of the training set", minimum=0, unique=True
+        ),
+        Dataset(
+            "descriptor_shift/cosine_distance",
+            ("S",),
+            "float32",
+            "before against after training",
+            minimum=-1e-3,
+            maximum=2.001,
+        ),
+        Dataset("warnings/text", ("W",), "str", "one sentence each", optional=True),
+    ),
+)
+
+WHITENING = Layout(
+    name="whitening",
+    version=1,
+    description="A linear map of descriptors: (x - mean) @ projection.T, then L2.",
+    groups={"shrinkage_grid": "shrinkages tried on val"},
+    attributes={"method": "lw or pcaw", "shrinkage": "the one chosen"},
+    datasets=(
+        Dataset("mean", ("D",), ("float64", "float32"), "subtracted first"),
+        Dataset(
+            "projection",
+            ("O", "D"),
+            ("float64", "float32"),
+            "rows = output dimensions, by decreasing eigenvalue",
+        ),
+        Dataset("eigenvalues", ("O",), ("float64", "float32"), "of the output dimensions, decreasing"),
+        Dataset(
+            "shrinkage_grid/value",
+            ("G",),
+            "float64",
+            "shrinkage: S + value trace(S)/D I",
+            optional=True,
+            minimum=0,
+        ),
+        Dataset(
+            "shrinkage_grid/map_val",
+            ("G",),
+            "float64",
+            "mAP on val; nan = not measured",
+            optional=True,
+            nan=True,
+            minimum=0,
+            maximum=1,
+        ),
+    ),
+)
+
+
+def _configurations() -> tuple[Dataset, ...]:
+    texts = {
+        "network": "which network, such as off-the-shelf or fine-tuned",
+        "whitening": "raw, pcaw or lw",
+        "scales": "scales of the images, such as 1 or 1+0.7071+0.5",
+        "protocol": "which positives and junk, such as easy, medium, hard",
+        "ranking": "the item of ranks and scores that it was computed from",
+    }
+    numbers = {
+        "map": "mean of the average precisions over queries; nan = no query has a positive",
+        "map_low": "lower end of the 95 % bootstrap interval over clusters; nan = none",
+        "map_high": "upper end of the interval; nan = none",
+        "map_clusters": "mean over clusters of the mean over their queries; nan = none",
+    }
+    at = "configurations"
+    return (
+        Dataset(f"{at}/name", ("C",), "str", "unique name of the row, without slashes", unique=True),
+        *(Dataset(f"{at}/{name}", ("C",), "str", meaning) for name, meaning in texts.items()),
+        *(
+            Dataset(f"{at}/{name}", ("C",), "float64", text, nan=True, minimum=0, maximum=1)
+            for name, text in numbers.items()
+        ),
+    )
+
+
+EVALUATION = Layout(
+    name="evaluation",
+    version=1,
+    description="One benchmark, measured for several configurations of network, whitening, scales and protocol.",
+    groups={
+        "configurations": "one row per configuration",
+        "queries": "one row per query",
+        "database": "one row per database image",
+        "ranks": "one ranking per network, whitening and scales; ranks/x belongs to configurations/ranking == x",
+        "scores": "scores of the rankings",
+        "average_precisions": "one per configuration, named by configurations/name",
+        "precision_at": "mean precision of the first k",
+        "recall_at": "share of queries with a positive among the first k",
+    },
+    attributes={"benchmark": "name", "pair_sources": "JSON: what proposed the pairs behind the labels"},
+    listed=(
+        ItemsListed("configuration", "configurations/name"),
+        ItemsListed("ranking", "configurations/ranking"),
+    ),
+    datasets=(
+        *_configurations(),
+        Dataset("queries/name", ("Q",), "str", "name of the query's image"),
+        Dataset(
+            "queries/cluster", ("Q",), "int64", "cluster of the query", optional=True, minimum=0, none=True
+        ),
+        Dataset("database/name", ("D",), "str", "name of the database image", unique=True),
+        Dataset("ranks/{ranking}", ("Q", "k"), "int64", "positions in database, best first", index="D"),
+        Dataset("scores/{ranking}", ("Q", "k"), "float32", "similarity of query and database image"),
+        Dataset(
+            "average_precisions/{configuration}",
+            ("Q",),
+            "float64",
+            "nan = the query has no positive",
+            nan=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Dataset("precision_at/k", ("T",), "int64", "how many are counted", optional=True, minimum=1),
+        Dataset(
+            "precision_at/value",
+            ("C", "T"),
+            "float64",
+            "mean over queries",
+            optional=True,
+            nan=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Dataset("recall_at/k", ("U",), "int64", "how many are counted", optional=True, minimum=1),
+        Dataset(
+            "recall_at/value",
+            ("C", "U"),
+            "float64",
+            "mean over queries",
+            optional=True,
+            nan=True,
+            minimum=0,
+            maximum=1,
+        ),
+    ),
+)
+
+LAYOUTS = (TRAINING_SET, TRAINING, WHITENING, EVALUATION)
