@@ -47,7 +47,7 @@ def bootstrap_mean(
     if not counted.any():
         return Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
     _, members, sizes = np.unique(clusters[counted], return_inverse=True, return_counts=True)
-    sums = np.bincount(members, weights=values[counted])
+    sums: NDArray[Any] = np.bincount(members, weights=values[counted])
     low, high = _interval(sums, sizes, generator, resamples, confidence)
     return Estimate(
         value=float(sums.sum() / sizes.sum()),
@@ -82,8 +82,8 @@ def bootstrap_difference(
 
 
 def _interval(
-    sums: NDArray[np.floating[Any]],
-    sizes: NDArray[np.integer[Any]],
+    sums: NDArray[Any],
+    sizes: NDArray[Any],
     generator: np.random.Generator,
     resamples: int,
     confidence: float,
