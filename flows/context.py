@@ -1,0 +1,130 @@
+"""What a command needs around its flows: a Prefect API, settings for its store, a log file, bars on a
+terminal.
+
+    with session(store) as command:
+        from flows.end_to_end import end_to_end      # imports Prefect while the server starts
+
+        record = command.run(end_to_end, photos=photos, store=str(store), options=options)
+
+Importing this module does not import Prefect.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flows.reconcile import reconcile, registered
+from flows.server import TemporaryServer
+from flows.settings import (
+    LIBRARY_LOGGERS,
+    client_settings,
+    logging_settings,
+    prepare_home,
+    user_api_url,
+)
+
+Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """A command that is running: its store, where its log is, and the tag of its flow runs."""
+
+    store: Path
+    log: Path
+    tag: str
+    server: TemporaryServer | None
+    settings: dict[str, str]
+    stack: ExitStack
+    ready: bool = False
+
+    def open(self) -> None:
+        """Wait for the API, apply the settings and mark what killed commands left behind. Safe to repeat."""
+        if self.ready:
+            return
+        if self.server is not None:
+            self.server.wait()
+        self.stack.enter_context(_prefect_settings(self.settings))
+        self.stack.enter_context(_log_file(self.log))
+        if crashed := reconcile(self.store / "prefect"):
+            logger.warning("%d runs of killed commands are now marked Crashed", crashed)
+        self.ready = True
+
+    def run(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """Call a flow (or anything that calls flows) with this command's API, settings and tag."""
+        from prefect import tags
+
+        self.open()
+        with tags(self.tag):
+            return function(*args, **kwargs)
+
+
+@contextmanager
+def session(store: str | os.PathLike[str], *, log_level: str = "INFO") -> Iterator[Session]:
+    """Start what a command on `store` needs; it starts in the background and `run` waits for it.
+
+    Uses the Prefect server that the user configured (PREFECT_API_URL or the active profile), else a temporary
+    one. Raises StoreNotWritable; `run` raises ServerFailed.
+    """
+    root = Path(store).absolute()
+    home = prepare_home(root)
+    with ExitStack() as stack:
+        server = None
+        settings = logging_settings(log_level)
+        if user_api_url() is None:
+            server = TemporaryServer(root)
+            stack.callback(server.stop)
+            settings |= client_settings(home, server.api_url)
+        tag = stack.enter_context(registered(home))
+        stack.enter_context(_environment(settings))
+        log = home / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{tag[-6:]}.log"
+        yield Session(root, log, tag, server, settings, stack)
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Variables for Prefect, if it is not imported yet, and for child processes."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _prefect_settings(settings: dict[str, str]) -> Iterator[None]:
+    """The same settings in a process that had imported Prefect before they were set."""
+    import prefect.settings
+
+    updates = {getattr(prefect.settings, name): value for name, value in settings.items()}
+    with prefect.settings.temporary_settings(updates=updates):
+        yield
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Everything that goes to the console also goes to `path`; library loggers speak from INFO on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    for name in LIBRARY_LOGGERS.split(","):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

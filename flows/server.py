@@ -1,0 +1,158 @@
+"""A temporary Prefect server for one command, in a child process that cannot outlive it for long."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from flows.settings import STARTUP_LIMIT_S, prepare_home, server_settings
+
+STOP_LIMIT_S = 8.0
+
+
+class ServerFailed(RuntimeError):
+    """The temporary server did not start."""
+
+
+class TemporaryServer:
+    """A Prefect server on a free port of the loopback interface; its database is
+    `<store>/prefect/prefect.db`.
+
+    Two of them on one store share the database file. Created, it is starting; `wait` returns when it answers.
+    Raises StoreNotWritable.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.home = prepare_home(store)
+        stop_orphans(self.home)
+        self.log = self.home / "server.log"
+        with _listening_socket() as listening:
+            self.port: int = listening.getsockname()[1]
+            self.process = self._spawn(listening.fileno())
+        self._pid_file = self.home / "servers" / f"{self.process.pid}.json"
+        _write_pid_file(self._pid_file, self.process.pid)
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def _spawn(self, listening: int) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
+        inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.server_process", str(listening), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listening],
+                start_new_session=True,
+                env={**inherited, **server_settings(self.home), "PYTHONPATH": path.rstrip(os.pathsep)},
+            )
+
+    def wait(self, limit_s: float = STARTUP_LIMIT_S) -> None:
+        """Returns when the server answers. Raises ServerFailed with the end of its log."""
+        deadline = time.monotonic() + limit_s
+        opener = build_opener(ProxyHandler({}))
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            with suppress(URLError, OSError), opener.open(f"{self.api_url}/health", timeout=2.0) as answer:
+                if answer.status == 200:
+                    return
+            time.sleep(0.05)
+        code = self.process.poll()
+        self.stop()
+        state = f"ended with code {code}" if code is not None else f"did not answer within {limit_s:.0f} s"
+        raise ServerFailed(f"the temporary Prefect server {state}; log: {self.log}\n{_tail(self.log)}")
+
+    def stop(self) -> None:
+        """End the server in order, or after a few seconds by force."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self._pid_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_server(store: Path, limit_s: float = STARTUP_LIMIT_S) -> Iterator[TemporaryServer]:
+    """A running server for the store, stopped at the end. Raises StoreNotWritable, ServerFailed."""
+    server = TemporaryServer(store)
+    try:
+        server.wait(limit_s)
+        yield server
+    finally:
+        server.stop()
+
+
+def stop_orphans(home: Path) -> list[int]:
+    """Kill servers of earlier commands on this store whose command is gone; their process ids."""
+    killed = []
+    for path in (home / "servers").glob("*.json"):
+        try:
+            record = json.loads(path.read_text())
+            server, owner = record["server"], record["owner"]
+        except (OSError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+            continue
+        if record.get("machine") != socket.gethostname() or is_alive(owner):
+            continue
+        if is_alive(server):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(server["pid"], signal.SIGKILL)
+                killed.append(server["pid"])
+        path.unlink(missing_ok=True)
+    return killed
+
+
+def identity(pid: int) -> dict[str, float]:
+    """A process as more than a number that the system reuses: id and start time, s."""
+    import psutil
+
+    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+
+
+def is_alive(process: dict[str, float]) -> bool:
+    """Whether the process with this `identity` still runs on this machine."""
+    import psutil
+
+    try:
+        found = psutil.Process(int(process["pid"]))
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - process["started"]) < 1.0
+    except psutil.Error:
+        return False
+
+
+def _write_pid_file(path: Path, pid: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    record = {"server": identity(pid), "owner": identity(os.getpid()), "machine": socket.gethostname()}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record))
+    os.replace(temporary, path)
+
+
+def _listening_socket() -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
+    return listening
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    with suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return ""

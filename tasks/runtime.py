@@ -1,0 +1,136 @@
+"""What tasks and flows share while they run: stores, retries, chunked fan-outs, counts of what was cached."""
+
+import errno
+import functools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import Any, Literal, TypeVar
+
+from prefect import Task, flow
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.results import ResultRecord
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.callables import get_call_parameters
+
+from storage.store import Store
+
+MAX_TASKS = 1000
+"""Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
+
+_PERMANENT = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+Result = TypeVar("Result")
+Outcome = Literal["cached", "run"]
+
+
+class FanOutFailed(RuntimeError):
+    """Some tasks of a fan-out failed; the others ended and are cached."""
+
+
+@functools.lru_cache(maxsize=16)
+def _open(root: str) -> Store:
+    return Store.open(root)
+
+
+def open_store(root: str | os.PathLike[str]) -> Store:
+    """The store at `root`, opened once per process and path. Raises what `Store.open` raises."""
+    return _open(os.path.abspath(root))
+
+
+def is_transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task may be tried again: I/O that can pass, a lost pool worker; never a ValueError."""
+    error = state.data.result if isinstance(state.data, ResultRecord) else state.data
+    if isinstance(error, BrokenExecutor):
+        return True
+    if not isinstance(error, OSError) or isinstance(error, (ValueError, *_PERMANENT)):
+        return False
+    return error.errno not in _NO_ROOM
+
+
+def fan_out(
+    task: Task[..., Result],
+    calls: Sequence[Mapping[str, Any]],
+    *,
+    workers: int,
+    limit: int = MAX_TASKS,
+    **common: Any,
+) -> list[Result]:
+    """Inside a flow: `task(**common, **call)` for every call, `workers` at a time; results in the order of
+    `calls`.
+
+    More than `limit` calls go through sub-flows of at most `limit` task runs each. When some fail the rest
+    still end (and are cached), then FanOutFailed is raised from the first error - or that error itself if it
+    is a ValueError, which is the user's to mend.
+    """
+    if workers < 1 or limit < 1:
+        raise ValueError(f"fan_out of {task.name}: workers={workers} and limit={limit} must be at least 1")
+    if len(calls) <= limit:
+        return _submit_all(task, calls, workers, common)
+    results: list[Result] = []
+    for start in range(0, len(calls), limit):
+        part = calls[start : start + limit]
+        name = f"{task.name} {start + 1}-{start + len(part)} of {len(calls)}"
+        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, workers, common))
+    return results
+
+
+def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
+    """The results of `work`, run as a flow of its own; they stay in memory, not in Prefect's parameters or
+    results."""
+    results: list[Result] = []
+
+    @flow(name=name, persist_result=False)
+    def sub_flow() -> None:
+        results.extend(work())
+
+    sub_flow()
+    return results
+
+
+def _submit_all(
+    task: Task[..., Result], calls: Sequence[Mapping[str, Any]], workers: int, common: Mapping[str, Any]
+) -> list[Result]:
+    with ThreadPoolTaskRunner(max_workers=workers) as runner:
+        futures = [
+            runner.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
+        ]
+        for future in futures:
+            future.wait()
+    outcomes = [future.result(raise_on_failure=False) for future in futures]
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if not errors:
+        return outcomes
+    for error in errors:
+        if isinstance(error, ValueError):
+            raise error
+    raise FanOutFailed(
+        f"{len(errors)} of {len(calls)} {task.name} tasks failed, the others are kept; first: {errors[0]!r}"
+    ) from errors[0]
+
+
+_COUNTS: Counter[tuple[str, Outcome]] = Counter()
+_COUNTS_LOCK = threading.Lock()
+
+
+def tally(stage: str, outcome: Outcome) -> None:
+    """Note that a task of `stage` was answered from the cache, or that its body ran (an attempt each)."""
+    with _COUNTS_LOCK:
+        _COUNTS[stage, outcome] += 1
+
+
+def tallies() -> dict[str, dict[Outcome, int]]:
+    """Per stage, how many tasks of this process were cached and how many ran, in the order of first use."""
+    with _COUNTS_LOCK:
+        counts = dict(_COUNTS)
+    stages = dict.fromkeys(stage for stage, _ in counts)
+    return {s: {"cached": counts.get((s, "cached"), 0), "run": counts.get((s, "run"), 0)} for s in stages}
+
+
+def reset_tallies() -> None:
+    """Start counting anew."""
+    with _COUNTS_LOCK:
+        _COUNTS.clear()
