@@ -136,7 +136,7 @@ def _safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
 
 
 def group_sha256(source: Any, name: str = "/") -> str:
-    """Canonical digest of one HDF5 group and all below it: dataset paths relative to it, dtype, shape, values.
+    """Canonical digest of one HDF5 group and all below it: relative dataset paths, dtype, shape, values.
 
     source: a file's path (then ``name`` is the group in it), an open h5py File or Group. Attributes, links'
     creation order, chunks and compression do not count. Raises UnreadableContent.

@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"  # an artifact that is being built
+UNFINISHED = ".new-"  # a small file that is being written
 
 
 def sync_file(path: Path) -> None:
@@ -44,7 +45,7 @@ def temporary_beside(target: Path, label: str = "", suffix: str = "") -> Path:
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file in one step. Without ``durable`` a power failure may lose it, but never halve it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+    temporary = path.parent / f"{UNFINISHED}{uuid.uuid4().hex[:12]}"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)

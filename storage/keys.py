@@ -25,8 +25,8 @@ class WrongInput(ValueError):
 def key_parts(stage: Stage, options: BaseModel, inputs: Sequence[str]) -> dict[str, Any]:
     """Everything that the result of a stage depends on, as JSON values.
 
-    inputs: content digests, in the order that the stage takes them. Raises MissingContent and UnusableOption for
-    options, UnknownModule for a wrong declaration, WrongInput for an input that is not a text.
+    inputs: content digests, in the order that the stage takes them. Raises MissingContent and UnusableOption
+    for options, UnknownModule for a wrong declaration, WrongInput for an input that is not a text.
     """
     if isinstance(inputs, str) or not all(isinstance(digest, str) and digest for digest in inputs):
         raise WrongInput(f"inputs of stage {stage.name!r} must be content digests, got {inputs!r}")

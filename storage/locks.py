@@ -39,8 +39,8 @@ os.register_at_fork(after_in_child=_drop_in_child)
 class FileLock:
     """An exclusive lock on a file; every acquisition opens the file anew, so threads exclude each other too.
 
-    The file goes away with the last release. Not re-entrant. Use it as a context manager or call ``acquire`` and
-    ``release``; they may be called from different threads. After a fork the child does not hold it.
+    The file goes away with the last release. Not re-entrant. Use it as a context manager or call ``acquire``
+    and ``release``; they may be called from different threads. After a fork the child does not hold it.
     """
 
     def __init__(self, path: str | Path, what: str = "", timeout_s: float | None = None) -> None:

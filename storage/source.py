@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def first_party_closure(module: str, packages: tuple[str, ...] = FIRST_PARTY) ->
     """All first-party modules that a module imports, directly or not, and itself; sorted.
 
     Imports inside functions count, imports under ``if TYPE_CHECKING:`` do not. A module started as a program
-    (``"-m", "sfm.worker"`` in a list) or by ``import_module("sfm.worker")`` counts. A package counts where its
-    ``__init__`` holds code. Raises UnknownModule.
+    (``"-m", "sfm.worker"`` in a list) or by ``import_module("sfm.worker")`` counts. A package counts where
+    its ``__init__`` holds code. Raises UnknownModule.
     """
     source_path(module)
     found: set[str] = set()
@@ -175,7 +176,7 @@ def _named_modules(node: ast.AST, package: str) -> list[str]:
         return [f"{base}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.List | ast.Tuple):
         texts = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
-        return [b for a, b in zip(texts, texts[1:], strict=False) if a == "-m" and isinstance(b, str)]
+        return [b for a, b in pairwise(texts) if a == "-m" and isinstance(b, str)]
     if isinstance(node, ast.Call) and node.args and _called(node) in {"import_module", "run_module"}:
         first = node.args[0]
         return [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
