@@ -93,7 +93,7 @@ FEATURES = Layout(
             "{photo}/keypoints",
             ("n", 2),
             "float32",
-            "x, y on the working copy, COLMAP's convention: the centre of the first pixel is (0.5, 0.5)",
+            "x, y on the working copy, hloc's convention: the centre of the first pixel is (0, 0), COLMAP's minus 0.5",
             "px",
         ),
         Dataset(
@@ -106,6 +106,15 @@ FEATURES = Layout(
         Dataset("{photo}/image_size", (2,), "int64", "width and height of the working copy", "px", minimum=1),
         Dataset("{photo}/scales", ("n",), "float32", "size of the feature", "px", optional=True, minimum=0),
         Dataset("{photo}/orientations", ("n",), "float32", "angle of the feature", "rad", optional=True),
+        Dataset(
+            "{photo}/focal_prior_px",
+            (),
+            "float64",
+            "focal length that EXIF gives, on the working copy; 0 = unknown",
+            "px",
+            optional=True,
+            minimum=0,
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Does a set of columns keep what its layout promises? The same checks serve writing (arrays) and reading (files)."""
+"""Do columns keep what their layout promises? The same checks serve writing (arrays) and reading (files)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.schemas import Dataset, Layout, size_of, split_size
-from storage.sources import Source, blocks, count, whole
+from storage.hdf5_sources import Source, blocks, count, whole
 
 Item = tuple[tuple[str, ...], tuple[str, ...]]  # names of the placeholders, their values
 

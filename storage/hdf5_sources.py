@@ -1,4 +1,4 @@
-"""One view on columns to check or digest: arrays in memory, or datasets of an open HDF5 file, read in slices."""
+"""One view on columns that are to be checked: arrays in memory, or datasets of an open file read in slices."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ class Source(Protocol):
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
-    """The name of a type as layouts write it: "str" (variable UTF-8), "S64" (fixed), else numpy's without byte order."""
+    """The name of a type as layouts write it: "str" (variable UTF-8), "S64" (fixed), else numpy's name."""
     text = h5py.check_string_dtype(dtype)
     if text is not None:
         return "str" if text.length is None else f"S{text.length}"
-    if dtype.kind == "U" or dtype.kind == "O":
-        return "str" if dtype.metadata is None else "object"
+    if dtype.kind == "O":
+        return "object"
     return dtype.name if dtype.kind != "S" else f"S{dtype.itemsize}"
 
 
 def decode(values: NDArray[Any]) -> NDArray[Any]:
-    """Bytes (object or fixed length) -> object array of str; undecodable bytes survive as surrogates, as in file names."""
+    """Bytes (object or fixed length) -> object array of str; undecodable bytes survive as surrogates.
+
+    That is how Python itself keeps file names that are not UTF-8.
+    """
     flat = [_text(value) for value in values.reshape(-1).tolist()]
-    texts = np.empty(len(flat), dtype=object)
+    texts = np.empty(len(flat), dtype=h5py.string_dtype())
     texts[:] = flat
     return texts.reshape(values.shape)
 
