@@ -52,6 +52,7 @@ class Session:
             self.server.wait()
         self.stack.enter_context(_prefect_settings(self.settings))
         self.stack.enter_context(_log_file(self.log))
+        self.stack.callback(_send_what_waits)
         if crashed := reconcile(self.store / "prefect"):
             logger.warning("%d runs of killed commands are now marked Crashed", crashed)
         self.ready = True
@@ -110,6 +111,15 @@ def _prefect_settings(settings: dict[str, str]) -> Iterator[None]:
     updates = {getattr(prefect.settings, name): value for name, value in settings.items()}
     with prefect.settings.temporary_settings(updates=updates):
         yield
+
+
+def _send_what_waits(limit_s: float = 10.0) -> None:
+    """Log lines and state changes that Prefect still holds in memory go out while the API is there."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=limit_s, at_exit=False)
+    EventsWorker.drain_all(timeout=limit_s, at_exit=False)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from prefect.context import TaskRunContext
 from prefect.results import ResultStore
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 
+from storage import integrity
 from storage.artifacts import ArtifactRef
 from storage.keys import stage_key
 from storage.options import Options
@@ -259,4 +260,11 @@ def _refreshes(context: TaskRunContext) -> bool:
 
 def _intact(store: Store, refs: ArtifactRef | list[ArtifactRef]) -> bool:
     full = os.environ.get(VERIFY) == "full"
-    return all(store.is_intact(ref, full=full) for ref in ([refs] if isinstance(refs, ArtifactRef) else refs))
+    return all(_is_intact(store, ref, full) for ref in ([refs] if isinstance(refs, ArtifactRef) else refs))
+
+
+def _is_intact(store: Store, ref: ArtifactRef, full: bool) -> bool:
+    intact = store.is_intact(ref, full=full)
+    if full and not intact:  # produce() must not believe the last verification
+        integrity.record_path(store.root, ref).unlink(missing_ok=True)
+    return intact

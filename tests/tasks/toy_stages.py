@@ -1,0 +1,83 @@
+"""Two small stages for the tests: numbers are made, then added; how often each was computed is counted."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import flow
+from pydantic import Field
+
+from storage.artifacts import ArtifactRef
+from storage.options import Options, Resources
+from storage.stages import Stage
+from tasks.caching import artifact_path, publish, stage_task
+from tasks.runtime import fan_out
+
+COMPUTED: Counter[str] = Counter()
+NUMBER = Stage(name="number", version=1, kind="file", suffix=".txt")
+TOTAL = Stage(name="total", version=1, kind="file", suffix=".txt")
+FOLDER = Stage(name="folder", version=1, kind="directory")
+
+
+class NumberOptions(Options):
+    factor: int = Field(1, description="what the number is multiplied by")
+
+
+class TotalOptions(Options):
+    offset: int = 0
+
+
+class Workers(Resources):
+    workers: int = 2
+    photo_root: str = "/photos"
+
+
+@stage_task(NUMBER)
+def number(
+    store: str, options: NumberOptions, inputs: list[str], resources: Workers | None = None
+) -> ArtifactRef:
+    def build(out: Path) -> None:
+        COMPUTED[f"number {inputs[0]}"] += 1
+        time.sleep(0.01)
+        out.write_text(str(int(inputs[0]) * options.factor))
+
+    return publish(build)
+
+
+@stage_task(TOTAL)
+def total(
+    store: str, options: TotalOptions, numbers: list[ArtifactRef], resources: Workers | None = None
+) -> ArtifactRef:
+    def build(out: Path) -> Mapping[str, dict[str, int]]:
+        COMPUTED["total"] += 1
+        out.write_text(str(options.offset + sum(int(artifact_path(ref).read_text()) for ref in numbers)))
+        return {"sidecar": {"numbers": len(numbers)}}
+
+    return publish(build)
+
+
+@stage_task(FOLDER)
+def folder(store: str, options: TotalOptions, first: ArtifactRef) -> ArtifactRef:
+    def build(out: Path) -> None:
+        COMPUTED["folder"] += 1
+        (out / "a.txt").write_text(artifact_path(first).read_text())
+        (out / "b.bin").write_bytes(b"\x00\x01")
+
+    return publish(build)
+
+
+@flow(persist_result=False)
+def add(
+    store: str,
+    count: int = 3,
+    number_options: NumberOptions = NumberOptions(),  # noqa: B008
+    total_options: TotalOptions = TotalOptions(),  # noqa: B008
+    resources: Workers = Workers(),  # noqa: B008
+) -> ArtifactRef:
+    calls = [{"inputs": [str(i)]} for i in range(count)]
+    numbers = fan_out(
+        number, calls, workers=resources.workers, store=store, options=number_options, resources=resources
+    )
+    folder(store=store, options=total_options, first=numbers[0])
+    return total(store=store, options=total_options, numbers=numbers, resources=resources)
