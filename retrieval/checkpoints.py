@@ -1,0 +1,199 @@
+"""Files that hold networks: our safetensors, and the .pth of the published code, read without running pickled code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from retrieval.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+FORMAT = "retrieval-sfm network"
+FORMAT_VERSION = 1
+METADATA_KEY = "retrieval_sfm"  # one key only: safetensors writes several in no fixed order
+_POOLINGS = {"gem": "gem", "gemmp": "gem_per_channel", "mac": "mac", "spoc": "spoc", "rmac": "rmac"}
+
+
+class UnreadableNetwork(ValueError):
+    """A file is no network that can be read (safely)."""
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """What rebuilds a network around its tensors. mean and std per channel of an RGB photograph in 0..1."""
+
+    architecture: str
+    dimension: int
+    pooling: str = "gem"
+    regional: bool = False
+    regional_whitening: bool = False
+    local_whitening: bool = False
+    whitening: bool = False
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def power_over_scales(self) -> bool:
+        """Whether several scales are averaged with the exponent of GeM: only where no layer follows the pooling."""
+        return self.pooling == "gem" and not self.regional and not self.whitening
+
+
+def write_network(path: Path, description: NetworkDescription, tensors: Mapping[str, Tensor]) -> None:
+    """Write atomically; the same network gives the same bytes."""
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "network": asdict(description)}
+    ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(ordered, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, path)
+
+
+def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
+    """Description and tensors of our .safetensors or a published .pth. Raises UnreadableNetwork."""
+    if not path.is_file():
+        raise UnreadableNetwork(f"network {path}: no such file")
+    if _is_safetensors(path):
+        return _read_ours(path)
+    checkpoint = read_pickled_tensors(path)
+    meta, tensors = checkpoint.get("meta"), checkpoint.get("state_dict")
+    if not isinstance(meta, dict) or not isinstance(tensors, dict):
+        raise UnreadableNetwork(
+            f"network {path}: holds no 'meta' and 'state_dict'; it is a .pth of other code. As trunk weights it may "
+            "still serve: network.weights_file"
+        )
+    return _describe_published(path, meta, tensors), dict(tensors)
+
+
+def holds_network(path: Path) -> bool:
+    """Whether the file is a complete network, ours or published, and not bare trunk weights. Raises UnreadableNetwork."""
+    if not path.is_file():
+        raise UnreadableNetwork(f"weights file {path}: no such file")
+    if _is_safetensors(path):
+        with _opened(path) as file:
+            return METADATA_KEY in (file.metadata() or {})
+    return "pooling" in (read_pickled_tensors(path).get("meta") or {})
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a state dict in .safetensors or .pth, whatever wraps them. Raises UnreadableNetwork."""
+    if not path.is_file():
+        raise UnreadableNetwork(f"weights file {path}: no such file")
+    if _is_safetensors(path):
+        with _opened(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content = read_pickled_tensors(path)
+    state = content.get("state_dict", content)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def published_whitenings(path: Path) -> dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """Learnt whitenings kept in a published .pth: {training set: {"ss" | "ms": (mean [D], projection [D, D])}}.
+
+    Empty where the file has none.
+    """
+    learnt = read_pickled_tensors(path).get("meta", {}).get("Lw", {})
+    return {
+        name: {kind: (np.ravel(w["m"]).astype(np.float64), np.asarray(w["P"], np.float64)) for kind, w in kinds.items()}
+        for name, kinds in learnt.items()
+    }
+
+
+def read_pickled_tensors(path: Path) -> dict[str, Any]:
+    """A .pth as plain containers, tensors and numpy arrays; anything else in it is refused, nothing of it is run.
+
+    Raises UnreadableNetwork.
+    """
+    try:
+        with torch.serialization.safe_globals(_numpy_reconstructors()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n\n")[0].replace("\n", " ")
+        raise UnreadableNetwork(
+            f"network {path}: refused, it asks for more than tensors and arrays ({reason[:400]}). Nothing in it was run; "
+            "get the file from its source again, or save its state dict alone"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UnreadableNetwork(f"network {path}: not a readable .pth ({error})") from error
+    if not isinstance(content, dict):
+        raise UnreadableNetwork(f"network {path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    return content
+
+
+def _numpy_reconstructors() -> list[Any]:
+    """Exactly what a pickled numpy array or number of float, int or bool type is rebuilt with, under old and new names."""
+    from numpy._core import multiarray
+
+    named = [
+        (function, f"{package}.multiarray.{name}")
+        for name, function in (("_reconstruct", multiarray._reconstruct), ("scalar", multiarray.scalar))
+        for package in ("numpy.core", "numpy._core")
+    ]
+    kinds = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+    return [*named, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in kinds}]
+
+
+def _describe_published(path: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> NetworkDescription:
+    pooling = _POOLINGS.get(str(meta.get("pooling")))
+    if pooling is None or "architecture" not in meta:
+        raise UnreadableNetwork(
+            f"network {path}: architecture {meta.get('architecture')!r}, pooling {meta.get('pooling')!r}; "
+            f"known poolings: {', '.join(_POOLINGS)}"
+        )
+    return NetworkDescription(
+        architecture=str(meta["architecture"]),
+        dimension=int(meta["outputdim"]),
+        pooling=pooling,
+        regional=bool(meta.get("regional", False)),
+        regional_whitening="pool.whiten.weight" in tensors,
+        local_whitening=bool(meta.get("local_whitening", False)),
+        whitening=bool(meta.get("whitening", False)),
+        mean=tuple(float(value) for value in meta.get("mean", IMAGENET_MEAN)),
+        std=tuple(float(value) for value in meta.get("std", IMAGENET_STD)),
+    )
+
+
+def _read_ours(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
+    with _opened(path) as file:
+        metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        if metadata.get("format") != FORMAT:
+            raise UnreadableNetwork(f"network {path}: safetensors without the metadata {METADATA_KEY!r} of this project")
+        if metadata["version"] > FORMAT_VERSION:
+            raise UnreadableNetwork(
+                f"network {path}: format version {metadata['version']}, this program reads up to {FORMAT_VERSION}; upgrade"
+            )
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        description = NetworkDescription(**metadata["network"])
+    except TypeError as error:
+        raise UnreadableNetwork(f"network {path}: {error}") from error
+    return replace(description, mean=tuple(description.mean), std=tuple(description.std)), tensors
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except SafetensorError as error:
+        raise UnreadableNetwork(f"network {path}: damaged safetensors ({error})") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: 8 bytes of header length, then the header's opening brace."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return path.suffix == ".safetensors" or (len(head) == 9 and head[8:9] == b"{")

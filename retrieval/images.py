@@ -1,0 +1,114 @@
+"""Photographs as arrays: decoded, upright, size-limited, normalised. Semantics of the published loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Box = tuple[float, float, float, float]
+_HEIF_SUFFIXES = {".heic", ".heif", ".avif"}
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class UnreadablePhotograph(ValueError):
+    """A file cannot be decoded as a photograph."""
+
+
+def load_photograph(
+    path: Path | str, image_size: int | None, box: Box | None = None, *, exif: bool = True, draft: bool = False
+) -> NDArray[np.uint8]:
+    """Decode an RGB photograph whose longer side has at most image_size pixels.
+
+    -> [H, W, 3] uint8. Lanczos, never enlarged. box (left, top, right, bottom) in pixels of the full photograph: the crop
+    is limited to image_size * max(crop) / max(full), so that it has the resolution it would have in the whole photograph.
+    exif: turn upright first. draft: let the JPEG decoder skip resolution that is not needed (faster, other rounding).
+    Raises UnreadablePhotograph. Source: cirtorch ImagesFromList, imresize.
+    """
+    try:
+        if Path(path).suffix.lower() in _HEIF_SUFFIXES:
+            _register_heif()
+        with Image.open(path) as opened:
+            if draft and image_size is not None and box is None:
+                # twice the wanted size, so that Lanczos still has something to filter
+                opened.draft("RGB", (2 * image_size, 2 * image_size))
+            photograph = _as_rgb(ImageOps.exif_transpose(opened) if exif else opened)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadablePhotograph(
+            f"photograph {str(path)!r}: {error}; leave it out or convert it to JPEG or PNG"
+        ) from error
+    return np.asarray(_limited(photograph, image_size, box))
+
+
+def normalise(photograph: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x / 255 - mean) / std per channel: [H, W, 3] uint8 -> tensor [1, 3, H, W] float32."""
+    import torch
+
+    # A copy: decoded photographs are shared between threads and may be read-only.
+    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).to(torch.float32).div_(255)
+    shape = (-1, 1, 1)
+    return pixels.sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape)).unsqueeze(0).contiguous()
+
+
+def loaded_ahead(
+    keys: Iterable[_Key], load: Callable[[_Key], _Value], *, threads: int = 1, ahead: int = 4
+) -> Iterator[_Value]:
+    """load(key) for every key in order, computed by `threads` threads up to `ahead` keys before they are asked for.
+
+    An error of load is raised when its key is reached. With threads=0 nothing runs beside the caller.
+    """
+    if threads == 0:
+        yield from map(load, keys)
+        return
+    waiting: list[Future[_Value]] = []
+    remaining = iter(keys)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            waiting.extend(pool.submit(load, key) for key in islice(remaining, ahead))
+            while waiting:
+                value = waiting.pop(0).result()
+                waiting.extend(pool.submit(load, key) for key in islice(remaining, 1))
+                yield value
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _limited(photograph: Image.Image, image_size: int | None, box: Box | None) -> Image.Image:
+    limit: float | None = image_size
+    if box is not None:
+        longest = max(photograph.size)
+        photograph = photograph.crop(box)  # type: ignore[arg-type]
+        if min(photograph.size) == 0:
+            raise UnreadablePhotograph(f"box {box}: empty crop; expected left, top, right, bottom in pixels")
+        if image_size is not None:
+            limit = image_size * max(photograph.size) / longest
+    if limit is not None:
+        photograph.thumbnail((limit, limit), Image.Resampling.LANCZOS)
+    return photograph
+
+
+def _as_rgb(photograph: Image.Image) -> Image.Image:
+    """RGB in 8 bits; 16-bit greys are scaled, where Pillow's own conversion would clip them to white."""
+    if photograph.mode.startswith("I;16"):
+        deep = np.asarray(photograph, dtype=np.uint16)
+        return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
+    return photograph.convert("RGB")
+
+
+def _register_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UnreadablePhotograph("HEIC and AVIF need the package pillow-heif; install retrieval-sfm[heif]") from error
+    pillow_heif.register_heif_opener()
