@@ -1,0 +1,208 @@
+"""The ledger of runs: what was asked, what came out, which artifacts it stands on. One file per run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.artifacts import ArtifactRef, now
+from storage.files import read_json, write_json
+from storage.store import Store
+
+Status = Literal["running", "completed", "failed", "cancelled"]
+Refs = ArtifactRef | tuple[ArtifactRef, ...]
+
+
+class UnknownRun(ValueError):
+    """A run that the ledger does not have."""
+
+
+class RunRecord(BaseModel):
+    """One run. Records are never edited in place: ``save`` replaces the file of a changed copy."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    collection: str = Field(description="name of the collection of photographs that the run is about")
+    started: datetime
+    ended: datetime | None = None
+    status: Status = "running"
+    options: dict[str, Any] = Field(default_factory=dict)
+    resources: dict[str, Any] = Field(default_factory=dict)
+    refs: dict[str, Refs] = Field(default_factory=dict, description="artifacts per stage: one, or a list")
+    from_run: str | None = Field(default=None, description="the run whose upstream artifacts it shares")
+    facts: dict[str, Any] = Field(
+        default_factory=dict, description="what else the flow wants to keep, as JSON"
+    )
+    host: str = ""
+    pid: int = 0
+    process_started: float = 0.0
+
+    def refs_of(self, stage_name: str) -> tuple[ArtifactRef, ...]:
+        """The run's artifacts of a stage, () for none."""
+        found = self.refs.get(stage_name, ())
+        return (found,) if isinstance(found, ArtifactRef) else tuple(found)
+
+    def all_refs(self) -> Iterator[ArtifactRef]:
+        """Every artifact of the run."""
+        for stage_name in self.refs:
+            yield from self.refs_of(stage_name)
+
+    def with_refs(self, refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]]) -> RunRecord:
+        """A copy with the artifacts of more stages."""
+        plain = {name: r if isinstance(r, ArtifactRef) else tuple(r) for name, r in refs.items()}
+        return self.model_copy(update={"refs": {**self.refs, **plain}})
+
+    def finished(self, status: Status) -> RunRecord:
+        """A copy that has ended."""
+        return self.model_copy(update={"status": status, "ended": now()})
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run is still going: not ended, and its process lives (on another host that is assumed)."""
+        if self.status != "running":
+            return False
+        return self.host != os.uname().nodename or _process_start(self.pid) == self.process_started
+
+
+@dataclass(frozen=True)
+class Stale:
+    """An artifact that was made from something older than what is current now."""
+
+    ref: ArtifactRef
+    run: str
+    built_from: ArtifactRef
+    current: tuple[ArtifactRef, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(ref.content_sha256[:16] for ref in self.current)
+        made_from = f"{self.built_from.stage} {self.built_from.content_sha256[:16]}"
+        return f"{self.ref.path}: built from {made_from}, current is {names}"
+
+
+def start(
+    store: Store,
+    collection: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    from_run: str | None = None,
+    refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]] | None = None,
+) -> RunRecord:
+    """A new record, saved. Ids sort by time."""
+    began = now()
+    record = RunRecord(
+        id=f"{began:%Y%m%dT%H%M%S}{began.microsecond:06d}-{secrets.token_hex(3)}",
+        collection=collection,
+        started=began,
+        options=dict(options or {}),
+        resources=dict(resources or {}),
+        from_run=from_run,
+        host=os.uname().nodename,
+        pid=os.getpid(),
+        process_started=_process_start(os.getpid()),
+    ).with_refs(refs or {})
+    save(store, record)
+    return record
+
+
+def save(store: Store, record: RunRecord) -> Path:
+    """Write a record in one step; its file."""
+    path = store.root / "runs" / f"{record.id}.json"
+    write_json(path, record.model_dump(mode="json"), indent=1)
+    return path
+
+
+def load(store: Store, run: str, collection: str | None = None) -> RunRecord:
+    """A record by id, or the latest completed one for "latest". Raises UnknownRun."""
+    if run == "latest":
+        record = latest(store, collection)
+        if record is None:
+            about = f" of {collection!r}" if collection else ""
+            raise UnknownRun(
+                f"no completed run{about} in {str(store.root)!r}; make one with `retrieval-sfm run`"
+            )
+        return record
+    found = _read(store.root / "runs" / f"{run}.json")
+    if found is None:
+        known = ", ".join(r.id for r, _ in zip(records(store), range(3), strict=False)) or "none"
+        raise UnknownRun(f"run {run!r} is not in {str(store.root)!r}; latest: {known}")
+    return found
+
+
+def latest(
+    store: Store,
+    collection: str | None = None,
+    *,
+    status: Status | None = "completed",
+    having: Sequence[str] = (),
+) -> RunRecord | None:
+    """The newest run of a collection (None = any) with this status (None = any) and artifacts of these stages."""
+    for record in records(store):
+        if (
+            collection in (None, record.collection)
+            and status in (None, record.status)
+            and all(record.refs_of(stage_name) for stage_name in having)
+        ):
+            return record
+    return None
+
+
+def records(store: Store) -> Iterator[RunRecord]:
+    """Every readable record, newest first."""
+    for path in sorted((store.root / "runs").glob("[!.]*.json"), reverse=True):
+        record = _read(path)
+        if record is not None:
+            yield record
+
+
+def delete(store: Store, run: str) -> None:
+    """Take a run out of the ledger; its artifacts stay until ``gc``. Raises UnknownRun."""
+    record = load(store, run)
+    (store.root / "runs" / f"{record.id}.json").unlink(missing_ok=True)
+
+
+def stale(store: Store, record: RunRecord) -> list[Stale]:
+    """Artifacts of this run and of earlier runs of its collection that were not built from what it has now."""
+    seen: set[str] = set()
+    found = []
+    for other in records(store):
+        if other.collection != record.collection or other.id > record.id:
+            continue
+        for ref in other.all_refs():
+            if ref.path not in seen:
+                seen.add(ref.path)
+                found += _stale_inputs(store, record, other.id, ref)
+    return found
+
+
+def _stale_inputs(store: Store, record: RunRecord, run: str, ref: ArtifactRef) -> Iterator[Stale]:
+    sidecar = store.sidecar(ref)
+    for source in sidecar.upstream if sidecar else ():
+        current = record.refs_of(source.stage)
+        if current and source.content_sha256 not in {r.content_sha256 for r in current}:
+            yield Stale(ref, run, source, current)
+            return
+
+
+def _read(path: Path) -> RunRecord | None:
+    value = read_json(path)
+    try:
+        return None if value is None else RunRecord.model_validate(value)
+    except ValueError:
+        return None
+
+
+def _process_start(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except (psutil.Error, ValueError):
+        return -1.0
