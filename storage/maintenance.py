@@ -17,6 +17,7 @@ from storage.keys import FORMAT_VERSION, schema_version
 from storage.store import Store
 
 WEEK_S = 7 * 24 * 3600.0
+ORPHAN_S = 600.0
 
 
 class StoreBusy(ValueError):
@@ -39,7 +40,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ``verify`` found: an artifact that is ok, damaged or missing, or a file that is none of the store's."""
+    """What ``verify`` found: an artifact and how it is, or a file that belongs to none (orphan)."""
 
     path: str
     status: Literal["ok", "damaged", "missing", "orphan"]
@@ -86,7 +87,7 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Migrated:
-    """What ``migrate`` did: formats of the store, artifacts indexed, files of older layouts (still readable)."""
+    """What ``migrate`` did: formats of the store, artifacts indexed, files of older, readable layouts."""
 
     from_format: int
     to_format: int
@@ -163,7 +164,7 @@ def lineage(store: Store, file: str | Path) -> Ancestor:
 
 
 def migrate(store: Store) -> Migrated:
-    """Bring a store to today's format: a fresh index, and a list of the files in layouts of older versions."""
+    """Bring a store to today's format: a fresh index, and a list of the files in older layouts."""
     facts = files.read_json(store.root / "store.json")
     indexed = store.index.rebuild()
     files.write_json(store.root / "store.json", {**facts, "format": FORMAT_VERSION})
@@ -202,7 +203,7 @@ def _remove_unlocked(store: Store, ref: ArtifactRef, delete: bool) -> bool:
 
 
 def _loose_files(store: Store, keep_work_s: float) -> Iterator[tuple[str, str]]:
-    """(path, key that locks it) of old unfinished work, leftovers of dead builders and files without a sidecar."""
+    """(path, key that locks it) of old unfinished work, leftovers of builders and files without a sidecar."""
     for work in sorted((store.root / "work").iterdir()):
         if time.time() - _youngest(work) > keep_work_s:
             yield f"work/{work.name}", work.name
@@ -210,7 +211,8 @@ def _loose_files(store: Store, keep_work_s: float) -> Iterator[tuple[str, str]]:
         for path in sorted((store.root / stage_name).glob(f"{files.TEMPORARY}*")):
             yield f"{stage_name}/{path.name}", path.name.removeprefix(files.TEMPORARY).split("-")[0]
     for orphan in _orphans(store):
-        yield orphan, f"orphan-{Path(orphan).name}"
+        if time.time() - _youngest(store.root / orphan) > ORPHAN_S:  # else it may be about to get its sidecar
+            yield orphan, f"orphan-{Path(orphan).name}"
 
 
 def _orphans(store: Store) -> Iterator[str]:
@@ -225,8 +227,8 @@ def _orphans(store: Store) -> Iterator[str]:
 
 
 def _youngest(folder: Path) -> float:
-    """The latest mtime in a folder."""
-    times = [folder.stat().st_mtime]
+    """The latest mtime of a file, or of a folder and all below it."""
+    times = [folder.lstat().st_mtime]
     for parent, _, names in os.walk(folder):
         times += [os.lstat(os.path.join(parent, name)).st_mtime for name in names]
     return max(times)

@@ -18,11 +18,10 @@ from storage.integrity import CLOCK_TICK_NS
 
 log = logging.getLogger(__name__)
 
-IMAGES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .tif .tiff .webp .bmp .gif .ppm .pgm .jp2 .heic .heif .avif".split()
-)
-RAW = frozenset(".cr2 .cr3 .crw .nef .arw .dng .orf .rw2 .raf .pef .srw .x3f .raw .3fr .iiq".split())
-VIDEO = frozenset(".mp4 .mov .avi .mkv .m4v .webm .mts .m2ts .3gp .wmv .insv .mpg .mpeg".split())
+_IMAGES = "jpg jpeg jpe jfif png tif tiff webp bmp gif ppm pgm jp2 heic heif avif"
+_RAW = "cr2 cr3 crw nef arw dng orf rw2 raf pef srw x3f raw 3fr iiq"
+_VIDEO = "mp4 mov avi mkv m4v webm mts m2ts 3gp wmv insv mpg mpeg"
+IMAGES, RAW, VIDEO = (frozenset(f".{end}" for end in ends.split()) for ends in (_IMAGES, _RAW, _VIDEO))
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +40,7 @@ class NoFolder(ValueError):
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """One file of the scan. ``name`` is its POSIX path relative to the root; sha256 is "" where it was not read."""
+    """One file of the scan; ``name`` is its POSIX path below the root, sha256 is "" where it was not read."""
 
     name: str
     sha256: str
@@ -89,7 +88,7 @@ class ScanTable:
 
     @property
     def content_sha256(self) -> str:
-        """Digest of what was found, the same on another machine: names, content, verdicts; no times, no inodes."""
+        """Digest of what was found, the same on another machine: names, content, verdicts, no times."""
         return json_sha256([[e.name, e.sha256, e.status, e.reason] for e in self.entries])
 
 
@@ -127,6 +126,7 @@ class PhotoSource:
 
     root: Path
     table: ScanTable
+    _by_name: dict[str, PhotoEntry] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
@@ -139,13 +139,12 @@ class PhotoSource:
         return cls(Path(root), ScanTable(tuple(entries)))
 
     def path(self, name: str) -> Path:
-        """The file of a photograph. Raises UnknownPhotograph, and PhotographChanged where its content differs."""
-        by_name: dict[str, PhotoEntry] = self.__dict__["_by_name"]
-        if name not in by_name:
+        """The file of a photograph. Raises UnknownPhotograph, PhotographChanged for different content."""
+        if name not in self._by_name:
             raise UnknownPhotograph(
                 f"{name!r} is not in the scan of {str(self.root)!r}; scan the folder again"
             )
-        entry, path = by_name[name], self.root / name
+        entry, path = self._by_name[name], self.root / name
         try:
             now = os.stat(path)
             if (now.st_size, now.st_mtime_ns, now.st_ino) != (entry.size, entry.mtime_ns, entry.inode):
@@ -160,7 +159,7 @@ class PhotoSource:
         if file_sha256(path) != entry.sha256:
             raise PhotographChanged(f"{entry.name!r} is no longer the photograph that was scanned; run again")
         facts = {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "inode": now.st_ino}
-        self.__dict__["_by_name"][entry.name] = PhotoEntry(**{**asdict(entry), **facts})
+        self._by_name[entry.name] = PhotoEntry(**{**asdict(entry), **facts})
 
 
 def _known(table_path: Path) -> dict[tuple[Any, ...], str]:
@@ -174,16 +173,17 @@ def _facts(entry: PhotoEntry) -> tuple[Any, ...]:
 
 
 def _save(table: ScanTable, table_path: Path, started_ns: int) -> None:
-    """Keep the table; a file written just now could change again within its mtime, so its digest is not kept."""
+    """Keep the table; a file written just now may change again within its mtime: its digest is not kept."""
     late = started_ns - CLOCK_TICK_NS
     entries = [asdict(e) | ({"mtime_ns": -1} if e.mtime_ns >= late else {}) for e in table.entries]
     write_json(table_path, {"entries": entries, "skipped": dict(table.skipped)})
 
 
 def _photographs(root: Path, skipped: dict[str, int]) -> Iterator[str]:
-    """Names of image, RAW and video files. Real folders first; a link only leads to a folder not seen before."""
+    """Names of image, RAW and video files. Real folders first; a link leads only to a folder not yet seen."""
     seen: set[tuple[int, int]] = set()
-    folders, links = [""], []
+    folders: list[str] = [""]
+    links: list[str] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:

@@ -21,6 +21,9 @@ Status = Literal["running", "completed", "failed", "cancelled"]
 Refs = ArtifactRef | tuple[ArtifactRef, ...]
 
 
+_CLOCK_SLACK_S = 5.0  # the kernel derives start times from a clock that is adjusted
+
+
 class UnknownRun(ValueError):
     """A run that the ledger does not have."""
 
@@ -67,10 +70,12 @@ class RunRecord(BaseModel):
 
     @property
     def alive(self) -> bool:
-        """Whether the run is still going: not ended, and its process lives (on another host that is assumed)."""
+        """Whether the run is still going: not ended, and its process lives (assumed on another host)."""
         if self.status != "running":
             return False
-        return self.host != os.uname().nodename or _process_start(self.pid) == self.process_started
+        if self.host != os.uname().nodename:
+            return True
+        return abs(_process_start(self.pid) - self.process_started) < _CLOCK_SLACK_S
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def latest(
     status: Status | None = "completed",
     having: Sequence[str] = (),
 ) -> RunRecord | None:
-    """The newest run of a collection (None = any) with this status (None = any) and artifacts of these stages."""
+    """The newest run of a collection with this status (None = any for both) and artifacts of these stages."""
     for record in records(store):
         if (
             collection in (None, record.collection)
@@ -171,9 +176,9 @@ def delete(store: Store, run: str) -> None:
 
 
 def stale(store: Store, record: RunRecord) -> list[Stale]:
-    """Artifacts of this run and of earlier runs of its collection that were not built from what it has now."""
+    """Artifacts of this run and of earlier ones of its collection that were not built from what it has."""
     seen: set[str] = set()
-    found = []
+    found: list[Stale] = []
     for other in records(store):
         if other.collection != record.collection or other.id > record.id:
             continue
