@@ -123,7 +123,7 @@ def _benchmark_groups(split: str) -> dict[str, str]:
 TRAINING_SET = Layout(
     name="training_set",
     version=1,
-    description="Queries, candidate positives, guarded negatives and the geometry benchmark, selected from a scene.",
+    description="Queries, positives, guarded negatives and the geometry benchmark, selected from a scene.",
     groups={
         "images": "accepted photographs; every other index of this file points here",
         "queries": "one row per query",
@@ -229,7 +229,13 @@ WHITENING = Layout(
             ("float64", "float32"),
             "rows = output dimensions, by decreasing eigenvalue",
         ),
-        Dataset("eigenvalues", ("O",), ("float64", "float32"), "of the output dimensions, decreasing"),
+        Dataset(
+            "eigenvalues",
+            ("O",),
+            ("float64", "float32"),
+            "of the output dimensions, decreasing",
+            optional=True,
+        ),
         Dataset(
             "shrinkage_grid/value",
             ("G",),
@@ -280,12 +286,12 @@ def _configurations() -> tuple[Dataset, ...]:
 EVALUATION = Layout(
     name="evaluation",
     version=1,
-    description="One benchmark, measured for several configurations of network, whitening, scales and protocol.",
+    description="One benchmark, measured for configurations of network, whitening, scales and protocol.",
     groups={
         "configurations": "one row per configuration",
         "queries": "one row per query",
         "database": "one row per database image",
-        "ranks": "one ranking per network, whitening and scales; ranks/x belongs to configurations/ranking == x",
+        "ranks": "one ranking per network, whitening and scales; x belongs to configurations/ranking == x",
         "scores": "scores of the rankings",
         "average_precisions": "one per configuration, named by configurations/name",
         "precision_at": "mean precision of the first k",

@@ -1,0 +1,106 @@
+"""Second moments of descriptors in float64, streamed, and the symmetric solvers that whitening needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh, solve_triangular
+
+ROWS_PER_BLOCK = 4096
+"""Descriptors that are in memory as float64 at once."""
+
+
+class TooFewPairs(ValueError):
+    """No matching pairs, or no descriptors, to learn a whitening from."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairStatistics:
+    """All that Lw needs of the descriptors, whatever the shrinkage: mean [D], within and total [D, D]."""
+
+    mean: NDArray[np.float64]
+    within: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+
+def pair_statistics(
+    descriptors: NDArray[Any], queries: ArrayLike, positives: ArrayLike, rows: NDArray[np.int64] | None = None
+) -> PairStatistics:
+    """Mean of the queries, mean scatter of the pairs' differences, scatter of `rows` (default all).
+
+    descriptors: [N, D], read in blocks (may be a memory map). Raises TooFewPairs, ValueError.
+    """
+    first, second = np.asarray(queries, dtype=np.int64), np.asarray(positives, dtype=np.int64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"{first.shape} queries and {second.shape} positives; one positive per query row")
+    if not len(first):
+        raise TooFewPairs("no matching pairs to learn a whitening from; add photographs or use method pcaw")
+    mean = mean_of(descriptors, first)
+    within = np.zeros((descriptors.shape[1],) * 2)
+    for start in range(0, len(first), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        difference = descriptors[first[block]].astype(np.float64) - descriptors[second[block]]
+        within += difference.T @ difference
+    everything = np.arange(len(descriptors)) if rows is None else rows
+    return PairStatistics(mean, within / len(first), scatter_about(descriptors, everything, mean))
+
+
+def cholesky(within: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
+    """Lower factor of within + shrinkage * trace/D * I, plus the least ridge that makes it positive definite.
+
+    [D, D] -> [D, D]. Ridges are 0, 1e-10, 1e-9, ...: the reference's. Raises ValueError below 0.
+    """
+    if shrinkage < 0:
+        raise ValueError(f"shrinkage is {shrinkage}; 0 or more")
+    size = len(within)
+    regular = within + shrinkage * np.trace(within) / size * np.eye(size)
+    ridge = 0.0
+    while True:
+        try:
+            return np.linalg.cholesky(regular + ridge * np.eye(size))
+        except np.linalg.LinAlgError:
+            ridge = 10 * ridge or 1e-10
+
+
+def inverse(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of a lower triangular matrix."""
+    return np.asarray(solve_triangular(lower, np.eye(len(lower)), lower=True))
+
+
+def eigen(symmetric: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues decreasing, eigenvectors as columns in that order, their largest entry positive."""
+    values, vectors = eigh((symmetric + symmetric.T) / 2, driver="evd")
+    return values[::-1], signed(vectors[:, ::-1].T).T
+
+
+def signed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row or its negative, so that its largest entry is positive: one choice on every machine."""
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1)
+    return rows * np.where(largest < 0, -1.0, 1.0)
+
+
+def mean_of(descriptors: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean of the given rows, repeats counted: [N, D] -> [D]. Raises ValueError on nan or infinity."""
+    total = np.zeros(descriptors.shape[1])
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        total += descriptors[rows[start : start + ROWS_PER_BLOCK]].sum(axis=0, dtype=np.float64)
+    mean = total / len(rows)
+    if not np.isfinite(mean).all():
+        raise ValueError("descriptors hold nan or infinite values; check the network's output")
+    return mean
+
+
+def scatter_about(
+    descriptors: NDArray[Any], rows: NDArray[np.int64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sum over the given rows of (x - mean)(x - mean)^T: [N, D] -> [D, D]."""
+    scatter = np.zeros((descriptors.shape[1],) * 2)
+    for start in range(0, len(rows), ROWS_PER_BLOCK):
+        centered = descriptors[rows[start : start + ROWS_PER_BLOCK]].astype(np.float64) - mean
+        scatter += centered.T @ centered
+    if not np.isfinite(scatter).all():
+        raise ValueError("descriptors hold nan or infinite values; check the network's output")
+    return scatter
