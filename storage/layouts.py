@@ -1,4 +1,4 @@
-"""Layouts of what comes before the training: scan, catalogue, features, descriptors, pairs, matches, scene."""
+"""Layouts up to the scene: scan, catalogue, descriptors, features, pairs, matches, scene."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ FEATURES = Layout(
             "{photo}/keypoints",
             ("n", 2),
             "float32",
-            "x, y on the working copy, hloc's convention: the centre of the first pixel is (0, 0), COLMAP's minus 0.5",
+            "x, y on the working copy, hloc's convention: first pixel's centre (0, 0), COLMAP's minus 0.5",
             "px",
         ),
         Dataset(
@@ -149,7 +149,7 @@ PAIRS = Layout(
 MATCHES = Layout(
     name="matches",
     version=1,
-    description="Matches of local features, in hloc's layout: one group per verified pair, plus every pair tried.",
+    description="Matches in hloc's layout: one group per verified pair; and every pair that was tried.",
     groups={
         "{first}": "verified pairs of one photograph",
         "{first}/{second}": "matches of one pair that agree with its two-view geometry",
@@ -271,7 +271,7 @@ def _points_and_pairs() -> tuple[Dataset, ...]:
 SCENE = Layout(
     name="scene",
     version=1,
-    description="What structure from motion says about a collection: photographs, cameras, 3D points, who sees what.",
+    description="What structure from motion says: photographs, cameras, 3D points, who sees what.",
     groups={
         "photos": "every image file found, rejected ones too",
         "models": "one row per 3D model",

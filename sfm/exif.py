@@ -1,0 +1,76 @@
+"""What the EXIF block of a photograph says about its orientation and its focal length."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from PIL import Image
+
+_ORIENTATION = 0x0112
+_EXIF_BLOCK = 0x8769
+_FOCAL_MM = 0x920A
+_FOCAL_35MM = 0xA405
+_PLANE_X_RESOLUTION = 0xA20E
+_PLANE_RESOLUTION_UNIT = 0xA210
+_PIXELS_WIDE = 0xA002
+_PIXELS_HIGH = 0xA003
+_MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+_FULL_FRAME_DIAGONAL_MM = math.hypot(36.0, 24.0)
+_PLAUSIBLE_FOCAL = (0.2, 20.0)  # focal length / longer side: fisheye to long telephoto
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of an opened image; 1 where the block is missing, broken or says nonsense."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block is no reason to lose the photograph
+        return 1
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def focal_prior_px(image: Image.Image, width: int, height: int) -> float:
+    """Focal length in pixels of the stored image, nan where the EXIF block gives none that is plausible.
+
+    width, height: pixels as stored. Either the 35 mm equivalent (by the diagonal, CIPA DCG-001) or the focal length with
+    the resolution of the sensor plane, which counts the camera's own pixels, so a later resize is taken out by them.
+    """
+    try:
+        block = dict(image.getexif().get_ifd(_EXIF_BLOCK))
+    except Exception:  # as above
+        return math.nan
+    focal = _from_equivalent(block, width, height)
+    if math.isnan(focal):
+        focal = _from_plane(block, width, height)
+    low, high = _PLAUSIBLE_FOCAL
+    return focal if low <= focal / max(width, height) <= high else math.nan
+
+
+def _from_equivalent(block: dict[int, Any], width: int, height: int) -> float:
+    return _positive(block.get(_FOCAL_35MM)) / _FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
+
+
+def _from_plane(block: dict[int, Any], width: int, height: int) -> float:
+    per_mm = _positive(block.get(_PLANE_X_RESOLUTION)) / _MM_PER_UNIT.get(block.get(_PLANE_RESOLUTION_UNIT, 2), math.nan)
+    camera_side = max(_positive(block.get(_PIXELS_WIDE)), _positive(block.get(_PIXELS_HIGH)))
+    scale = 1.0 if math.isnan(camera_side) else max(width, height) / camera_side
+    return _positive(block.get(_FOCAL_MM)) * per_mm * scale
+
+
+def _positive(value: Any) -> float:
+    """A positive finite number out of a rational, nan for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return math.nan
+    return number if math.isfinite(number) and number > 0 else math.nan
