@@ -1,7 +1,8 @@
 """Write, read, open and validate the HDF5 files of this project.
 
-Everything that is written is checked against its layout first (`storage/schemas.py`). Equal content gives equal
-bytes: no time stamps, a fixed file format, sorted order. The files open with h5ls, HDFView, h5web and plain h5py.
+Everything that is written is checked against its layout first (`storage/schemas.py`). Equal content gives
+equal bytes: no time stamps, a fixed file format, sorted order. The files open with h5ls, HDFView, h5web and
+plain h5py.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def write(
 ) -> None:
     """Write one whole file, checked against its layout, by an atomic rename.
 
-    `arrays`: dataset path -> array or list, shapes and types as declared; types that hold no more than the declared
-    one (int32 for int64) and plain lists are converted, nothing else. `attributes`: facts that are not content
-    (seconds, sentences): text, numbers, lists of numbers; the rest becomes JSON. Raises InvalidArrays, UnknownSchema.
+    `arrays`: dataset path -> array or list, shapes and types as declared; types that hold no more than the
+    declared one (int32 for int64) and plain lists are converted, nothing else. `attributes`: facts that are
+    not content (seconds, sentences): text, numbers, lists of numbers; the rest becomes JSON. Raises
+    InvalidArrays, UnknownSchema.
     """
     declared = layout(schema_name)
     prepared = prepare(declared, arrays)
@@ -78,8 +80,8 @@ class ItemWriter:
         with ItemWriter(path, "features", stage="features", options=options, inputs=inputs) as writer:
             digest = writer.add(sha256, keypoints=..., descriptors=..., scores=..., image_size=...)
 
-    The file appears at `path` when the block ends well and not at all otherwise. Items added in the same order give
-    the same bytes; the content digest does not depend on the order.
+    The file appears at `path` when the block ends well and not at all otherwise. Items added in the same
+    order give the same bytes; the content digest does not depend on the order.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class ItemWriter:
         self._open = None
 
     def add(self, item: str | Sequence[str], **arrays: Any) -> str:
-        """Write one item ("a", or "a/b" or ("a", "b") where items are pairs) -> content digest of its group, 64 hex.
+        """Write one item ("a", or "a/b" or ("a", "b") where items are pairs) -> content digest of its group,
+        64 hex.
 
         Raises InvalidArrays for a bad name, a second item of the same name or arrays that break the layout.
         """
@@ -197,7 +200,8 @@ def read(
 ) -> dict[str, NDArray[Any]]:
     """The datasets of a file by path, all or `fields`; text as numpy str arrays, a scalar as a 0-d array.
 
-    A file of an accepted older version is upgraded. Raises NotAnArtifact, DamagedArtifact, WrongSchema, MissingItem.
+    A file of an accepted older version is upgraded. Raises NotAnArtifact, DamagedArtifact, WrongSchema,
+    MissingItem.
     """
     with open_artifact(path, schema_name) as artifact:
         if artifact.is_current:
@@ -212,7 +216,8 @@ def read(
 def read_items(
     path: Path | str, ids: Iterable[str] | None = None, fields: Sequence[str] | None = None
 ) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-    """(item, its arrays by name below the item) for the wanted items in their order, or for all in sorted order.
+    """(item, its arrays by name below the item) for the wanted items in their order, or for all in sorted
+    order.
 
     One item in memory at a time. Raises MissingItem for an id or field that the file does not hold.
     """

@@ -26,7 +26,8 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 class Artifact:
     """An open file: its schema, provenance and datasets, each read when asked for. A context manager.
 
-    `artifact["pairs/first"]` is an array (text as numpy str), `artifact.dataset(path)` the h5py dataset for slices.
+    `artifact["pairs/first"]` is an array (text as numpy str), `artifact.dataset(path)` the h5py dataset for
+    slices.
     """
 
     def __init__(self, path: Path, file: h5py.File, declared: Layout) -> None:
@@ -110,7 +111,7 @@ class Artifact:
         return arrays if self.is_current or current.upgrade is None else current.upgrade(self.version, arrays)
 
     def validate(self, max_rows: int | None = None) -> list[Violation]:
-        """Every broken promise of the layout; values of datasets with more than `max_rows` rows are not read."""
+        """Every broken promise of the layout; values of datasets above `max_rows` rows are not read."""
         return violations_of(walk(self.file), self.layout, max_rows)
 
     def _at(self, path: str) -> Any:
@@ -125,7 +126,8 @@ class Artifact:
 def open_artifact(path: Path | str, schema_name: str | None = None) -> Artifact:
     """Open a file for reading and check that it is one of ours, of `schema_name` where given.
 
-    Raises FileNotFoundError, NotAnArtifact (foreign), DamagedArtifact (truncated), WrongSchema (kind or version).
+    Raises FileNotFoundError, NotAnArtifact (foreign), DamagedArtifact (truncated), WrongSchema (kind or
+    version).
     """
     file = open_file(Path(path))
     try:
@@ -142,7 +144,8 @@ def open_artifact(path: Path | str, schema_name: str | None = None) -> Artifact:
 
 
 def validate(path: Path | str, max_rows: int | None = None) -> list[Violation]:
-    """Every broken promise of a file, each with its path ("/" = the file itself); [] = sound. A bad file never raises.
+    """Every broken promise of a file, each with its path ("/" = the file itself); [] = sound. A bad file
+    never raises.
 
     Values are read in slices; those of datasets with more than `max_rows` rows are not read.
     """
@@ -193,7 +196,7 @@ def layout_of(path: Path, file: h5py.File) -> Layout:
 
 
 def violations_of(found: Walk, declared: Layout, max_rows: int | None) -> list[Violation]:
-    """Everything wrong with what a walk found: odd objects, missing descriptions, empty groups, broken promises."""
+    """All that is wrong with what a walk found: odd objects, missing descriptions, broken promises."""
     problems = [Violation(path, text) for path, text in found.strange.items()]
     for path, each in [*found.groups.items(), *found.datasets.items()]:
         problems += [Violation(path, text) for text in _attribute_problems(each)]

@@ -1,4 +1,4 @@
-"""One view on columns that are to be checked: arrays in memory, or datasets of an open file read in slices."""
+"""One view on columns that are to be checked: arrays in memory, or datasets of an open file."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from storage.hdf5_sources import decode, type_name
 from storage.schemas import Dataset, Layout
 from storage.validation import Violation
 
-# The oldest format that holds our types: any HDF5 tool of the last ten years reads it, and its groups keep no times.
+# The oldest format with our types: HDF5 tools of the last ten years read it, and its groups keep no times.
 _LIBVER = ("earliest", "v110")
 _COMPRESS_FROM = 4096  # bytes; below, the bookkeeping of chunks costs more than compression saves
 _CHUNK_BYTES = 1 << 18
@@ -29,7 +29,7 @@ _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps fixed-size attributes in a header of 64 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file under a temporary name beside `path`, renamed to it when the block ends well, else removed."""
+    """A new HDF5 file under another name beside `path`, renamed when the block ends well, else removed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with h5py.File(partial, "w", libver=_LIBVER, track_order=False) as file:
@@ -40,7 +40,7 @@ def new_file(path: Path) -> Iterator[h5py.File]:
 
 
 def prepare(declared: Layout, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Arrays in their declared types; what cannot be converted without loss stays as it is, for `check` to report."""
+    """Arrays in their declared types; what would lose values stays as it is, for `check` to report."""
     prepared = {}
     for path, value in arrays.items():
         found = declared.find(path)

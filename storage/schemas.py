@@ -1,8 +1,10 @@
-"""What an HDF5 layout is: declarations as data, from which writing, reading, checking, inspection and docs follow.
+"""What an HDF5 layout is: declarations as data, from which writing, reading, checking, inspection and docs
+follow.
 
-A `Layout` is a named, versioned list of `Dataset`s. Sizes are named: `("R", 3)` is R rows of 3, `("R+1",)` one more than R.
-An upper-case name is one size in the whole file; a lower-case name is a size of its own in every item of a pattern such as
-`{photo}/keypoints`, which declares one dataset per item. `python -m storage.schemas` prints `docs/hdf5.md`.
+A `Layout` is a named, versioned list of `Dataset`s. Sizes are named: `("R", 3)` is R rows of 3, `("R+1",)`
+one more than R. An upper-case name is one size in the whole file; a lower-case name is a size of its own in
+every item of a pattern such as `{photo}/keypoints`, which declares one dataset per item. `python -m
+storage.schemas` prints `docs/hdf5.md`.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ class UnknownSchema(ValueError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset of a layout: where it is, its shape in named sizes, its type, what it means and what must hold for it.
+    """One dataset of a layout: where it is, its shape in named sizes, its type, what it means and what must
+    hold for it.
 
-    `dtype` is "str" (UTF-8, variable length), "S64" (fixed ASCII) or a numpy name; a tuple lists what is accepted, the
-    first being the one that plain lists become. Floats are finite unless `nan`.
+    `dtype` is "str" (UTF-8, variable length), "S64" (fixed ASCII) or a numpy name; a tuple lists what is
+    accepted, the first being the one that plain lists become. Floats are finite unless `nan`.
     """
 
     path: str
@@ -58,7 +61,7 @@ class Dataset:
 
     @cached_property
     def item_keys(self) -> tuple[str, ...]:
-        """Names between braces in the path: ("first", "second") for `{first}/{second}/matches0`, () for a plain path."""
+        """Names between braces in the path: ("first", "second") for `{first}/{second}/matches0`."""
         return tuple(_PLACEHOLDER.findall(self.path))
 
     @cached_property
@@ -117,7 +120,7 @@ class Layout:
         return tuple(dataset for dataset in self.datasets if dataset.item_keys)
 
     def find(self, path: str) -> tuple[Dataset, tuple[str, ...]] | None:
-        """The declaration of `path` and the item that it belongs to, or None where the layout has no such dataset."""
+        """The declaration of `path` and the item that it belongs to, None where there is no such dataset."""
         if path in self._plain:
             return self._plain[path], ()
         for dataset in self.patterns:
@@ -128,7 +131,7 @@ class Layout:
 
     @cached_property
     def reserved(self) -> frozenset[str]:
-        """First path segments of plain datasets: no item may be called so where items are top-level groups."""
+        """First path segments of plain datasets: no item at the top of the file may be called so."""
         return frozenset(path.split("/")[0] for path in self._plain)
 
     def indptr_of(self, size: str | int) -> Dataset | None:
@@ -189,9 +192,10 @@ def layout(name: str, version: int | None = None) -> Layout:
 @cache
 def all_layouts() -> dict[str, Layout]:
     """Every declared layout by name, in the order of the pipeline."""
-    from storage import layouts, layouts_training
+    from storage import layouts, layouts_evaluation, layouts_training
 
-    return {each.name: each for each in (*layouts.LAYOUTS, *layouts_training.LAYOUTS)}
+    modules = (layouts, layouts_training, layouts_evaluation)
+    return {each.name: each for module in modules for each in module.LAYOUTS}
 
 
 if __name__ == "__main__":

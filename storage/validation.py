@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.schemas import Dataset, Layout, size_of, split_size
 from storage.hdf5_sources import Source, blocks, count, whole
+from storage.schemas import Dataset, Layout, size_of, split_size
 
 Item = tuple[tuple[str, ...], tuple[str, ...]]  # names of the placeholders, their values
 
@@ -41,8 +41,9 @@ def check(
 ) -> list[Violation]:
     """Every broken promise of `layout` in `source`, in the order of the layout.
 
-    `partial`: missing plain datasets are not reported (one item of a file is being written). `max_rows`: the values of
-    datasets with more rows are not read. Memory: one slice of a dataset, an indptr, or a column declared unique.
+    `partial`: missing plain datasets are not reported (one item of a file is being written). `max_rows`: the
+    values of datasets with more rows are not read. Memory: one slice of a dataset, an indptr, or a column
+    declared unique.
     """
     columns, problems = _declared(source, layout)
     problems += _missing(columns, layout, source, partial)
@@ -69,7 +70,7 @@ def _first_size(dataset: Dataset) -> str:
 
 
 def _declared(source: Source, layout: Layout) -> tuple[list[Column], list[Violation]]:
-    """Match what is there with its declaration; types, numbers of dimensions and undeclared datasets are judged here."""
+    """Match what is there with its declaration; types, ranks and undeclared datasets are judged here."""
     columns, problems = [], []
     sizes: dict[Item | None, dict[str, int]] = {}
     for path in source.paths():
@@ -115,7 +116,7 @@ def _missing(columns: list[Column], layout: Layout, source: Source, partial: boo
 
 
 def _sizes(source: Source, columns: list[Column]) -> list[Violation]:
-    """Sizes agree: the first dataset that has a size fixes it, the others must follow; indptr columns come first."""
+    """Sizes agree: the first dataset that has a size fixes it, the others must follow."""
     shared: dict[str, int] = {}
     fixed_by: dict[tuple[Item | None, str], str] = {}
     problems = []
@@ -180,7 +181,13 @@ def _values(source: Source, column: Column, pointer: str | None, broken: set[str
         yield from _not_below(whole(source, column.path), whole(source, dataset.below), dataset.below)
 
 
-def _first(mask: NDArray[np.bool_], block: NDArray[Any], start: int) -> tuple[Any, str]:
+def _show(value: Any) -> str:
+    """A value as a person writes it: 9 rather than np.int64(9), 'ab' rather than b'ab'."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return repr(plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain)
+
+
+def _first(mask: NDArray[Any], block: NDArray[Any], start: int) -> tuple[Any, str]:
     """The first offending value and its position, as "[row, ...]"."""
     position = np.unravel_index(int(np.argmax(mask)), mask.shape)
     where = [int(position[0]) + start, *(int(each) for each in position[1:])]
@@ -206,7 +213,7 @@ def _block_problems(
         bad = ~np.isin(block, np.asarray(dataset.values, dtype=block.dtype))
         if bad.any():
             value, where = _first(bad, block, start)
-            yield "values", f"has {value!r} at {where}; allowed: {', '.join(map(str, dataset.values))}"
+            yield "values", f"has {_show(value)} at {where}; allowed: {', '.join(map(str, dataset.values))}"
     if block.dtype.kind == "S" and dataset.dtypes[0] == "S64":
         yield from _digest_problems(block, start)
 
@@ -243,10 +250,10 @@ def _digest_problems(block: NDArray[Any], start: int) -> Iterator[tuple[str, str
     flat = np.ascontiguousarray(block.reshape(-1))
     codes = flat.view(np.uint8).reshape(len(flat), -1)
     digit = (codes >= ord("0")) & (codes <= ord("9")) | (codes >= ord("a")) & (codes <= ord("f"))
-    bad = ~digit.all(axis=1) if codes.shape[1] == 64 else np.ones(len(flat), dtype=bool)
+    bad: NDArray[Any] = np.asarray(~digit.all(axis=1)) if codes.shape[1] == 64 else np.full(len(flat), True)
     if bad.any():
         value, where = _first(bad, flat, start)
-        yield "digest", f"has {value!r} at {where}; it must be 64 lower-case hexadecimal digits"
+        yield "digest", f"has {_show(value)} at {where}; it must be 64 lower-case hexadecimal digits"
 
 
 def _indptr_problems(indptr: NDArray[Any], entries: int | None) -> Iterator[str]:
@@ -274,14 +281,15 @@ def _row_problems(values: NDArray[Any], indptr: NDArray[Any], order: str) -> Ite
         if order == "unique":
             yield f"holds {values[at]} twice in row {row[at]}; list each value once per row"
         else:
-            yield f"is not {order} in row {row[at]}: {values[at]} before {values[at + 1]}; sort the columns within each row"
+            pair = f"{values[at]} before {values[at + 1]}"
+            yield f"is not {order} in row {row[at]}: {pair}; sort the columns within each row"
 
 
 def _duplicates(values: NDArray[Any]) -> Iterator[str]:
     ordered = np.sort(values.reshape(-1))
     same = ordered[1:] == ordered[:-1]
     if same.any():
-        yield f"holds {ordered[int(np.argmax(same))]!r} more than once; every value must be unique"
+        yield f"holds {_show(ordered[int(np.argmax(same))])} more than once; every value must be unique"
 
 
 def _not_below(values: NDArray[Any], larger: NDArray[Any], path: str) -> Iterator[str]:
@@ -291,7 +299,7 @@ def _not_below(values: NDArray[Any], larger: NDArray[Any], path: str) -> Iterato
     if wrong.any():
         value, where = _first(wrong, values, 0)
         other, _ = _first(wrong, larger, 0)
-        yield f"has {value!r} at {where}, but {path} has {other!r} there; the first of a pair is the smaller one"
+        yield f"has {_show(value)} at {where}, but {path} has {_show(other)} there; put the smaller one first"
 
 
 def _listed(source: Source, columns: list[Column], layout: Layout, broken: set[str]) -> list[Violation]:

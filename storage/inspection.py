@@ -1,0 +1,190 @@
+"""Look inside an artifact: a tree with shapes, types, units, sizes, statistics, without reading it whole.
+
+    print(describe("scene.h5"))            # text; rich.print shows it in colour; .to_json() for programs
+
+Damaged and foreign files are described as far as they can be read; what is wrong is listed, never raised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from storage.hdf5_errors import ArtifactError
+from storage.hdf5_open import (
+    RESERVED_ATTRIBUTES,
+    layout_of,
+    open_file,
+    root_attributes,
+    violations_of,
+)
+from storage.hdf5_walk import walk
+from storage.inspection_tree import MAX_ROWS, Node, tree
+from storage.schemas import Layout
+from storage.validation import Violation
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+MANIFEST = "manifest.json"
+_SHOWN_MEMBERS = 32
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file or folder is, where it comes from, what it holds and what is wrong with it.
+
+    `schema` is "" where the file is foreign or damaged. `unchecked`: datasets too large for a quick look.
+    """
+
+    path: str
+    kind: str
+    bytes: int
+    schema: str = ""
+    version: int | None = None
+    stage: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    root: Node | None = None
+    violations: tuple[Violation, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    members: tuple[Description, ...] = ()
+
+    def to_json(self) -> str:
+        """The whole description as JSON; nan and infinities become null."""
+        return json.dumps(_plain(asdict(self)), indent=2, sort_keys=True)
+
+    def __rich__(self) -> Tree:
+        from storage.inspection_render import render
+
+        return render(self)
+
+    def __str__(self) -> str:
+        from storage.inspection_render import to_text
+
+        return to_text(self)
+
+
+def describe(path: Path | str, *, full: bool = False) -> Description:
+    """Describe an HDF5 file, a directory artifact (with manifest.json) or any other file.
+
+    `full` reads and checks every value and lists every item. Raises FileNotFoundError only.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _describe_directory(path, full)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder; give the path of an artifact")
+    try:
+        with open_file(path) as file:
+            return _describe_hdf5(path, file, full)
+    except (ArtifactError, OSError) as error:
+        return Description(str(path), "file", path.stat().st_size, violations=(Violation("/", str(error)),))
+
+
+def _describe_hdf5(path: Path, file: h5py.File, full: bool) -> Description:
+    found = walk(file)
+    max_rows = None if full else MAX_ROWS
+    attributes: dict[str, Any] = {}
+    declared: Layout | None = None
+    try:
+        attributes = root_attributes(path, file)
+        declared = layout_of(path, file)
+        violations = violations_of(found, declared, max_rows) + _provenance_problems(attributes)
+    except ArtifactError as error:
+        violations = [Violation("/", str(error))]
+    version = attributes.get("schema_version")
+    return Description(
+        path=str(path),
+        kind="hdf5",
+        bytes=path.stat().st_size,
+        schema=str(attributes.get("schema", "")),
+        version=version if isinstance(version, int) else None,
+        stage=str(attributes.get("stage", "")),
+        options=_json_of(attributes, "options", {}),
+        inputs=tuple(map(str, _json_of(attributes, "inputs", []))),
+        attributes={name: each for name, each in attributes.items() if name not in RESERVED_ATTRIBUTES},
+        root=tree(found, declared, str(attributes.get("description", "")), full),
+        violations=tuple(violations),
+        unchecked=tuple(
+            sorted(name for name, each in found.datasets.items() if max_rows and rows_of(each) > max_rows)
+        ),
+    )
+
+
+def _provenance_problems(attributes: Mapping[str, Any]) -> list[Violation]:
+    wanted = {"options": dict, "inputs": list}
+    return [
+        Violation("/", f"root attribute {name!r} is missing or not a JSON {kind.__name__}; rebuild the file")
+        for name, kind in wanted.items()
+        if not isinstance(_json_of(attributes, name, None), kind)
+    ]
+
+
+def _json_of(attributes: Mapping[str, Any], name: str, default: Any) -> Any:
+    try:
+        value = json.loads(attributes.get(name, ""))
+    except (TypeError, ValueError):
+        return default
+    return value if default is None or isinstance(value, type(default)) else default
+
+
+def _describe_directory(path: Path, full: bool) -> Description:
+    """A folder: its manifest against what is there (sizes only, not digests), each HDF5 member."""
+    problems: list[Violation] = []
+    listed: dict[str, int] = {}
+    try:
+        listed = _manifest_sizes(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        problems.append(Violation(MANIFEST, "is missing; this folder is not an artifact"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        problems.append(Violation(MANIFEST, f"cannot be read ({error}); rebuild the artifact"))
+    files = {each.relative_to(path).as_posix(): each for each in sorted(path.rglob("*")) if each.is_file()}
+    files.pop(MANIFEST, None)
+    problems += [
+        Violation(name, "is in the manifest, but not there; rebuild") for name in listed if name not in files
+    ]
+    if listed:
+        problems += [
+            Violation(name, "is not in the manifest; remove it") for name in files if name not in listed
+        ]
+    for name, size in listed.items():
+        if name in files and files[name].stat().st_size != size:
+            text = f"has {files[name].stat().st_size} bytes, the manifest says {size}; rebuild the artifact"
+            problems.append(Violation(name, text))
+    shown = list(files.values())[: None if full else _SHOWN_MEMBERS]
+    return Description(
+        path=str(path),
+        kind="directory",
+        bytes=sum(each.stat().st_size for each in files.values()),
+        violations=tuple(problems),
+        attributes={"files": len(files)},
+        members=tuple(_describe_member(each, full) for each in shown),
+    )
+
+
+def _describe_member(path: Path, full: bool) -> Description:
+    """An HDF5 file in full, any other by its size."""
+    if path.suffix in (".h5", ".hdf5"):
+        return describe(path, full=full)
+    return Description(str(path), "file", path.stat().st_size)
+
+
+def _manifest_sizes(manifest: Any) -> dict[str, int]:
+    """{relative path: bytes} of a manifest {"files": [{"path", "bytes", ...}, ...]}."""
+    return {str(each["path"]): int(each["bytes"]) for each in manifest["files"]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,116 @@
+"""A description as a rich tree, or as plain text."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from storage.inspection import Description
+from storage.inspection_tree import Node, Statistics
+
+
+def render(description: Description) -> Tree:
+    """A rich tree of a description: provenance, contents, violations."""
+    tree = Tree(_headline(description), guide_style="dim")
+    _provenance(tree, description)
+    if description.root is not None:
+        _children(tree, description.root)
+    for member in description.members:
+        tree.add(render(member))
+    hidden = description.attributes.get("files", 0) - len(description.members) if description.members else 0
+    if hidden > 0:
+        tree.add(f"[dim]... {hidden} more files[/]")
+    for path in description.unchecked:
+        tree.add(f"[yellow]not read for its size:[/] {escape(path)}")
+    if description.violations:
+        branch = tree.add(f"[bold red]{len(description.violations)} violations[/]")
+        for violation in description.violations:
+            branch.add(f"[red]{escape(str(violation))}[/]")
+    return tree
+
+
+def to_text(description: Description, width: int = 160) -> str:
+    """The same tree without colours."""
+    console = Console(file=StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(render(description))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def human_bytes(count: int) -> str:
+    """1536 -> "1.5 KiB"."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _headline(description: Description) -> str:
+    what = description.kind
+    if description.schema:
+        what = f"{escape(description.schema)} version {description.version}"
+    state = "[red]not valid[/]" if description.violations else "[green]valid[/]" if description.schema else ""
+    return f"[bold]{escape(description.path)}[/]  {what}  {human_bytes(description.bytes)}  {state}".rstrip()
+
+
+def _provenance(tree: Tree, description: Description) -> None:
+    if description.stage:
+        tree.add(f"stage: {escape(description.stage)}")
+    if description.options:
+        branch = tree.add("options")
+        for name, value in sorted(description.options.items()):
+            branch.add(escape(f"{name} = {json.dumps(value, sort_keys=True)}"))
+    for digest in description.inputs[:8]:
+        tree.add(escape(f"input: {digest}"))
+    if len(description.inputs) > 8:
+        tree.add(f"[dim]... {len(description.inputs) - 8} more inputs[/]")
+    for name, value in sorted(description.attributes.items()):
+        tree.add(escape(f"{name}: {value}"))
+
+
+def _children(tree: Tree, node: Node) -> None:
+    for child in node.children:
+        branch = tree.add(_line(child))
+        _children(branch, child)
+    if node.left_out:
+        tree.add(f"[dim]... {node.left_out} more[/]")
+
+
+def _line(node: Node) -> str:
+    name = f"[bold]{escape(node.name)}[/]"
+    if node.kind != "dataset":
+        size = f"  [dim]{human_bytes(node.stored_bytes)}[/]" if node.kind == "group" else ""
+        return f"{name}{'/' if node.kind == 'group' else ''}{size}  {escape(node.note or node.description)}"
+    shape = " x ".join(map(str, node.shape or ())) or "scalar"
+    parts = [
+        name,
+        escape(f"[{shape}]"),
+        node.type,
+        escape(node.unit),
+        f"[dim]{human_bytes(node.stored_bytes)}[/]",
+    ]
+    parts += [
+        _statistics(node.statistics) if node.statistics else "",
+        escape(", ".join(map(_short, node.sample))),
+    ]
+    parts += [f"[dim]{escape(node.description)}[/]", f"[red]{escape(node.note)}[/]" if node.note else ""]
+    return "  ".join(part for part in parts if part)
+
+
+def _short(text: str, most: int = 24) -> str:
+    """A long text by its beginning, without line breaks."""
+    shown = text if len(text) <= most else f"{text[:12]}…"
+    return "".join(each if each.isprintable() else "?" for each in shown)
+
+
+def _statistics(statistics: Statistics) -> str:
+    if statistics.minimum != statistics.minimum:
+        return f"all {statistics.missing} none"
+    missing = f", {statistics.missing} none" if statistics.missing else ""
+    return f"{statistics.minimum:.6g} .. {statistics.maximum:.6g}, mean {statistics.mean:.6g}{missing}"
