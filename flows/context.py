@@ -50,7 +50,7 @@ class Session:
             return
         if self.server is not None:
             self.server.wait()
-        self.stack.enter_context(_prefect_settings(self.settings))
+        self.stack.enter_context(_prefect_settings(self.settings, heartbeats=self.server is None))
         self.stack.enter_context(_log_file(self.log))
         self.stack.callback(_send_what_waits)
         if crashed := reconcile(self.store / "prefect"):
@@ -104,11 +104,16 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _prefect_settings(settings: dict[str, str]) -> Iterator[None]:
-    """The same settings in a process that had imported Prefect before they were set."""
+def _prefect_settings(settings: dict[str, str], *, heartbeats: bool) -> Iterator[None]:
+    """The same settings in a process that had imported Prefect before they were set.
+
+    Without heartbeats a flow ends up to a second earlier; `flows.reconcile` finds killed commands without them.
+    """
     import prefect.settings
 
-    updates = {getattr(prefect.settings, name): value for name, value in settings.items()}
+    updates: dict[Any, Any] = {getattr(prefect.settings, name): value for name, value in settings.items()}
+    if not heartbeats:
+        updates[prefect.settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # type: ignore[attr-defined]
     with prefect.settings.temporary_settings(updates=updates):
         yield
 

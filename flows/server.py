@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from flows.settings import STARTUP_LIMIT_S, prepare_home, server_settings
 
-STOP_LIMIT_S = 8.0
+STOP_LIMIT_S = 30.0
 
 
 class ServerFailed(RuntimeError):

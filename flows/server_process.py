@@ -12,9 +12,11 @@ import select
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 POLL_S = 0.5
+DRAIN_LIMIT_S = 20.0
 
 
 def watch_parent(parent: int) -> None:
@@ -45,6 +47,21 @@ def migrate_once() -> None:
             stamp.write_text(f"{prefect.__version__} {database.stat().st_ino}")
 
 
+async def everything_recorded(limit_s: float = DRAIN_LIMIT_S) -> None:
+    """Returns when the server has taken every task run event off its in-memory queues, or after `limit_s`.
+
+    Prefect drops at its end what is still queued; the runs would stay in their last state for ever.
+    """
+    from prefect.server.utilities.messaging.memory import Topic
+
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        subscriptions = [s for topic in Topic._topics.values() for s in topic._subscriptions]
+        if all(s._queue.empty() and s._retry.empty() for s in subscriptions):
+            return
+        await asyncio.sleep(0.05)
+
+
 def main() -> None:
     """Serve until told to end."""
     listening, parent = int(sys.argv[1]), int(sys.argv[2])
@@ -52,10 +69,15 @@ def main() -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await everything_recorded()
+            await super().shutdown(sockets)
+
     migrate_once()
     app = create_app(ephemeral=True, final=True)
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=listening)])
+    Server(config).run(sockets=[socket.socket(fileno=listening)])
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
 def _submit_all(
     task: Task[..., Result], calls: Sequence[Mapping[str, Any]], workers: int, common: Mapping[str, Any]
 ) -> list[Result]:
-    with ThreadPoolTaskRunner(max_workers=workers) as runner:
+    with ThreadPoolTaskRunner[Result](max_workers=workers) as runner:
         futures = [
             runner.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
         ]
