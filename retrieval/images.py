@@ -50,6 +50,17 @@ def load_photograph(
     return np.asarray(_limited(photograph, image_size, box))
 
 
+def limit_array(photograph: NDArray[np.uint8], image_size: int | None) -> NDArray[np.uint8]:
+    """The same limit for a photograph that is decoded already: [H, W, 3] uint8 -> [h, w, 3] uint8."""
+    if photograph.ndim != 3 or photograph.shape[2] != 3 or photograph.dtype != np.uint8:
+        raise UnreadablePhotograph(
+            f"array of shape {photograph.shape}, {photograph.dtype}: a photograph is [H, W, 3] uint8, RGB"
+        )
+    if image_size is None or max(photograph.shape[:2]) <= image_size:
+        return photograph
+    return np.asarray(_limited(Image.fromarray(photograph), image_size, None))
+
+
 def normalise(photograph: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x / 255 - mean) / std per channel: [H, W, 3] uint8 -> tensor [1, 3, H, W] float32."""
     import torch

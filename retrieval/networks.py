@@ -43,10 +43,12 @@ class RetrievalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.features(x)
-        if self.lwhiten is not None:
-            maps = self.lwhiten(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        pooled = l2_normalize(self.pool(maps))
-        return pooled if self.whiten is None else l2_normalize(self.whiten(pooled))
+        with torch.autocast(x.device.type, enabled=False):  # powers and norms need full precision
+            maps = maps.to(x.dtype)
+            if self.lwhiten is not None:
+                maps = self.lwhiten(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            pooled = l2_normalize(self.pool(maps))
+            return pooled if self.whiten is None else l2_normalize(self.whiten(pooled))
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -1,0 +1,178 @@
+"""Global descriptors of photographs, at one or several scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from retrieval.compute import fixed_threads, pick_device
+from retrieval.extraction import Precision
+from retrieval.folding import fold_for_inference
+from retrieval.images import limit_array, load_photograph, loaded_ahead, normalise
+from retrieval.networks import RetrievalNetwork
+
+Photograph = Path | str | NDArray[np.uint8]
+WAITING_BATCHES = 4  # decoded batches that may wait for companions of their size
+
+
+class SignedDescriptors(ValueError):
+    """A fractional power of negative values was asked for."""
+
+
+def extract(
+    network: RetrievalNetwork,
+    images: Sequence[Photograph],
+    *,
+    image_size: int | None,
+    scales: Sequence[float] = (1.0,),
+    batch_size: int = 1,
+    precision: Precision = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
+    loader_threads: int = 1,
+    draft: bool = False,
+    exif: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Descriptors [N, D] of photographs (paths, or arrays [H, W, 3] uint8), L2-normalised, row i = photograph i.
+
+    image_size: longer side in px, None = as they are. The network itself is not changed. progress(done, total).
+    Raises UnreadablePhotograph. Source: cirtorch extract_vectors.
+    """
+    descriptors = np.empty((len(images), network.description.dimension), dtype=np.float32)
+    rows = iterate_descriptors(
+        network,
+        images,
+        image_size=image_size,
+        scales=scales,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        threads=threads,
+        loader_threads=loader_threads,
+        draft=draft,
+        exif=exif,
+    )
+    for done, (position, descriptor) in enumerate(rows, start=1):
+        descriptors[position] = descriptor
+        if progress is not None:
+            progress(done, len(images))
+    return descriptors
+
+
+def iterate_descriptors(
+    network: RetrievalNetwork,
+    images: Sequence[Photograph],
+    *,
+    image_size: int | None,
+    scales: Sequence[float] = (1.0,),
+    batch_size: int = 1,
+    precision: Precision = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
+    loader_threads: int = 1,
+    draft: bool = False,
+    exif: bool = True,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(position, descriptor [D]) of each photograph, as they get ready; a thread decodes ahead.
+
+    On a CPU every photograph has a forward pass of its own: batches do not help there, and the descriptor then depends
+    on nothing but the photograph. On a GPU up to batch_size photographs of equal size share one.
+    """
+    chosen = pick_device(device)
+    describe = Describer(network, scales=scales, precision=precision, device=chosen)
+    description = network.description
+
+    def prepared(image: Photograph) -> Tensor:
+        if isinstance(image, np.ndarray):
+            pixels = limit_array(image, image_size)
+        else:
+            pixels = load_photograph(image, image_size, exif=exif, draft=draft)
+        return normalise(pixels, description.mean, description.std)
+
+    size = 1 if chosen.type == "cpu" else batch_size
+    loaded = loaded_ahead(images, prepared, threads=loader_threads, ahead=2 * size + 2)
+    for positions, batch in _batches(loaded, size):
+        with fixed_threads(threads):
+            rows = describe(batch)
+        yield from zip(positions, rows, strict=True)
+
+
+class Describer:
+    """Normalised photographs [B, 3, H, W] -> descriptors [B, D] float32, with a private copy of the network.
+
+    The copy has BatchNorm folded and channels last: 1.4x faster for efficientnet_lite0 on one CPU core (362 px: 35
+    instead of 49 ms), equal to 4e-7.
+    """
+
+    def __init__(
+        self,
+        network: RetrievalNetwork,
+        *,
+        scales: Sequence[float] = (1.0,),
+        precision: Precision = "float32",
+        device: torch.device | None = None,
+    ) -> None:
+        self._device = device or torch.device("cpu")
+        self._network = fold_for_inference(network).to(self._device)
+        self._scales = tuple(scales)
+        self._exponent = network.scale_exponent
+        self._autocast = partial(
+            torch.autocast, self._device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
+        )
+
+    def __call__(self, batch: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._autocast():
+            batch = batch.to(self._device, memory_format=torch.channels_last)
+            return describe_scales(self._network, batch, self._scales, self._exponent).float().cpu().numpy()
+
+
+def describe_scales(network: nn.Module, batch: Tensor, scales: Sequence[float], exponent: float = 1.0) -> Tensor:
+    """Descriptors [B, D] of normalised photographs [B, 3, H, W], averaged over scales.
+
+    Each scale is a bilinear resize of the tensor. v = (mean_s d_s^exponent)^(1/exponent), then v / ||v||; a single scale
+    of 1 is the network's output itself. Raises SignedDescriptors. Source: TPAMI 2018, sec. 5; cirtorch extract_ms.
+    """
+    if tuple(scales) == (1.0,):
+        return network(batch)  # type: ignore[no-any-return]
+    described = torch.stack([network(_resized(batch, scale)) for scale in scales])
+    if exponent == 1:
+        mean = described.mean(dim=0)
+    else:
+        if bool((described < 0).any()):
+            raise SignedDescriptors(
+                f"exponent {exponent:.3f} over scales: descriptors with negative values; use 1 for this network"
+            )
+        mean = described.pow(exponent).mean(dim=0).pow(1 / exponent)
+    return mean / torch.linalg.vector_norm(mean, dim=1, keepdim=True)
+
+
+def _resized(batch: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return batch
+    return F.interpolate(batch, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _batches(loaded: Iterator[Tensor], size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Photographs of equal size together, at most `size`; nobody waits for more than a few batches."""
+    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
+    for position, tensor in enumerate(loaded):
+        bucket = waiting.setdefault(tuple(tensor.shape), [])
+        bucket.append((position, tensor))
+        if len(bucket) == size:
+            yield _joined(waiting.pop(tuple(tensor.shape)))
+        elif sum(map(len, waiting.values())) > WAITING_BATCHES * size:
+            yield _joined(waiting.pop(max(waiting, key=lambda shape: len(waiting[shape]))))
+    for bucket in waiting.values():
+        yield _joined(bucket)
+
+
+def _joined(bucket: list[tuple[int, Tensor]]) -> tuple[list[int], Tensor]:
+    return [position for position, _ in bucket], torch.cat([tensor for _, tensor in bucket])
