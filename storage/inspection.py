@@ -25,7 +25,7 @@ from storage.hdf5_open import (
     violations_of,
 )
 from storage.hdf5_walk import walk
-from storage.inspection_tree import MAX_ROWS, Node, tree
+from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
 from storage.schemas import Layout
 from storage.validation import Violation
 
