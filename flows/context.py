@@ -107,7 +107,8 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 def _prefect_settings(settings: dict[str, str], *, heartbeats: bool) -> Iterator[None]:
     """The same settings in a process that had imported Prefect before they were set.
 
-    Without heartbeats a flow ends up to a second earlier; `flows.reconcile` finds killed commands without them.
+    Without heartbeats a flow ends up to a second earlier; `flows.reconcile` finds killed commands without
+    them.
     """
     import prefect.settings
 
