@@ -65,6 +65,7 @@ def _configurations() -> tuple[Dataset, ...]:
     return (
         Dataset(f"{at}/name", ("C",), "str", "unique name of the row, without slashes", unique=True),
         *(Dataset(f"{at}/{name}", ("C",), "str", meaning) for name, meaning in texts.items()),
+        Dataset(f"{at}/expansion", ("C",), "str", "query expansion; empty = none", optional=True),
         *(
             Dataset(f"{at}/{name}", ("C",), "float64", text, nan=True, minimum=0, maximum=1)
             for name, text in numbers.items()

@@ -44,6 +44,12 @@ class GeometryBenchmark:
     num_easy: NDArray[np.int64]
     num_hard: NDArray[np.int64]
 
+    @property
+    def query_positions(self) -> NDArray[np.int64]:
+        """[Q] position of each query's own photograph in the database."""
+        order = np.argsort(self.database, kind="stable")
+        return order[np.searchsorted(self.database, self.queries, sorter=order)]
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any], split: Split) -> GeometryBenchmark:
         """From the arrays of `training_set.h5` by path. Raises InvalidBenchmark when they disagree."""
