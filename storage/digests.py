@@ -128,9 +128,10 @@ def _safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > path.stat().st_size:
             raise UnreadableContent(f"{str(path)!r}: the header is longer than the file")
-        header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-    except (struct.error, ValueError, AttributeError) as error:
+        entries = json.loads(file.read(length))
+        names = ("dtype", "shape", "data_offsets")
+        header = {key: {name: e[name] for name in names} for key, e in entries.items() if key != "__metadata__"}
+    except (struct.error, ValueError, AttributeError, TypeError, KeyError) as error:
         raise UnreadableContent(f"{str(path)!r} is not a safetensors file ({error}); rebuild it") from error
     return header, 8 + length
 

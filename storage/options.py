@@ -28,7 +28,11 @@ class MarkedPath(PosixPath):
     """A path whose content, not its name, enters the cache key."""
 
 
-ContentPath = Annotated[Path, AfterValidator(MarkedPath)]
+def _mark(path: Path) -> Path:
+    return MarkedPath(path)
+
+
+ContentPath = Annotated[Path, AfterValidator(_mark)]
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

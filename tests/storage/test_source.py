@@ -1,0 +1,192 @@
+import ast
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage import source
+from storage.source import UnknownModule, first_party_closure, module_digest, module_digests, source_digest
+
+CODE = '''
+"""Module."""
+import os
+LIMIT = 0.2
+"""What LIMIT is."""
+
+@decorate(1)
+class A(Base):
+    """A."""
+    rate: float = 0.5
+
+    async def run(self, *args, deep=None, **rest):
+        """Run."""
+        return f"{self.rate:.{deep}f} {rest!r}" if args else [x for x in rest]
+
+def empty():
+    """Only a docstring."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Module."""', '"""Another\n\nmodule."""'),
+        ('"""Module."""', ""),
+        ('"""What LIMIT is."""', "# what it is"),
+        ('    """A."""\n', ""),
+        ('"""Run."""', '"""Run it."""  # and more'),
+        ("LIMIT = 0.2", "LIMIT = (  # a comment\n    0.2\n)"),
+        ("LIMIT = 0.2", "\n\n\nLIMIT  =  0.20"),
+        ('f"{self.rate:.{deep}f} {rest!r}"', 'f"{self.rate:.{deep}f}" f" {rest!r}"'),
+        ('f"{self.rate:.{deep}f} {rest!r}"', "f'{self.rate:.{deep}f} {rest!r}'"),
+        ('"""Only a docstring."""', '"""Nothing."""'),
+    ],
+)
+def test_inert_edits(old, new):
+    assert old in CODE
+    assert source_digest(CODE.replace(old, new)) == source_digest(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 0.2", "LIMIT = 0.3"),
+        ("LIMIT = 0.2", "LIMIT = '0.2'"),
+        ("@decorate(1)", "@decorate(2)"),
+        ("@decorate(1)\n", ""),
+        ("(Base)", "(Other)"),
+        ("(Base)", ""),
+        ("rate: float = 0.5", "rate: int = 0.5"),
+        ("rate: float = 0.5", "rate: float"),
+        ("async def", "def"),
+        ("deep=None", "deep=0"),
+        ("deep=None", "deep"),
+        ("*args", "args"),
+        ("{rest!r}", "{rest!s}"),
+        ("{deep}f", "{deep}e"),
+        ("[x for x in rest]", "(x for x in rest)"),
+        ("[x for x in rest]", "[x for x in rest if x]"),
+        ("import os", "import os as o"),
+        ("if args", "if not args"),
+        ("return f", "yield f"),
+    ],
+)
+def test_every_code_edit_counts(old, new):
+    assert old in CODE
+    assert source_digest(CODE.replace(old, new)) != source_digest(CODE)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("x = None", "x = 0"), ("x = 1", "x = 1.0"), ("x = 1", "x = True"), ("x = ''", "x = b''")],
+)
+def test_constants_of_different_type_differ(one, other):
+    assert source_digest(one) != source_digest(other)
+
+
+@given(st.lists(st.integers(0, CODE.count("\n") - 1), max_size=5))
+def test_comments_anywhere(places):
+    lines = CODE.split("\n")
+    for place in places:
+        if not lines[place].lstrip().startswith('"""'):
+            lines[place] += "  # comment"
+    assert source_digest("\n".join(lines)) == source_digest(CODE)
+
+
+def test_the_same_on_every_python_version():
+    """Spelled out: a version that adds or empties syntax-tree fields must not change it."""
+    assert source._dump(ast.parse("def f(a, b=1): return a")) == (
+        "Module(body=[FunctionDef(name='f',args=arguments(args=[arg(arg='a'),arg(arg='b')],defaults=[Constant(1)]),"
+        "body=[Return(value=Name(id='a'))])])"
+    )
+    function = ast.parse("def f(): pass").body[0]
+    before = source._dump(function)
+    function.type_params = []  # Python 3.12 has this field, 3.11 has not
+    function._fields = (*function._fields, "type_params")
+    assert source._dump(function) == before
+
+
+def test_digest_follows_the_file(make_package):
+    name = make_package({"a": "x = 1", "b": "y = 1"})
+    modules = [f"{name}.a", f"{name}.b"]
+    before = module_digest(modules)
+    assert module_digest(reversed(modules)) == before == module_digest([*modules, f"{name}.a"])
+    path = source.source_path(f"{name}.a")
+    path.write_text("x = 1  # comment")
+    assert module_digest(modules) == before
+    path.write_text("x = 2  # comment")
+    os.utime(path, ns=(1, time.time_ns()))
+    assert module_digest(modules) != before
+    assert set(module_digests(modules)) == set(modules)
+
+
+def test_a_key_costs_microseconds():
+    modules = ["storage.store", "storage.digests", "storage.source", "storage.keys"]
+    module_digests(modules)
+    best = min(_seconds(lambda: module_digests(modules)) for _ in range(20))
+    assert best < 0.5e-3
+
+
+def _seconds(action) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def test_unknown_module():
+    with pytest.raises(UnknownModule, match=r"sfm\.nothing_like_it"):
+        module_digest(["sfm.nothing_like_it"])
+    with pytest.raises(UnknownModule):
+        first_party_closure("no_such_package.module")
+
+
+PACKAGE = {
+    "top": """
+import os, numpy
+from typing import TYPE_CHECKING
+import typing
+import PACKAGE.plain
+from PACKAGE import member
+from PACKAGE.sub import inner as renamed
+from .relative import thing
+from PACKAGE.constants import LIMIT
+if TYPE_CHECKING:
+    from PACKAGE import typed
+if typing.TYPE_CHECKING:
+    import PACKAGE.typed
+else:
+    import PACKAGE.otherwise
+def late():
+    from PACKAGE import lazy
+    run([python, "-m", "PACKAGE.program", "x"])
+    importlib.import_module("PACKAGE.dynamic")
+    log("PACKAGE.typed")
+""",
+    "plain": "import PACKAGE.second",
+    "second": "import PACKAGE.top  # a circle",
+    "sub/inner": "from ..relative import thing\nfrom . import sibling",
+    "sub/sibling": "",
+    **dict.fromkeys(
+        ["member", "relative", "constants", "typed", "otherwise", "lazy", "program", "dynamic", "unrelated"],
+        "",
+    ),
+}
+
+
+def test_closure(make_package):
+    name = make_package(PACKAGE)
+    expected = (
+        "constants dynamic lazy member otherwise plain program relative second sub.inner sub.sibling top"
+    )
+    assert first_party_closure(f"{name}.top", (name,)) == tuple(f"{name}.{m}" for m in expected.split())
+    assert first_party_closure(f"{name}.unrelated", (name,)) == (f"{name}.unrelated",)
+    assert first_party_closure(f"{name}.top", ("sfm",)) == (f"{name}.top",)
+
+
+def test_closure_has_a_package_only_where_its_init_holds_code(make_package):
+    name = make_package(
+        {"a": "from PACKAGE.sub import inner", "sub/inner": "", "sub/__init__": "REGISTRY = {}"}
+    )
+    assert first_party_closure(f"{name}.a", (name,)) == (f"{name}.a", f"{name}.sub", f"{name}.sub.inner")
