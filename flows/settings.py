@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 STARTUP_LIMIT_S = 60.0
+VERIFY = "RETRIEVAL_SFM_VERIFY"  # the variable that tasks.caching reads
 LIBRARY_LOGGERS = "sfm,retrieval,storage,tasks,flows"
 
 

@@ -1,0 +1,30 @@
+"""The command line `retrieval-sfm`. Exit code 0 = done, 1 = the run failed, 2 = wrong usage.
+
+Only typer and rich are imported until a command needs more.
+"""
+
+import typer
+
+from flows import cli_run, cli_store
+
+app = typer.Typer(
+    name="retrieval-sfm",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Photographs in; 3D models, training pairs, a fine-tuned, whitened, measured retrieval network out.",
+)
+app.command()(cli_run.run)
+app.command()(cli_run.demo)
+app.command()(cli_run.stage)
+app.command()(cli_store.inspect)
+app.add_typer(cli_store.store_app, name="store")
+
+
+def main() -> None:
+    """Entry point of `retrieval-sfm`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What the commands share: where they print, how they end, how a flow is run for a person."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+Result = TypeVar("Result")
+
+out = Console()
+err = Console(stderr=True)
+logger = logging.getLogger(__name__)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="folder of the store", envvar="RETRIEVAL_SFM_STORE")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of options and resources (else default.yaml)")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one option: --set training.epochs=3")
+]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="read every byte of a cached artifact before it is used")
+]
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Errors in what the user asked for end the command with one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+
+
+def complain(error: BaseException) -> None:
+    """One line about an error, on standard error."""
+    err.print(f"[red]error:[/red] {one_line(error)}", highlight=False, soft_wrap=True)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line, markup escaped; with its type where it is not made for users."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return escape(text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}")
+
+
+def run_flow(
+    store: Path, load: Callable[[], Callable[..., Result]], *, verify: bool = False, **arguments: Any
+) -> Result:
+    """Run the flow that `load()` imports, with a Prefect API, bars on a terminal and a log file.
+
+    If the run fails the command ends with exit code 1: one line why, one line where the log is.
+    """
+    from flows.context import session
+    from flows.settings import VERIFY
+
+    if verify:
+        os.environ[VERIFY] = "full"
+    with ExitStack() as stack:
+        with usage():
+            command = stack.enter_context(session(store))
+        try:
+            function = load()
+            _dress(stack)
+            return command.run(function, **arguments)
+        except BaseException as error:
+            _fail(error, command.log)
+
+
+def _dress(stack: ExitStack) -> None:
+    from flows.console import calm_console
+    from tasks.progress import bars
+
+    stack.enter_context(calm_console(err.is_terminal))
+    if err.is_terminal:
+        stack.enter_context(bars(err))
+
+
+def _fail(error: BaseException, log: Path) -> NoReturn:
+    if isinstance(error, typer.Exit | SystemExit):
+        raise error
+    if isinstance(error, KeyboardInterrupt):
+        error = KeyboardInterrupt("interrupted; the same command goes on from the last finished task")
+    complain(error)
+    err.print(f"log: {log}", highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(1) from error

@@ -1,0 +1,140 @@
+"""Commands that run flows: `run`, `demo`, `stage`."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli_common import ConfigOption, SetOption, StoreOption, VerifyOption, out, run_flow, usage
+
+if TYPE_CHECKING:
+    from storage.runs import RunRecord
+
+
+class StageName(StrEnum):
+    """The flows, in the order in which `end_to_end` runs them."""
+
+    reconstruct = "reconstruct"
+    select = "select"
+    finetune = "finetune"
+    whiten = "whiten"
+    evaluate = "evaluate"
+
+
+PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
+ForceOption = Annotated[
+    list[str] | None, typer.Option("--force", metavar="STAGE", help="compute this stage again, cached or not")
+]
+OlderOption = Annotated[
+    list[str] | None,
+    typer.Option("--accept-older-code", metavar="STAGE", help="use this stage's result of older code"),
+]
+
+
+def run(
+    photos: PhotosArgument,
+    store: StoreOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    until: Annotated[StageName | None, typer.Option(help="stop after this flow")] = None,
+    force: ForceOption = None,
+    accept_older_code: OlderOption = None,
+    verify: VerifyOption = False,
+    plan: Annotated[bool, typer.Option("--plan", help="print what would be done and do nothing")] = False,
+) -> None:
+    """Photographs in, fine-tuned and measured network out. What is done already is not done again."""
+    with usage():
+        from flows.options import load
+
+        options, resources = load(config, set_ or [])
+        root = _open_store(store, photos)
+    request: dict[str, Any] = {
+        "photos": str(photos.absolute()),
+        "store": str(root),
+        "options": options,
+        "resources": resources,
+        "until": until.value if until else None,
+    }
+    if plan:
+        with usage():
+            from flows.plan import plan as make_plan
+
+            out.print(make_plan(**request))
+        return
+    if accept_older_code:
+        request["accept_older_code"] = accept_older_code
+    _run_and_show(root, "flows.end_to_end", "end_to_end", verify, force=force or [], **request)
+
+
+def demo(
+    store: Annotated[Path, typer.Option(help="folder of the store")] = Path("demo-store"),
+    photos: Annotated[Path, typer.Option(help="folder that the town is rendered into")] = Path("demo-photos"),
+    set_: SetOption = None,
+) -> None:
+    """Render a small town, then run everything on it: offline, a few minutes, no photographs needed."""
+    with usage():
+        from flows.demo import CONFIG, render
+        from flows.options import load
+
+        options, resources = load(CONFIG, set_ or [])
+        render(photos)
+        root = _open_store(store, photos)
+    _run_and_show(
+        root,
+        "flows.end_to_end",
+        "end_to_end",
+        False,
+        photos=str(photos.absolute()),
+        store=str(root),
+        options=options,
+        resources=resources,
+        until=None,
+        force=[],
+    )
+
+
+def stage(
+    name: Annotated[StageName, typer.Argument(help="the flow to run alone")],
+    store: StoreOption,
+    from_run: Annotated[str, typer.Option(help="run whose other options and artifacts it takes")] = "latest",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="compute it again, cached or not")] = False,
+    build_upstream: Annotated[
+        bool, typer.Option("--build-upstream", help="make missing upstream artifacts instead of refusing")
+    ] = False,
+    verify: VerifyOption = False,
+) -> None:
+    """Run one flow alone with options of its own; everything before it is that of an earlier run."""
+    with usage():
+        from flows.options import load_stage
+
+        options, resources = load_stage(name.value, config, set_ or [], store=store, from_run=from_run)
+        root = _open_store(store, None)
+    request = {"from_run": from_run, "options": options, "resources": resources}
+    request |= {"force": force, "build_upstream": build_upstream}
+    _run_and_show(root, f"flows.{name.value}", name.value, verify, store=str(root), **request)
+
+
+def _open_store(store: Path, photos: Path | None) -> Path:
+    """The store's absolute path; with `photos` it is made if it is not there. Raises ValueError."""
+    from storage.store import Store
+
+    if photos is None:
+        return Store.open(store).root
+    if not photos.is_dir():
+        raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
+    return Store.create(store).root
+
+
+def _run_and_show(root: Path, module: str, function: str, verify: bool, **request: Any) -> None:
+    from flows.cli_results import show
+
+    def load() -> Callable[..., "RunRecord"]:
+        found: Callable[..., RunRecord] = getattr(import_module(module), function)
+        return found
+
+    show(run_flow(root, load, verify=verify, **request), root)

@@ -1,0 +1,154 @@
+"""Commands on a store: `store init|ls|verify|gc|lineage|migrate`, and `inspect`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.cli_common import StoreOption, err, out, usage
+
+if TYPE_CHECKING:
+    from storage.store import Store
+
+store_app = typer.Typer(no_args_is_help=True, help="What is in a store, is it intact, what can go.")
+
+StoreArgument = Annotated[Path, typer.Argument(help="folder of the store", envvar="RETRIEVAL_SFM_STORE")]
+
+
+@store_app.command()
+def init(store: StoreArgument) -> None:
+    """Make a store and try what its file system must be able to do."""
+    with usage():
+        from storage.store import Store
+
+        out.print(f"store ready: {Store.create(store).root}", highlight=False, soft_wrap=True, markup=False)
+
+
+@store_app.command()
+def ls(
+    store: StoreArgument,
+    stage: Annotated[str | None, typer.Option(help="only this stage")] = None,
+    collection: Annotated[str | None, typer.Option(help="collection whose latest run counts")] = None,
+) -> None:
+    """List the artifacts, the runs that hold them, and which are stale (built from X, current is Y)."""
+    from flows.cli_results import human_bytes
+
+    with usage():
+        from storage import maintenance, runs
+
+        opened = _open(store)
+        listed = maintenance.ls(opened, stage)
+        record = runs.latest(opened, collection)
+    stale = {s.ref.path: str(s).split(": ", 1)[1] for s in runs.stale(opened, record)} if record else {}
+    table = Table("stage", "made", "seconds", "size", "runs", "artifact", "")
+    for item in listed:
+        table.add_row(
+            item.ref.stage,
+            f"{item.created.astimezone():%Y-%m-%d %H:%M}",
+            f"{item.seconds:.1f}",
+            human_bytes(item.ref.bytes),
+            str(len(item.runs)),
+            escape(item.ref.path),
+            f"[yellow]stale: {escape(stale[item.ref.path])}[/yellow]" if item.ref.path in stale else "",
+        )
+    out.print(table)
+    out.print(f"{len(listed)} artifacts, {human_bytes(sum(i.ref.bytes for i in listed))}", highlight=False)
+
+
+@store_app.command()
+def verify(
+    store: StoreArgument,
+    quick: Annotated[bool, typer.Option("--quick", help="believe files that were not touched")] = False,
+) -> None:
+    """Read every byte and name what is damaged, missing or nobody's. Exit code 1 if something is damaged."""
+    with usage():
+        from storage import maintenance
+
+        verdicts = maintenance.verify(_open(store), full=not quick)
+    bad = [v for v in verdicts if v.status in ("damaged", "missing")]
+    for verdict in verdicts:
+        if verdict.status != "ok":
+            out.print(f"{verdict.status}: {verdict.path}", highlight=False, soft_wrap=True, markup=False)
+    good = sum(v.status == "ok" for v in verdicts)
+    out.print(f"{good} intact, {len(bad)} damaged or missing, {len(verdicts) - good - len(bad)} orphans")
+    if bad:
+        err.print("the next run makes them again", highlight=False)
+        raise typer.Exit(1)
+
+
+@store_app.command()
+def gc(
+    store: StoreArgument,
+    delete: Annotated[bool, typer.Option("--delete", help="remove it, instead of a dry run")] = False,
+    drop_run: Annotated[list[str] | None, typer.Option(help="take this run out of the ledger first")] = None,
+) -> None:
+    """What no run in the ledger stands on: listed, or with --delete removed."""
+    from flows.cli_results import human_bytes
+
+    with usage():
+        from storage import maintenance, runs
+
+        opened = _open(store)
+        if drop_run and not delete:
+            raise ValueError("--drop-run changes the ledger; give --delete with it")
+        for run in drop_run or []:
+            runs.delete(opened, run)
+        garbage = maintenance.gc(opened, delete=delete)
+    for path in [*(ref.path for ref in garbage.artifacts), *garbage.others]:
+        out.print(path, highlight=False, soft_wrap=True, markup=False)
+    for path in garbage.kept_locked:
+        out.print(f"kept, in use: {path}", highlight=False, soft_wrap=True, markup=False)
+    verb = "removed" if garbage.deleted else "would be removed (dry run; --delete removes)"
+    count = len(garbage.artifacts) + len(garbage.others)
+    out.print(f"{count} entries, {human_bytes(garbage.bytes)} {verb}", highlight=False)
+
+
+@store_app.command()
+def lineage(
+    file: Annotated[Path, typer.Argument(help="a file of the store, or a copy of one")], store: StoreOption
+) -> None:
+    """What a file was made from, down to the photographs."""
+    with usage():
+        from storage import maintenance
+
+        for line in maintenance.lineage(_open(store), file).lines():
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@store_app.command()
+def migrate(store: StoreArgument) -> None:
+    """Bring a store of an older version to today's format."""
+    with usage():
+        from storage import maintenance
+
+        result = maintenance.migrate(_open(store))
+    formats = f"format {result.from_format} -> {result.to_format}"
+    out.print(f"{formats}, {result.indexed} artifacts indexed", highlight=False)
+    for path in result.older_layouts:
+        out.print(f"older layout, still read: {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="an HDF5 file, a folder of the store, any other file")],
+    full: Annotated[bool, typer.Option("--full", help="read and check every value")] = False,
+    json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+) -> None:
+    """Look into a file: layout, shapes, types, units, where it comes from, what is wrong with it."""
+    with usage():
+        from storage.inspection import describe
+
+        description = describe(file, full=full)
+    if json:
+        typer.echo(description.to_json())
+    else:
+        out.print(description)
+    if description.violations:
+        raise typer.Exit(1)
+
+
+def _open(store: Path) -> "Store":
+    from storage.store import Store
+
+    return Store.open(store)
