@@ -8,8 +8,10 @@ https://colmap.github.io/format.html
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,9 +154,9 @@ def quaternions_of(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(unit[:, :1] < 0, -unit, unit)
 
 
-def _parse(reader: object, path: Path) -> object:
+def _parse(reader: Callable[[Path], Any], path: Path) -> Any:
     try:
-        return reader(path)  # type: ignore[operator]
+        return reader(path)
     except (struct.error, IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, BadModel):
             raise

@@ -121,7 +121,7 @@ def scale_change(
     = (depth_first / focal_first) / (depth_second / focal_second). nan where no point in front of both is
     shared. Symmetric. The paper names the measure without defining it: this definition is ours.
     """
-    spacing = _point_spacing(visibility, depth, focal_px)
+    spacing = point_spacing(visibility, depth, focal_px)
     inverse = csr_array((1.0 / spacing.data, spacing.indices, spacing.indptr), shape=spacing.shape)
     first, second = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     if first.shape != second.shape:
@@ -130,8 +130,22 @@ def scale_change(
     result = np.empty(first.size, dtype=np.float32)
     for start, stop in _blocks(seen[first] + seen[second], _BLOCK_OBSERVATIONS):
         ratios = csr_array(spacing[first[start:stop]].multiply(inverse[second[start:stop]]))
-        result[start:stop] = _median_change(ratios)
+        result[start:stop] = _median_change(ratios.data, ratios.indptr)
     return result
+
+
+def scale_change_row(spacing: csr_array, image: int, others: NDArray[np.int64]) -> NDArray[np.float32]:
+    """`scale_change` of one image to others [K], from a `point_spacing` computed once -> [K] float32, nan =
+    none shared.
+    """
+    own = slice(*spacing.indptr[image : image + 2])
+    inverse = np.zeros(spacing.shape[1])
+    inverse[spacing.indices[own]] = 1.0 / spacing.data[own]
+    rows = csr_array(spacing[np.asarray(others, dtype=np.int64)])
+    ratio = rows.data * inverse[rows.indices]
+    both = ratio > 0
+    indptr = np.concatenate([[0], np.cumsum(both)])[rows.indptr]
+    return _median_change(ratio[both], indptr)
 
 
 def scale_changes(
@@ -191,7 +205,7 @@ def _nearest(centers: NDArray[np.float64], images: NDArray[np.int64], width: int
     return column[place < width].reshape(images.size, width)
 
 
-def _point_spacing(
+def point_spacing(
     visibility: csr_array, depth: NDArray[np.floating], focal_px: NDArray[np.floating]
 ) -> csr_array:
     """depth / focal per observation: the size in the world of one pixel at that point.
@@ -220,20 +234,21 @@ def _point_spacing(
     return csr_array((values[good], visibility.indices[good], kept), shape=visibility.shape)
 
 
-def _median_change(ratios: csr_array) -> NDArray[np.float32]:
+def _median_change(ratio: NDArray[np.float64], indptr: NDArray[np.integer]) -> NDArray[np.float32]:
     """Median of max(r, 1/r) per row.
 
-    One sort of (row, bits of a positive float32) packed to 64 bits: 8 times a lexsort.
+    One sort of 64-bit keys (row, bits of a positive float32, which sort like the number): faster than a
+    lexsort.
     """
-    counts = np.diff(ratios.indptr).astype(np.int64)
-    change = np.maximum(ratios.data, 1.0 / ratios.data).astype(np.float32)
+    counts = np.diff(indptr).astype(np.int64)
+    change = np.maximum(ratio, 1.0 / ratio).astype(np.float32)
     row_of = np.repeat(np.arange(counts.size, dtype=np.uint64), counts)
     packed = (row_of << np.uint64(32)) | change.view(np.uint32)
     packed.sort()
     ordered = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
     result = np.full(counts.size, np.nan, dtype=np.float32)
     some = np.flatnonzero(counts)
-    start, size = ratios.indptr[:-1][some].astype(np.int64), counts[some]
+    start, size = indptr[:-1][some].astype(np.int64), counts[some]
     result[some] = (ordered[start + (size - 1) // 2] + ordered[start + size // 2]) / 2
     return result
 

@@ -59,7 +59,7 @@ _NOT_FOR_SELECTION = (
 class SceneOptions(Options):
     """What of the reconstruction enters the scene."""
 
-    min_model_photos: int = Field(3, ge=2, description="photographs; smaller 3D models are left out")
+    min_model_photos: int = Field(default=3, ge=2, description="photographs; smaller 3D models are left out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,8 @@ class Scene:
                 )
         if self.visibility.indptr.size != self.cameras.photo.size + 1:
             raise BadScene(
-                f"visibility/indptr has {self.visibility.indptr.size} entries for {self.cameras.photo.size} cameras"
+                f"visibility/indptr has {self.visibility.indptr.size} entries "
+                f"for {self.cameras.photo.size} cameras"
             )
 
     @property
@@ -133,6 +134,7 @@ class Scene:
         paths = dataset_paths()
         wanted = [at for at in paths if not (for_selection and at in _NOT_FOR_SELECTION)]
         arrays = hdf5.read(Path(path), "scene", wanted)
+        arrays["photos/sha256"] = arrays["photos/sha256"].astype("S64")
         empty = {"visibility/xy_px": (0, 2), "points/xyz": (0, 3), "points/rgb": (0, 3)}
         groups: dict[str, dict[str, Any]] = {}
         for at, (group, name) in paths.items():

@@ -140,7 +140,7 @@ def _points(ordered: Sequence[Part], sizes: NDArray[np.int64]) -> Points:
 
 
 def _stack(arrays: Sequence[NDArray[Any]], dtype: type, width: int | None = None) -> NDArray[Any]:
-    empty = np.empty((0,) if width is None else (0, width), dtype=dtype)
+    empty: NDArray[Any] = np.empty((0,) if width is None else (0, width), dtype=dtype)
     return np.concatenate([empty, *arrays]).astype(dtype, copy=False)
 
 

@@ -216,7 +216,7 @@ class TestOracle:
         """D2-Net keeps the smallest ratio of a pair: the same ratios as ours before the median."""
         scene, expected = model
         visibility, depth = scene.visibility_of_model(0)
-        spacing = geometry._point_spacing(visibility, depth, scene.cameras.focal_px).toarray()
+        spacing = geometry.point_spacing(visibility, depth, scene.cameras.focal_px).toarray()
         official = expected["scale_ratio_matrix"]
         for i, j in zip(*np.nonzero(official > 0), strict=True):
             both = (spacing[i] > 0) & (spacing[j] > 0)
