@@ -156,10 +156,10 @@ class Store:
         key = parts_key(parts)
         with self._temporary(stage, key) as temporary:
             start = time.monotonic()
-            report = dict(build(temporary) or {})
+            report = _report(stage, build(temporary))
             seconds = time.monotonic() - start
             ref = _described(stage, key, temporary)
-            chunk = items.checked(report.pop("items", None), stage.name)
+            chunk = items.checked(report.get("items"), stage.name)
             sidecar = Sidecar(
                 ref=ref,
                 key_parts=parts,
@@ -170,12 +170,8 @@ class Store:
                 seconds=round(seconds, 3),
                 machine=artifacts.machine_facts(),
                 git_revision=artifacts.git_revision(),
-                facts=dict(report.pop("sidecar", None) or {}),
+                facts=dict(report.get("sidecar") or {}),
             )
-            if report:
-                raise BrokenBuild(
-                    f"stage {stage.name!r}: build returned {sorted(report)}, only items and sidecar go"
-                )
             ref = self._publish(temporary, sidecar, chunk)
         log.info("%s %s made in %.1f s, %d bytes", stage.name, key[:16], seconds, ref.bytes)
         return ref
@@ -261,6 +257,14 @@ class Store:
     def accept_older_code(self, stage: Stage, options: BaseModel, inputs: Sequence[str]) -> ArtifactRef:
         """Adopt that artifact for today's key and record it. Raises NothingOlder where there is none."""
         return older.accept(self, stage, options, inputs)
+
+
+def _report(stage: Stage, value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if value is not None and not (isinstance(value, Mapping) and set(value) <= {"items", "sidecar"}):
+        raise BrokenBuild(
+            f"stage {stage.name!r}: build returned {value!r}, not a mapping of items and sidecar"
+        )
+    return value or {}
 
 
 def _described(stage: Stage, key: str, built: Path) -> ArtifactRef:

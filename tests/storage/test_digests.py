@@ -195,7 +195,10 @@ def test_any_arrays_in_any_storage(arrays):
 
 
 def test_safetensors(tmp_path):
-    torch_free = "import sys; from storage.digests import content_sha256; print(content_sha256(sys.argv[1]), 'torch' in sys.modules)"
+    torch_free = (
+        "import sys; from storage.digests import content_sha256; "
+        "print(content_sha256(sys.argv[1]), 'torch' in sys.modules)"
+    )
     from safetensors.numpy import save_file
 
     tensors = {"b": np.arange(4.0), "a": np.arange(6, dtype=np.int64).reshape(2, 3)}

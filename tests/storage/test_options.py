@@ -2,7 +2,7 @@ import copy
 import pickle
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -114,8 +114,7 @@ def test_content_path_survives_pickle_copy_and_json(tmp_path):
 def test_plain_path_and_unstable_values_are_refused():
     class Wrong(Options):
         output: Path = Path("x")
-        model_config = {"arbitrary_types_allowed": True}
-        thing: object = None
+        thing: Any = None
 
     with pytest.raises(UnusableOption, match=r"Wrong\.output.*ContentPath"):
         text(Wrong())

@@ -19,7 +19,7 @@ def test_declaration_is_sorted_and_frozen():
         stage.version = 3
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES) + ["", "Scene", "a/b", "../x", ".hidden", "1st"])
+@pytest.mark.parametrize("name", [*sorted(RESERVED_NAMES), "", "Scene", "a/b", "../x", ".hidden", "1st"])
 def test_unusable_names_are_refused(name):
     with pytest.raises(ValidationError, match="stage name"):
         Stage(name=name)
