@@ -25,7 +25,11 @@ class Walk:
 def walk(file: h5py.Group) -> Walk:
     """Everything below a group; soft and external links are named, never followed."""
     found = Walk()
-    pending, seen = [("", file)], {_address(file)}
+    try:
+        pending, seen = [("", file)], {_address(file)}
+    except HDF5_ERRORS as error:
+        found.strange["/"] = f"cannot be opened ({error}); rebuild the file"
+        return found
     while pending:
         prefix, group = pending.pop()
         try:

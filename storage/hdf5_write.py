@@ -19,8 +19,8 @@ from storage.hdf5_sources import decode, type_name
 from storage.schemas import Dataset, Layout
 from storage.validation import Violation
 
-# The oldest format with our types: HDF5 tools of the last ten years read it, and its groups keep no times.
-_LIBVER = ("earliest", "v110")
+# HDF5 1.10 (2016): its metadata carries checksums, so a flipped byte is an error and not a crash inside the library.
+_LIBVER = ("v110", "v110")
 _COMPRESS_FROM = 4096  # bytes; below, the bookkeeping of chunks costs more than compression saves
 _CHUNK_BYTES = 1 << 18
 _FAST_FROM = 1 << 20  # bytes; gzip-1 from there. LZF would be faster, but only h5py reads it.
