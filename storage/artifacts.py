@@ -54,6 +54,7 @@ class Sidecar(BaseModel):
     family: str
     upstream: tuple[ArtifactRef, ...] = ()
     items: int = Field(default=0, description="number of items of a chunk, listed in the items file")
+    items_sha256: str | None = Field(default=None, description="digest of that list")
     created: datetime
     seconds: float = Field(description="time that the build took")
     machine: dict[str, Any] = Field(default_factory=dict)
@@ -93,10 +94,10 @@ def read_sidecar(path: Path) -> Sidecar | None:
 
 
 def write_sidecar(root: Path, sidecar: Sidecar, items: Mapping[str, Any] | None = None) -> None:
-    """Write an artifact's items and sidecar, each in one step."""
+    """Write an artifact's items and sidecar, each in one step; publishing the artifact syncs the folder."""
     if items:
-        write_json(items_path(root, sidecar.ref), dict(sorted(items.items())))
-    write_json(sidecar_path(root, sidecar.ref), sidecar.model_dump(mode="json"), indent=1)
+        write_json(items_path(root, sidecar.ref), dict(sorted(items.items())), folder=False)
+    write_json(sidecar_path(root, sidecar.ref), sidecar.model_dump(mode="json"), folder=False, indent=1)
 
 
 def describe_file(path: Path) -> tuple[str, str, int]:

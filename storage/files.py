@@ -42,8 +42,11 @@ def temporary_beside(target: Path, label: str = "", suffix: str = "") -> Path:
     return target.parent / f"{TEMPORARY}{label}{'-' if label else ''}{uuid.uuid4().hex[:12]}{suffix}"
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace a file in one step. Without ``durable`` a power failure may lose it, but never halve it."""
+def write_text(path: Path, text: str, *, durable: bool = True, folder: bool = True) -> None:
+    """Replace a file in one step. Without ``durable`` a power failure may lose what was written.
+
+    Without ``folder`` the rename is on the disk only once the caller has synced the folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{UNFINISHED}{uuid.uuid4().hex[:12]}"
     try:
@@ -56,13 +59,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if durable:
+    if durable and folder:
         sync_file(path.parent)
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True, indent: int | None = None) -> None:
-    """Replace a JSON file in one step."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=True) + "\n", durable=durable)
+def write_json(
+    path: Path, value: Any, *, durable: bool = True, folder: bool = True, indent: int | None = None
+) -> None:
+    """Replace a JSON file in one step; see ``write_text``."""
+    write_text(path, json.dumps(value, indent=indent) + "\n", durable=durable, folder=folder)
 
 
 def read_json(path: Path) -> Any:

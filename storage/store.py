@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from storage import artifacts, files, integrity, items, older, probe
 from storage.artifacts import ArtifactRef, BrokenBuild, Sidecar
+from storage.digests import json_sha256
 from storage.index import Index
 from storage.keys import FORMAT_VERSION, key_parts, parts_family, parts_key
 from storage.locks import FileLock
@@ -166,6 +167,7 @@ class Store:
                 family=parts_family(parts),
                 upstream=upstream,
                 items=len(chunk),
+                items_sha256=json_sha256(chunk) if chunk else None,
                 created=artifacts.now(),
                 seconds=round(seconds, 3),
                 machine=artifacts.machine_facts(),

@@ -1,0 +1,113 @@
+import os
+
+import pytest
+
+from storage import runs
+from storage.artifacts import ArtifactRef
+from storage.files import write_json
+from storage.runs import RunRecord, UnknownRun
+from storage.stages import Stage
+
+
+def make(store, options, name, inputs=(), text="x", upstream=()):
+    stage = Stage(name=name, suffix=".txt")
+    return store.produce(
+        stage, options, [text, *inputs], lambda path: path.write_text(text) and None, upstream=upstream
+    )
+
+
+def test_saved_and_loaded(store, options):
+    one, two = make(store, options, "scene"), make(store, options, "models", text="y")
+    record = runs.start(store, "town", options={"a": 1}, resources={"device": "cpu"})
+    record = record.with_refs({"scene": one, "models": [two, two]}).finished("completed")
+    path = runs.save(store, record)
+    assert path == store.root / "runs" / f"{record.id}.json"
+    again = runs.load(store, record.id)
+    assert again == record
+    assert again.refs_of("scene") == (one,)
+    assert again.refs_of("models") == (two, two)
+    assert again.refs_of("network") == ()
+    assert isinstance(again.refs["scene"], ArtifactRef)
+    assert list(again.all_refs()) == [one, two, two]
+    assert again.ended >= again.started
+
+
+def test_latest(store, options):
+    assert runs.latest(store) is None
+    scene = make(store, options, "scene")
+    first = runs.start(store, "town").with_refs({"scene": scene}).finished("completed")
+    second = runs.start(store, "museum").finished("completed")
+    third = runs.start(store, "town").finished("failed")
+    fourth = runs.start(store, "town")
+    for record in (first, second, third):
+        runs.save(store, record)
+    assert [record.id for record in runs.records(store)] == [fourth.id, third.id, second.id, first.id]
+    assert runs.latest(store).id == second.id
+    assert runs.latest(store, "town").id == first.id
+    assert runs.latest(store, "town", status="failed").id == third.id
+    assert runs.latest(store, "town", status=None).id == fourth.id
+    assert runs.latest(store, status=None, having=["scene"]).id == first.id
+    assert runs.load(store, "latest", "museum").id == second.id
+
+
+def test_unknown_runs(store):
+    with pytest.raises(UnknownRun, match="no completed run of 'town'"):
+        runs.load(store, "latest", "town")
+    record = runs.start(store, "town")
+    with pytest.raises(UnknownRun, match=f"'nope'.*{record.id}"):
+        runs.load(store, "nope")
+    with pytest.raises(UnknownRun):
+        runs.load(store, "../store")
+    runs.delete(store, record.id)
+    assert list(runs.records(store)) == []
+
+
+def test_garbled_record_is_passed_over(store):
+    record = runs.start(store, "town")
+    (store.root / "runs" / "99999999T000000-zz.json").write_text("{")
+    write_json(store.root / "runs" / "99999999T000001-zz.json", {"id": 3})
+    assert [r.id for r in runs.records(store)] == [record.id]
+
+
+def test_alive_until_the_process_ends(store, start_python):
+    mine = runs.start(store, "town")
+    assert mine.alive and runs.load(store, mine.id).alive
+    assert not mine.finished("completed").alive
+    child = start_python(
+        "import sys; from storage import runs; from storage.store import Store\n"
+        "print(runs.start(Store.open(sys.argv[1]), 'town').id, flush=True); sys.stdin.read()",
+        store.root,
+    )
+    name = child.stdout.readline().strip()
+    child.kill()
+    child.wait()
+    assert runs.load(store, name).status == "running"
+    assert not runs.load(store, name).alive
+    assert mine.model_copy(update={"host": "another"}).alive
+    assert not mine.model_copy(update={"process_started": 0.0}).alive
+    assert mine.pid == os.getpid()
+
+
+def test_stale(store, options):
+    old, new = make(store, options, "scene", text="old"), make(store, options, "scene", text="new")
+    from_old = make(store, options, "training_set", [old.content_sha256], upstream=[old])
+    from_new = make(store, options, "training_set", [new.content_sha256], upstream=[new])
+    elsewhere = runs.start(store, "museum").with_refs({"scene": old, "training_set": from_old})
+    first = (
+        runs.start(store, "town").with_refs({"scene": old, "training_set": from_old}).finished("completed")
+    )
+    second = runs.start(store, "town", from_run=first.id).with_refs({"scene": new})
+    for record in (elsewhere, first, second):
+        runs.save(store, record)
+    (found,) = runs.stale(store, second)
+    assert (found.ref, found.run, found.built_from, found.current) == (from_old, first.id, old, (new,))
+    assert old.content_sha256[:16] in str(found) and new.content_sha256[:16] in str(found)
+    assert runs.stale(store, first) == []
+    third = second.with_refs({"training_set": from_new})
+    runs.save(store, third)
+    assert [stale.ref for stale in runs.stale(store, third)] == [from_old]
+
+
+def test_record_is_json_both_ways(store):
+    record = runs.start(store, "town", options={"x": [1, None, "a"]})
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
