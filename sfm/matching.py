@@ -1,0 +1,234 @@
+"""A chunk of photograph pairs: SIFT matching and geometric verification by COLMAP, in hloc's layout.
+
+What comes out for a pair depends on the two photographs' features only: not on the chunk, its order or the threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from sfm.childprocess import run_child, serve
+from sfm.colmap_database import PairGeometry, image_name, read_geometries, write_features
+from storage.hdf5 import ItemWriter, open_artifact
+from storage.options import Options, Resources
+from storage.stages import Stage
+
+logger = logging.getLogger(__name__)
+
+STAGE = Stage(
+    name="matches",
+    version=1,
+    schema_name="matches",
+    suffix=".h5",
+    packages=("pycolmap", "numpy", "h5py"),
+    modules=("sfm.matching", "sfm.childprocess", "sfm.colmap_database"),
+)
+_NOT_VERIFIED = (0, 1, 8)  # COLMAP's UNDEFINED, DEGENERATE and WATERMARK; logos and frames are no common scene
+
+
+class MatchingOptions(Options):
+    """Matching of local features and verification of a pair by its two-view geometry."""
+
+    min_inliers: int = Field(15, ge=8, description="matches that must agree with the geometry of a verified pair")
+    raw_inliers: int = Field(
+        8, ge=7, description="fewest inliers that are counted for a pair that is not verified; below, 0 is recorded"
+    )
+    max_ratio: float = Field(0.8, gt=0, le=1, description="distance to the nearest / to the second nearest feature")
+    max_error_px: float = Field(4.0, gt=0, description="distance from the geometry at which a match agrees, px")
+    guided: bool = Field(False, description="match again along the geometry that was found (2.6 times slower)")
+
+
+class MatchingResources(Resources):
+    """What matching may use."""
+
+    threads: int = Field(1, ge=1, description="threads of one chunk's process")
+    time_limit_s: float = Field(1800.0, gt=0, description="a chunk that takes longer fails, seconds")
+    block_size: int = Field(400, ge=1, description="pairs between two looks at the clock; larger is faster")
+
+
+class UnusablePairs(ValueError):
+    """Pairs that cannot be matched as given."""
+
+
+def pair_id(first: str, second: str) -> str:
+    """The name of a pair of photographs, the smaller sha256 first: `<sha>-<sha>`."""
+    return f"{min(first, second)}-{max(first, second)}"
+
+
+def match_pairs(
+    pairs: Sequence[tuple[str, str]],
+    features: Mapping[str, Path],
+    options: MatchingOptions,
+    out: Path,
+    *,
+    resources: MatchingResources | None = None,
+    inputs: Sequence[str] = (),
+) -> dict[str, str]:
+    """Match a chunk of pairs of photographs (sha256, sha256) and write `out` (schema matches).
+
+    features: sha256 -> features file that holds the photograph. Returns pair id -> digest of what was found for it.
+    Raises UnusablePairs, ChildFailed.
+    """
+    resources = resources or MatchingResources()
+    started = time.monotonic()
+    wanted = _checked(pairs, features)
+    shas = sorted({sha for pair in wanted for sha in pair})
+    request = {
+        "pairs": wanted,
+        "features": {sha: str(features[sha]) for sha in shas},
+        "options": options.model_dump(mode="json"),
+        "resources": resources.model_dump(mode="json"),
+        "out": str(out),
+        "inputs": list(inputs),
+    }
+    label = f"matching of {len(wanted)} pairs from {shas[0][:12] if shas else 'none'}"
+    reply = run_child(
+        "sfm.matching", request, label=label, time_limit_s=resources.time_limit_s, threads=resources.threads
+    )
+    logger.info(
+        "%d of %d pairs verified in %.1f s", reply["verified"], len(wanted), time.monotonic() - started
+    )
+    return reply["digests"]
+
+
+def read_attempts(files: Sequence[Path]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+    """Every attempted pair of several match files, sorted, and its raw inliers [A]."""
+    found: dict[tuple[str, str], int] = {}
+    for file in files:
+        with open_artifact(file, "matches") as artifact:
+            columns = (artifact[f"attempts/{name}"].tolist() for name in ("first", "second", "inliers"))
+            found |= {(first, second): inliers for first, second, inliers in zip(*columns, strict=True)}
+    pairs = sorted(found)
+    return pairs, np.array([found[pair] for pair in pairs], np.int64)
+
+
+def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:
+    """The group of a verified pair in a match file as a geometry; its matches are sorted by the first's keypoint."""
+    matches0 = group["matches0"]
+    first = np.flatnonzero(matches0 >= 0)
+    return PairGeometry(
+        matches=np.column_stack([first, matches0[first]]).astype(np.uint32),
+        configuration=int(group["configuration"]),
+        fundamental=group.get("fundamental"),
+        essential=group.get("essential"),
+        homography=group.get("homography"),
+    )
+
+
+def _checked(pairs: Sequence[tuple[str, str]], features: Mapping[str, Path]) -> list[tuple[str, str]]:
+    wanted = sorted({(min(pair), max(pair)) for pair in pairs})
+    for first, second in wanted:
+        if first == second:
+            raise UnusablePairs(f"pair {first}: a photograph with itself; propose pairs of two")
+        for sha in (first, second):
+            if sha not in features:
+                raise UnusablePairs(f"pair {first}-{second}: no features of {sha}; extract them first")
+    return wanted
+
+
+def _match(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    """The child's work: features into a database, match, read back, write."""
+    pairs = [(first, second) for first, second in request["pairs"]]
+    options = MatchingOptions(**request["options"])
+    database = scratch / "matches.db"
+    identifiers = write_features(database, request["features"], with_descriptors=True)
+    if pairs:
+        _run_colmap(database, pairs, options, MatchingResources(**request["resources"]), scratch)
+    geometries = read_geometries(database, identifiers)
+    with ItemWriter(
+        Path(request["out"]),
+        "matches",
+        stage=STAGE.name,
+        options={"matching": request["options"]},
+        inputs=request["inputs"],
+    ) as writer:
+        return _write(writer, pairs, geometries, _keypoint_counts(request["features"]), options.min_inliers)
+
+
+def _run_colmap(
+    database: Path,
+    pairs: list[tuple[str, str]],
+    options: MatchingOptions,
+    resources: MatchingResources,
+    scratch: Path,
+) -> None:
+    import pycolmap
+
+    listing = scratch / "pairs.txt"
+    listing.write_text("".join(f"{image_name(first)} {image_name(second)}\n" for first, second in pairs))
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.use_gpu = False
+    matching.num_threads = resources.threads
+    matching.guided_matching = options.guided
+    matching.sift.max_ratio = options.max_ratio
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = listing
+    pairing.block_size = resources.block_size
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = 0  # without it results depend on the order of the pairs
+    verification.ransac.max_error = options.max_error_px
+    verification.min_num_inliers = min(options.raw_inliers, options.min_inliers)
+    pycolmap.match_image_pairs(
+        database, matching_options=matching, pairing_options=pairing, verification_options=verification
+    )
+
+
+def _keypoint_counts(features: Mapping[str, str]) -> dict[str, int]:
+    counts = {}
+    for file in sorted(set(features.values())):
+        with open_artifact(file, "features") as artifact:
+            wanted = [sha for sha in features if features[sha] == file]
+            counts |= {sha: len(artifact.dataset(f"{sha}/keypoints")) for sha in wanted}
+    return counts
+
+
+def _write(
+    writer: ItemWriter,
+    pairs: list[tuple[str, str]],
+    geometries: Mapping[tuple[str, str], PairGeometry],
+    counts: Mapping[str, int],
+    min_inliers: int,
+) -> dict[str, Any]:
+    digests, inliers, good = {}, [], 0
+    for first, second in pairs:
+        geometry = geometries.get((first, second))
+        usable = geometry is not None and geometry.configuration not in _NOT_VERIFIED
+        inliers.append(len(geometry.matches) if geometry is not None and usable else 0)
+        if geometry is not None and inliers[-1] >= min_inliers:
+            digest = writer.add((first, second), **_hloc_group(geometry, counts[first]))
+            good += 1
+        else:
+            digest = hashlib.sha256(f"{inliers[-1]} inliers".encode()).hexdigest()
+        digests[pair_id(first, second)] = digest
+    columns = {"first": [first for first, _ in pairs], "second": [second for _, second in pairs]}
+    table = {"attempts/inliers": np.array(inliers, np.int64)}
+    writer.add_table(table | {f"attempts/{name}": np.array(column, "S64") for name, column in columns.items()})
+    return {"digests": digests, "verified": good}
+
+
+def _hloc_group(geometry: PairGeometry, num_keypoints: int) -> dict[str, Any]:
+    matches0 = np.full(num_keypoints, -1, np.int32)
+    matches0[geometry.matches[:, 0]] = geometry.matches[:, 1]
+    group: dict[str, Any] = {
+        "matches0": matches0,
+        "matching_scores0": (matches0 >= 0).astype(np.float32),
+        "configuration": np.int64(geometry.configuration),
+    }
+    for name in ("fundamental", "essential", "homography"):
+        matrix = getattr(geometry, name)
+        if matrix is not None:
+            group[name] = np.asarray(matrix, np.float64)
+    return group
+
+
+if __name__ == "__main__":
+    serve(_match)
