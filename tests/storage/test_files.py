@@ -1,0 +1,58 @@
+import json
+import os
+
+import pytest
+
+from storage import files
+
+
+def test_write_and_read(tmp_path):
+    path = tmp_path / "deep" / "x.json"
+    files.write_json(path, {"a": ["é", 1.5, None]})
+    assert files.read_json(path) == {"a": ["é", 1.5, None]}
+    files.write_text(path, "plain", durable=False)
+    assert path.read_text() == "plain"
+    assert files.read_json(path) is None
+    assert files.read_json(tmp_path / "nowhere") is None
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch, step):
+    path = tmp_path / "x.json"
+    files.write_json(path, 1)
+
+    def fail(*args):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space"):
+        files.write_json(path, 2)
+    assert json.loads(path.read_text()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_remove(tmp_path):
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    (tmp_path / "folder" / "sub" / "x").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    files.remove(tmp_path / "link")
+    assert (tmp_path / "folder" / "sub" / "x").exists()  # what a link leads to stays
+    files.remove(tmp_path / "folder")
+    files.remove(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_syncs_before_it_renames(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "rename"):
+        original = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, original=original: done.append(name) or original(*a)
+        )
+    (tmp_path / "a").write_text("x")
+    files.publish(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "x").touch()
+    files.publish(tmp_path / "f", tmp_path / "g")
+    assert done == ["fsync", "rename", "fsync", "fsync", "fsync", "rename", "fsync"]
