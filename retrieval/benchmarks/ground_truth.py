@@ -1,0 +1,114 @@
+"""Official landmark ground truth: `gnd_*.pkl`, read without executing pickled code, and text files."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ALLOWED = {
+    (module, name)
+    for base in ("numpy.core", "numpy._core")
+    for module, name in ((f"{base}.multiarray", "_reconstruct"), (f"{base}.multiarray", "scalar"))
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+LEVELS = ("good", "ok", "junk")
+
+
+class InvalidGroundTruth(ValueError):
+    """A ground-truth file that is missing, unsafe or not of the official form."""
+
+
+@dataclass(frozen=True)
+class LandmarkGroundTruth:
+    """Names of the database [N] and the queries [Q], and per query its box and its labelled positions.
+
+    labels[q]: {"ok", "junk"} (classic) or {"easy", "hard", "junk"} (revisited), int64 positions in images;
+    boxes: [Q, 4] x1, y1, x2, y2 in pixels of the query image.
+    """
+
+    images: tuple[str, ...]
+    queries: tuple[str, ...]
+    boxes: NDArray[np.float64]
+    labels: tuple[dict[str, NDArray[np.int64]], ...]
+
+
+def read_pickle(path: Path) -> LandmarkGroundTruth:
+    """`gnd_*.pkl` of Oxford5k, Paris6k, ROxford5k or RParis6k: plain containers and numpy arrays only.
+
+    Raises InvalidGroundTruth; anything callable in the file but numpy's own reconstructors is refused.
+    """
+    content = _load(path)
+    try:
+        images, queries = map(str, content["imlist"]), map(str, content["qimlist"])
+        boxes = np.array([query["bbx"] for query in content["gnd"]], dtype=np.float64).reshape(-1, 4)
+        names = ("easy", "hard", "junk") if "easy" in content["gnd"][0] else ("ok", "junk")
+        labels = tuple(
+            {name: np.asarray(query[name], dtype=np.int64).ravel() for name in names}
+            for query in content["gnd"]
+        )
+        return LandmarkGroundTruth(tuple(images), tuple(queries), boxes, labels)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InvalidGroundTruth(
+            f"'{path}' is not {{'imlist', 'qimlist', 'gnd'}} of the official form: {error!r}"
+        ) from error
+
+
+def read_text(folder: Path, images: Sequence[str]) -> LandmarkGroundTruth:
+    """The official `*_query.txt`, `*_good.txt`, `*_ok.txt`, `*_junk.txt`, against the database's names.
+
+    images: names of the database without ending, in its order. Oxford's queries carry the prefix `oxc1_`,
+    which is taken off. Listed names that the database does not hold are an error. Raises InvalidGroundTruth.
+    """
+    files = sorted(folder.glob("*_query.txt"))
+    if not files:
+        raise InvalidGroundTruth(f"no *_query.txt in '{folder}'; expected the official text ground truth")
+    position = {name: index for index, name in enumerate(images)}
+    queries, boxes, labels = [], [], []
+    for file in files:
+        fields = file.read_text().split()
+        if len(fields) != 5:
+            raise InvalidGroundTruth(f"'{file}' holds {len(fields)} fields; expected: name x1 y1 x2 y2")
+        queries.append(fields[0].removeprefix("oxc1_"))
+        boxes.append([float(value) for value in fields[1:]])
+        found = {level: _positions(file, level, position) for level in LEVELS}
+        labels.append({"ok": np.concatenate([found["good"], found["ok"]]), "junk": found["junk"]})
+    return LandmarkGroundTruth(tuple(images), tuple(queries), np.array(boxes), tuple(labels))
+
+
+def _positions(query_file: Path, level: str, position: dict[str, int]) -> NDArray[np.int64]:
+    path = query_file.with_name(query_file.name.replace("_query.txt", f"_{level}.txt"))
+    if not path.is_file():
+        raise InvalidGroundTruth(f"'{path}' is missing; it belongs to '{query_file.name}'")
+    names = path.read_text().split()
+    absent = [name for name in names if name not in position]
+    if absent:
+        raise InvalidGroundTruth(
+            f"'{path}' lists '{absent[0]}' ({len(absent)} in all), no image of the database"
+        )
+    return np.array([position[name] for name in names], dtype=np.int64)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        raise InvalidGroundTruth(
+            f"the file asks for {module}.{name}; only plain containers and arrays are read"
+        )
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise InvalidGroundTruth(f"'{path}' is missing; expected the official gnd_*.pkl")
+    try:
+        with path.open("rb") as file:
+            return _PlainUnpickler(file, encoding="latin1").load()
+    except InvalidGroundTruth as error:
+        raise InvalidGroundTruth(f"'{path}' is refused: {error}") from None
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise InvalidGroundTruth(f"'{path}' cannot be read: {error!r}") from error

@@ -1,0 +1,180 @@
+"""Mapillary Street-Level Sequences: recall@k, map@k and the official csv files, tasks and subtasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from retrieval.benchmarks.places import positives_within
+
+Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
+Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
+VALIDATION_CITIES = ("cph", "sf")
+
+
+class InvalidMsls(ValueError):
+    """Predictions that miss a query, an unknown task, or missing files."""
+
+
+@dataclass(frozen=True)
+class MslsResult:
+    """recall_at, map_at: {k: 0..1} over the queries that have positives."""
+
+    recall_at: Mapping[int, float]
+    map_at: Mapping[int, float]
+    num_queries: int
+
+
+@dataclass(frozen=True)
+class MslsSet:
+    """Keys of queries and database (frames of a sequence joined by commas) and each query's positive keys.
+
+    Queries without positives have an empty list; files: path of every frame's image by its key.
+    """
+
+    query_keys: tuple[str, ...]
+    database_keys: tuple[str, ...]
+    positives: Mapping[str, Sequence[str]]
+    files: Mapping[str, Path]
+
+
+def evaluate_msls(
+    predictions: Mapping[str, Sequence[str]],
+    positives: Mapping[str, Sequence[str]],
+    ks: Sequence[int] = (1, 5, 10, 20),
+) -> MslsResult:
+    """Score {query key: [keys best first]} against {query key: [positive keys]}.
+
+    Queries without positives are left out (place recognition elsewhere counts them as failures). map@k =
+    sum of precisions at hits / min(number of positives, k), a repeated key counts once. Predictions for
+    other queries are ignored. Raises InvalidMsls when a query has no predictions. Source: mapillary_sls.
+    """
+    queries = [query for query, keys in positives.items() if len(keys)]
+    missing = [query for query in queries if query not in predictions]
+    if missing:
+        raise InvalidMsls(f"no predictions for query '{missing[0]}' ({len(missing)} in all)")
+    recall, precision = dict.fromkeys(ks, 0.0), dict.fromkeys(ks, 0.0)
+    for query in queries:
+        hits = _hits(predictions[query], set(positives[query]))
+        for k in ks:
+            within = hits[hits <= k]
+            recall[k] += bool(len(within))
+            found = np.arange(1, len(within) + 1)
+            precision[k] += float((found / within).sum()) / min(len(positives[query]), k)
+    num = len(queries) or np.nan
+    return MslsResult(
+        {k: float(value / num) for k, value in recall.items()},
+        {k: float(value / num) for k, value in precision.items()},
+        len(queries),
+    )
+
+
+def _hits(keys: Sequence[str], wanted: set[str]) -> NDArray[np.int64]:
+    """1-based positions of the first occurrence of each wanted key."""
+    first: dict[str, int] = {}
+    for position, key in enumerate(keys, 1):
+        if key in wanted:
+            first.setdefault(key, position)
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def read_msls(
+    root: Path,
+    *,
+    cities: Sequence[str] = VALIDATION_CITIES,
+    task: Task = "im2im",
+    subtask: Subtask = "all",
+    sequence_length: int = 3,
+    radius_m: float = 25.0,
+) -> MslsSet:
+    """The validation set as the official tool forms it, from `train_val/<city>/{query,database}/*.csv`.
+
+    sequence_length: frames per sequence, odd; ignored on an image side of a task. A sequence is consecutive
+    frames of one sequence key; it belongs to a subtask, and is no panorama, by its centre frame; it is a
+    positive if any pair of frames is within the radius. Raises InvalidMsls that names what is missing.
+    """
+    if task not in get_args(Task) or subtask not in get_args(Subtask) or sequence_length % 2 == 0:
+        raise InvalidMsls(
+            f"task {task}, subtask {subtask}, length {sequence_length}: "
+            f"tasks are {', '.join(get_args(Task))}; subtasks {', '.join(get_args(Subtask))}; "
+            "the length is odd"
+        )
+    query_side, database_side = task.split("2")
+    lengths = {"im": 1, "seq": sequence_length}
+    query_keys: list[str] = []
+    database_keys: list[str] = []
+    positives: dict[str, list[str]] = {}
+    files: dict[str, Path] = {}
+    for city in cities:
+        folder = root / "train_val" / city
+        queries = _read_side(folder / "query", lengths[query_side], subtask)
+        database = _read_side(folder / "database", lengths[database_side], subtask)
+        positives |= _positives(queries, database, radius_m)
+        query_keys += queries.keys
+        database_keys += database.keys
+        files |= {**queries.files, **database.files}
+    return MslsSet(tuple(query_keys), tuple(database_keys), positives, files)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Sequences of one city's queries or database: keys [S], frames [S, L] as rows of utm [F, 2]."""
+
+    keys: list[str]
+    frames: NDArray[np.int64]
+    utm: NDArray[np.float64]
+    files: dict[str, Path]
+
+
+def _read_side(folder: Path, length: int, subtask: Subtask) -> _Side:
+    tables = {
+        name: _read_csv(folder / f"{name}.csv")
+        for name in ("postprocessed", "raw", "seq_info", "subtask_index")
+    }
+    info = tables["seq_info"]
+    half, num_frames = length // 2, len(info)
+    centers = np.asarray(tables["postprocessed"].index, dtype=np.int64)
+    centers = centers[(centers >= half) & (centers < num_frames - half)]
+    frames = centers[:, None] + np.arange(-half, half + 1)
+    sequence = pd.factorize(info["sequence_key"])[0][frames]
+    number = info["frame_number"].to_numpy()[frames]
+    whole = (sequence == sequence[:, :1]).all(axis=1) & (np.diff(number, axis=1) == 1).all(axis=1)
+    wanted = tables["subtask_index"][subtask].to_numpy(dtype=bool) & ~tables["raw"]["pano"].to_numpy(
+        dtype=bool
+    )
+    frames = frames[whole & wanted[centers]]
+    names = info["key"].astype(str).to_numpy()
+    keys = [",".join(names[row]) for row in frames]
+    files = {name: folder / "images" / f"{name}.jpg" for name in names[np.unique(frames)]}
+    utm = tables["postprocessed"].reindex(np.arange(num_frames))[["easting", "northing"]].to_numpy(np.float64)
+    return _Side(keys, frames, utm, files)
+
+
+def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, list[str]]:
+    """Database keys of which any frame is within the radius of any frame of the query, in database order."""
+    query_frames, database_frames = np.unique(queries.frames), np.unique(database.frames)
+    near = positives_within(queries.utm[query_frames], database.utm[database_frames], radius_m)
+    sequences_of: dict[int, list[int]] = {}
+    for sequence, row in enumerate(database.frames):
+        for frame in row:
+            sequences_of.setdefault(int(frame), []).append(sequence)
+    near_of = {
+        int(frame): {sequence for other in database_frames[found] for sequence in sequences_of[int(other)]}
+        for frame, found in zip(query_frames, near, strict=True)
+    }
+    return {
+        key: [database.keys[s] for s in sorted(set().union(*(near_of[int(frame)] for frame in row)))]
+        for key, row in zip(queries.keys, queries.frames, strict=True)
+    }
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InvalidMsls(f"'{path}' is missing; expected train_val/<city>/{{query,database}}/{path.name}")
+    return pd.read_csv(path, index_col=0)
