@@ -1,8 +1,8 @@
 """A rendered town: photographs of textured buildings from known cameras.
 
-`render_town(folder, options)` writes the photographs and returns the truth: cameras, surface points and which camera
-sees which point. The truth is the oracle of the reconstruction and selection tests and is never an input of the flow.
-The same options give bit-identical photographs on one machine; towns of two seeds share no texture and no photograph.
+`render_town(folder, options)` writes the photographs and returns the truth: cameras, surface points and which
+camera sees which point. The truth is the oracle of the tests of reconstruction and selection, never an input of
+the flow. The same options give bit-identical photographs on one machine; towns of two seeds share no texture.
 """
 
 from __future__ import annotations
@@ -16,39 +16,41 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.sparse import csr_array
 
-from sfm.town_photography import Photographer, Shot, take
+from sfm.town_photography import Shot, make_subject, take
 from sfm.town_render import Camera
+from storage.options import Options
 
 _log = logging.getLogger(__name__)
 
 
-class TownOptions(BaseModel):
+class TownOptions(Options):
     """What the town is; every member changes the photographs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = Field(0, ge=0, description="towns of two seeds share no texture and no photograph")
-    buildings: int = Field(12, ge=1, description="number of buildings")
-    min_views: int = Field(10, ge=2, description="fewest photographs of a building")
-    max_views: int = Field(14, ge=2, description="most photographs of a building")
-    distractors: int = Field(20, ge=0, description="single photographs of places seen once")
-    image_width: int = Field(480, ge=64, description="longer side of the photographs, px")
-    image_height: int = Field(360, ge=64, description="shorter side of the photographs, px")
-    texels_per_m: float = Field(64.0, gt=4, description="resolution of the building fronts, texels per metre")
-    supersample: int = Field(2, ge=1, le=4, description="samples per pixel along each axis")
-    points: int = Field(1500, ge=10, description="true surface points drawn per building")
+    seed: int = Field(default=0, ge=0, description="towns of two seeds share no texture and no photograph")
+    buildings: int = Field(default=12, ge=1, description="number of buildings")
+    min_views: int = Field(default=10, ge=2, description="fewest photographs of a building")
+    max_views: int = Field(default=14, ge=2, description="most photographs of a building")
+    distractors: int = Field(default=20, ge=0, description="single photographs of places seen once")
+    image_width: int = Field(default=480, ge=64, description="longer side of the photographs, px")
+    image_height: int = Field(default=360, ge=64, description="shorter side of the photographs, px")
+    texels_per_m: float = Field(
+        default=64.0, gt=4, description="resolution of the building fronts, texels per metre"
+    )
+    supersample: int = Field(default=2, ge=1, le=4, description="samples per pixel along each axis")
+    points: int = Field(default=1500, ge=10, description="true surface points drawn per building")
 
 
 @dataclass(frozen=True)
 class Town:
     """The truth about the photographs of a town; rows [R] are photographs in the order of their names.
 
-    building: [R] int64, -1 = distractor. cam_from_world: [R,3,4] and center_in_world: [R,3] in the frame of the
-    photograph's building, metres. points: [P,3] metres with point_building [P]. visible_points: [R,P] bool, camera r
-    sees point p (in the picture, from its front, not occluded). depths: [R,P] metres at the same entries.
+    building: [R] int64, -1 = distractor. image_size: [R,2] int64, width and height in px. focal_px: [R].
+    cam_from_world: [R,3,4], metres, in the frame of the photograph's building. points: [P,3] metres, on
+    building point_building [P]. visible_points: sparse [R,P] bool, camera r sees point p (in the picture, from its
+    front, not occluded). depths: sparse [R,P] float64, metres, at the same entries.
     """
 
     names: tuple[str, ...]
@@ -122,8 +124,8 @@ def render_town(
 ) -> Town:
     """Write the photographs of a town as JPEG files into a folder and return the truth about them.
 
-    Names are anonymous and in no order. progress(done, total) is called after every photograph. A photograph takes about
-    0.1 s. Raises TownFolderNotEmpty when the folder already holds files.
+    Names are anonymous and in no order. progress(done, total) is called after every photograph; a photograph
+    takes about 0.1 s. Raises TownFolderNotEmpty when the folder already holds files.
     """
     options = options or TownOptions()
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,24 +134,23 @@ def render_town(
             f"folder {str(folder)!r} already holds files; name a new folder or empty this one"
         )
     plan = _plan(options)
+    total = sum(map(len, plan))
     shots: list[tuple[str, int, Shot]] = []
     points: list[NDArray[np.float64]] = []
-    for subject, names in enumerate(plan):
-        rng = np.random.default_rng([options.seed, 1, subject])
-        is_building = subject < options.buildings
-        photographer = Photographer.visit(rng, subject, options, detailed=is_building)
-        if is_building:
-            points.append(photographer.points)
+    for number, names in enumerate(plan):
+        distractor = number >= options.buildings
+        rng = np.random.default_rng([options.seed, 1, number])
+        subject = make_subject(rng, number, options, distractor=distractor)
+        points.append(subject.points)
         for view, name in enumerate(names):
-            shot = take(
-                photographer, np.random.default_rng([options.seed, 2, subject, view]), view, len(names)
-            )
-            shot.save(folder / name)
-            shots.append((name, subject if is_building else -1, shot))
+            rng = np.random.default_rng([options.seed, 2, number, view])
+            shot = take(subject, rng, view, len(names), options)
+            (folder / name).write_bytes(shot.jpeg)
+            shots.append((name, -1 if distractor else number, shot))
             if progress:
-                progress(len(shots), sum(map(len, plan)))
+                progress(len(shots), total)
     _log.info("town %d: %d photographs of %d buildings", options.seed, len(shots), options.buildings)
-    return _truth(sorted(shots, key=lambda item: item[0]), points)
+    return _truth(sorted(shots, key=lambda item: item[0]), points[: options.buildings])
 
 
 class TownFolderNotEmpty(ValueError):

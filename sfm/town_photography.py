@@ -1,81 +1,76 @@
-"""Photographs of a building of the rendered town: viewpoints, weather, people in the way, and the camera's own flaws."""
+"""Photographs of a building of the rendered town: viewpoints, weather, passers-by, the camera's flaws."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sfm import town_textures as draw
-from sfm.town_buildings import STYLES, Building, Quad, make_building
-from sfm.town_render import Buffers, Camera, Light, rasterise, shade
+from sfm import town_details as details
+from sfm.town_buildings import STYLES, make_building
+from sfm.town_geometry import DOWN, Building, Quad
+from sfm.town_render import NEAR_M, Buffers, Camera, Light, rasterise, shade
+from sfm.town_textures import smooth_noise
 
 if TYPE_CHECKING:
     from sfm.town import TownOptions
 
-UP = np.array([0.0, 0.0, 1.0])
+UP = -DOWN
 
 
 @dataclass(frozen=True)
-class Photographer:
-    """A building with its true surface points [P,3], their normals [P,3], and the options of the town."""
+class Subject:
+    """What is photographed: a building and its true surface points [P,3] with the quad each is on [P]."""
 
     building: Building
     points: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    options: TownOptions
-
-    @classmethod
-    def visit(
-        cls, rng: np.random.Generator, subject: int, options: TownOptions, *, detailed: bool
-    ) -> Photographer:
-        """Build the subject; one that is seen only once (not detailed) has textures of half the resolution."""
-        style = STYLES[subject % len(STYLES)] if detailed else STYLES[int(rng.integers(0, len(STYLES)))]
-        building = make_building(rng, style, options.texels_per_m * (1.0 if detailed else 0.5))
-        points, normals = _sample(rng, building.quads, options.points if detailed else 0)
-        return cls(building, points, normals, options)
+    point_quad: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One photograph: its JPEG bytes, its camera, the indices of the points it sees [n] and their depths [n] in metres."""
+    """One photograph: JPEG bytes, camera, indices of the points it sees [n], their depths [n] in metres."""
 
     jpeg: bytes
     camera: Camera
     visible: NDArray[np.int64]
     depths: NDArray[np.float64]
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(self.jpeg)
+
+def make_subject(
+    rng: np.random.Generator, number: int, options: TownOptions, *, distractor: bool = False
+) -> Subject:
+    """A building of the style that is due; a distractor has any style, half the resolution, no points."""
+    style = STYLES[(int(rng.integers(0, len(STYLES))) if distractor else number) % len(STYLES)]
+    building = make_building(rng, style, options.texels_per_m * (0.5 if distractor else 1.0))
+    points, owner = sample_points(rng, building.quads, 0 if distractor else options.points)
+    return Subject(building, points, owner)
 
 
-def _sample(
+def sample_points(
     rng: np.random.Generator, quads: list[Quad], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points [count,3] drawn uniformly from the opaque surface of the sampled quads, with their normals [count,3]."""
-    chosen = [quad for quad in quads if quad.sampled]
-    areas = np.array([quad.area * (quad.texture.image[..., 3] >= 128).mean() for quad in chosen])
-    owner = rng.choice(len(chosen), size=count, p=areas / areas.sum())
-    points, normals = np.empty((count, 3)), np.empty((count, 3))
-    for row, index in enumerate(owner):
-        quad = chosen[index]
-        alpha = quad.texture.image[..., 3]
-        while True:
-            s, t = rng.uniform(size=2)
-            if alpha[int(t * alpha.shape[0]), int(s * alpha.shape[1])] >= 128:
-                break
-        points[row] = quad.corner + s * quad.across + t * quad.down
-        normals[row] = quad.normal
-    return points, normals
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Points [count,3] drawn uniformly from the sampled quads, and the quad of each [count]."""
+    areas = np.array([quad.opaque_area if quad.sampled else 0.0 for quad in quads])
+    owner = np.sort(rng.choice(len(quads), size=count, p=areas / areas.sum()))
+    points = np.empty((count, 3))
+    for index in np.unique(owner):
+        quad, rows = quads[index], np.flatnonzero(owner == index)
+        opaque = quad.texture.opaque
+        texel = rng.choice(np.flatnonzero(opaque), size=len(rows))
+        line, column = np.divmod(texel, opaque.shape[1])
+        s = (column + rng.uniform(0, 1, len(rows))) / opaque.shape[1]
+        t = (line + rng.uniform(0, 1, len(rows))) / opaque.shape[0]
+        points[rows] = quad.corner + s[:, None] * quad.across + t[:, None] * quad.down
+    return points, owner.astype(np.int64)
 
 
 def look_at(center: NDArray[np.float64], target: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
-    """cam_from_world [3,4] of a camera at center that looks at target; roll in radians about the viewing direction."""
+    """cam_from_world [3,4] of a camera at center looking at target; roll in radians about its axis."""
     forward = (target - center) / np.linalg.norm(target - center)
     right = np.cross(forward, UP)
     right /= np.linalg.norm(right)
@@ -101,26 +96,25 @@ def viewpoint(
     target = np.array(
         [rng.uniform(-0.2, 0.2) * building.width, 0.0, building.height * rng.uniform(0.36, 0.56)]
     )
-    eye = rng.uniform(1.4, 2.0) if rng.uniform() < 0.8 else rng.uniform(3.0, 6.0)
+    eye = rng.uniform(1.4, 2.0) if rng.uniform() < 0.65 else rng.uniform(3.0, 7.0)
     center = target + distance * np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
     center[2] = eye
     roll = np.deg2rad(float(rng.normal(0, 4.0)))
     return Camera(look_at(center, target, roll), focal, width, height)
 
 
-def take(photographer: Photographer, rng: np.random.Generator, view: int, views: int) -> Shot:
-    """Photograph number `view` of `views` of a building."""
-    options, building = photographer.options, photographer.building
-    camera = viewpoint(building, rng, view, views, options)
-    quads = building.quads + occluders(building, camera, rng, options.texels_per_m)
+def take(subject: Subject, rng: np.random.Generator, view: int, views: int, options: TownOptions) -> Shot:
+    """Photograph number `view` of `views` of a subject."""
+    camera = viewpoint(subject.building, rng, view, views, options)
+    quads = subject.building.quads + occluders(camera, rng, options.texels_per_m)
     buffers, projected = rasterise(quads, camera, options.supersample)
-    light = _light(rng)
-    picture = shade(quads, projected, buffers, light, _sky(rng, camera, light), options.supersample)
-    visible, depths = _visible(photographer, camera, buffers, options.supersample)
-    return Shot(_develop(rng, picture, dark=light.glow > 0), camera, visible, depths)
+    light = weather(rng)
+    picture = shade(quads, projected, buffers, light, sky(rng, camera, light), options.supersample)
+    visible, depths = see_points(subject, camera, buffers, options.supersample)
+    return Shot(develop(rng, picture * light.tone, noise=1.6 if light.glow else 1.0), camera, visible, depths)
 
 
-def occluders(building: Building, camera: Camera, rng: np.random.Generator, t: float) -> list[Quad]:
+def occluders(camera: Camera, rng: np.random.Generator, t: float) -> list[Quad]:
     """People, cars and branches between the camera and the building, facing the camera."""
     quads: list[Quad] = []
     center = camera.center_in_world
@@ -133,77 +127,81 @@ def occluders(building: Building, camera: Camera, rng: np.random.Generator, t: f
         aside = rng.uniform(-0.45, 0.45) * depth * camera.width / camera.focal_px
         foot = center * np.array([1, 1, 0]) + away * depth + right * aside
         if rng.uniform() < 0.75:
-            sheet, width, height = draw.person(rng, t), 0.7, rng.uniform(1.55, 1.9)
+            sheet, width, height = details.person(rng, t), 0.7, rng.uniform(1.55, 1.9)
         else:
-            sheet, width, height = draw.car(rng, t * 0.7), 4.2, 1.5
+            sheet, width, height = details.car(rng, t * 0.7), 4.2, 1.5
         quads.append(Quad(foot - right * width / 2 + UP * height, right * width, -UP * height, sheet, True))
     if rng.uniform() < 0.25:
         depth = rng.uniform(3.0, 5.0)
         side = rng.choice([-1.0, 1.0]) * 0.5 * depth * camera.width / camera.focal_px
         place = center + away * depth + right * side + UP * rng.uniform(0.6, 1.4)
-        sheet = draw.foliage(rng, (1.6, 1.2), t, trunk=False)
+        sheet = details.foliage(rng, (1.6, 1.2), t, trunk=False)
         quads.append(Quad(place - right * 0.8 + UP * 0.6, right * 1.6, -UP * 1.2, sheet, True))
     return quads
 
 
-def _light(rng: np.random.Generator) -> Light:
-    """Overcast, sunny, sunny with a shadow edge, or dusk with lit windows."""
-    weather = rng.choice(["overcast", "sun", "shadow", "dusk"], p=[0.3, 0.35, 0.22, 0.13])
+def weather(rng: np.random.Generator) -> Light:
+    """The light of one photograph: overcast, sun, a shadow over the lower floors, evening sun, or dusk."""
+    kind = rng.choice(["overcast", "sun", "shadow", "evening", "dusk"], p=[0.28, 0.28, 0.18, 0.12, 0.14])
     sun = np.array([rng.uniform(-0.9, 0.9), rng.uniform(-1.0, -0.3), rng.uniform(0.35, 1.0)])
-    sun /= np.linalg.norm(sun)
-    if weather == "overcast":
-        return Light(rng.uniform(0.8, 0.95), sun, None, 0.0)
-    if weather == "dusk":
-        return Light(rng.uniform(0.38, 0.5), np.array([0.0, 0.0, 1.0]), None, rng.uniform(0.5, 1.0))
-    shadow = (rng.uniform(-0.5, 0.5), -1.0, rng.uniform(2.5, 6.0)) if weather == "shadow" else None
-    return Light(rng.uniform(0.42, 0.6), sun, shadow, 0.0)
+    if kind == "overcast":
+        high, low, tone = (0.72, 0.74, 0.77), (0.88, 0.89, 0.90), (1.0, 1.0, 1.0)
+        return Light(rng.uniform(0.8, 0.95), _unit(sun), None, 0.0, tone, (high, low))
+    if kind == "dusk":
+        high, low, tone = (0.20, 0.25, 0.42), (0.68, 0.52, 0.50), (0.98, 0.96, 1.08)
+        return Light(rng.uniform(0.42, 0.55), -DOWN, None, rng.uniform(0.5, 1.0), tone, (high, low))
+    if kind == "evening":
+        sun = np.array([rng.choice([-1.0, 1.0]), rng.uniform(-0.8, -0.2), 0.25])
+        high, low, tone = (0.45, 0.52, 0.70), (0.95, 0.75, 0.52), (1.22, 1.0, 0.74)
+        return Light(rng.uniform(0.42, 0.55), _unit(sun), None, 0.0, tone, (high, low))
+    shadow = (rng.uniform(-0.5, 0.5), -1.0, rng.uniform(2.5, 6.0)) if kind == "shadow" else None
+    high, low, tone = (0.42, 0.58, 0.82), (0.80, 0.86, 0.92), (1.05, 1.02, 0.96)
+    return Light(rng.uniform(0.48, 0.64), _unit(sun), shadow, 0.0, tone, (high, low))
 
 
-def _sky(rng: np.random.Generator, camera: Camera, light: Light) -> NDArray[np.float32]:
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def sky(rng: np.random.Generator, camera: Camera, light: Light) -> NDArray[np.float32]:
     """Smooth sky and clouds of one photograph [H,W,3]."""
-    shape = (camera.height, camera.width)
+    shape, size = (camera.height, camera.width), camera.width
     ramp = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None]
-    high, low = np.array([0.42, 0.58, 0.82]), np.array([0.80, 0.86, 0.92])
-    if light.ambient > 0.7:
-        high, low = np.array([0.72, 0.74, 0.77]), np.array([0.86, 0.87, 0.88])
-    if light.glow > 0:
-        high, low = np.array([0.16, 0.20, 0.34]), np.array([0.55, 0.42, 0.40])
-    size = camera.width
-    clouds = sum(draw.smooth_noise(rng, shape, (size * a, size * b)) for a, b in ((0.12, 0.3), (0.06, 0.16)))
-    cover = np.clip(np.asarray(clouds) * 0.5, 0, 1)[..., None] * (0.75 if light.glow == 0 else 0.2)
+    high, low = (np.array(tone, dtype=np.float32) for tone in light.sky)
+    clouds = smooth_noise(rng, shape, (0.12 * size, 0.3 * size))
+    clouds = clouds + smooth_noise(rng, shape, (0.06 * size, 0.16 * size))
+    cover = np.clip(clouds * 0.5, 0, 1)[..., None] * np.float32(0.2 if light.glow else 0.75)
     colour = high + (low - high) * ramp
-    return np.asarray(colour + (0.93 - colour) * cover, dtype=np.float32)
+    return np.asarray(colour + (np.float32(0.93) - colour) * cover, dtype=np.float32)
 
 
-def _visible(
-    photographer: Photographer, camera: Camera, buffers: Buffers, supersample: int
+def see_points(
+    subject: Subject, camera: Camera, buffers: Buffers, supersample: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which true points the camera sees: in the picture, from the front, and nothing nearer at that sample."""
-    points = photographer.points @ camera.cam_from_world[:, :3].T + camera.cam_from_world[:, 3]
+    """Which true points the camera sees, ascending, and their depths: their own quad is at their sample."""
+    points = subject.points @ camera.cam_from_world[:, :3].T + camera.cam_from_world[:, 3]
     depth = np.maximum(points[:, 2], 1e-6)
-    middle = np.array([camera.width / 2, camera.height / 2])
-    xy = points[:, :2] / depth[:, None] * camera.focal_px + middle
-    inside = (points[:, 2] > 0.3) & (xy >= 0).all(1) & (xy < 2 * middle).all(1)
-    towards = ((camera.center_in_world - photographer.points) * photographer.normals).sum(1)
-    candidates = np.flatnonzero(inside & (towards > 0.1 * np.linalg.norm(points, axis=1)))
-    column, row = (xy[candidates] * supersample).astype(np.int64).T
-    nearest = buffers.inverse_depth[row, column]
-    seen = 1 / depth[candidates] > nearest * (1 - 0.01)
-    return candidates[seen], depth[candidates[seen]]
+    size = np.array([camera.width, camera.height])
+    xy = points[:, :2] / depth[:, None] * camera.focal_px + size / 2
+    inside = np.flatnonzero((points[:, 2] > NEAR_M) & (xy >= 0).all(axis=1) & (xy < size).all(axis=1))
+    column, row = (xy[inside] * supersample).astype(np.int64).T
+    seen = inside[buffers.quad[row, column] == subject.point_quad[inside]]
+    return seen, depth[seen]
 
 
-def _develop(rng: np.random.Generator, picture: NDArray[np.float32], *, dark: bool) -> bytes:
-    """Exposure, colour cast, contrast, vignetting, a little blur, noise, JPEG."""
+def develop(rng: np.random.Generator, picture: NDArray[np.float32], *, noise: float) -> bytes:
+    """The camera's part: exposure, colour cast, contrast, vignetting, a little blur, sensor noise, JPEG.
+
+    picture: [H,W,3] in 0..1; noise: factor on the noise of a bright photograph.
+    """
     height, width = picture.shape[:2]
-    exposure = np.exp(rng.normal(0, 0.16)) * (1.15 if not dark else 1.0)
-    cast = np.exp(rng.normal(0, 0.06, 3))
-    gamma = float(np.exp(rng.normal(0, 0.15)))
+    cast = np.exp(rng.normal(0, 0.16) + rng.normal(0, 0.06, 3)) * 1.12
+    gamma = np.float32(np.exp(rng.normal(0, 0.15)))
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
-    vignette = 1 - rng.uniform(0, 0.22) * (x**2 + y**2) / 2
-    level = picture * (exposure * cast).astype(np.float32) * vignette.astype(np.float32)[..., None]
-    level = np.clip(level, 0, 1) ** np.float32(gamma)
-    noise = rng.uniform(0.006, 0.02) * (1.6 if dark else 1.0)
-    level += np.float32(noise) * rng.standard_normal(level.shape, dtype=np.float32)
+    vignette = (1 - rng.uniform(0, 0.22) * (x**2 + y**2) / 2).astype(np.float32)
+    level = np.clip(picture * cast.astype(np.float32) * vignette[..., None], 0, 1) ** gamma
+    spread = np.float32(rng.uniform(0.006, 0.018) * noise)
+    level += spread * rng.standard_normal(level.shape, dtype=np.float32)
     photograph = Image.fromarray((np.clip(level, 0, 1) * 255 + 0.5).astype(np.uint8))
     if rng.uniform() < 0.15:
         photograph = photograph.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 0.9))))

@@ -1,8 +1,9 @@
 """A small z-buffer renderer for textured parallelograms, vectorised over pixels.
 
-Camera frame as COLMAP's: x right, y down, z forward; the centre of the first pixel is (0.5, 0.5). For a point on a
-parallelogram, 1/depth, s/depth and t/depth (s, t: position along its two edges, 0..1) are affine in the pixel, so that
-coverage, depth test and perspective-correct texture coordinates are a few array operations over its bounding box.
+Camera frame as COLMAP's: x right, y down, z forward; the centre of the first pixel is (0.5, 0.5). For a point
+on a parallelogram, 1/depth, s/depth and t/depth (s, t: position along its two edges, 0..1) are affine in the
+pixel, so that coverage, depth test and perspective-correct texture coordinates are array operations over its
+bounding box.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm.town_buildings import Quad
+from sfm.town_geometry import Quad
+from sfm.town_textures import Colour
 
 NEAR_M = 0.3
+EDGE_ON_M = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,19 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """Light of one photograph: ambient share, direction to the sun [3], a shadow edge and how much windows glow.
+    """Light of one photograph.
 
-    shadow: (a, b, c) of the world plane a x + b z + c > 0 that lies in the shade of the houses opposite, or None.
+    ambient: share without the sun; sun: direction to it [3]; shadow: (a, b, c) of the half space
+    a x + b z + c > 0 in the shade of houses opposite, or None; glow: brightness of lit windows; tone: colour
+    of the light; sky: its colours above and at the horizon.
     """
 
     ambient: float
     sun: NDArray[np.float64]
     shadow: tuple[float, float, float] | None
     glow: float
+    tone: Colour
+    sky: tuple[Colour, Colour]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class _Projected:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Inverse depth [H,W] float32 in 1/m (0 = sky) and the index of the quad that is seen [H,W] int16 (-1 = sky)."""
+    """Inverse depth [H,W] in 1/m (sky: 0) and the index of the quad that is seen [H,W] (sky: -1)."""
 
     inverse_depth: NDArray[np.float32]
     quad: NDArray[np.int16]
@@ -64,13 +71,11 @@ class Buffers:
 
 def _project(quad: Quad, camera: Camera, supersample: int) -> _Projected | None:
     """None where the quad faces away, is seen edge-on, or lies outside of the picture."""
+    height = float(quad.normal @ (camera.center_in_world - quad.corner))
+    if abs(height) < EDGE_ON_M or (height < 0 and not quad.both_sides):
+        return None
     rotation, shift = camera.cam_from_world[:, :3], camera.cam_from_world[:, 3]
     corner, across, down = rotation @ quad.corner + shift, rotation @ quad.across, rotation @ quad.down
-    facing = float(corner @ np.cross(down, across))
-    if not quad.both_sides and facing >= 0:
-        return None
-    if abs(facing) < 1e-9 * max(1.0, float(corner @ corner)) ** 0.5:
-        return None
     focal = camera.focal_px * supersample
     center_x, center_y = camera.width * supersample / 2, camera.height * supersample / 2
     ray = np.array(
@@ -86,7 +91,7 @@ def _project(quad: Quad, camera: Camera, supersample: int) -> _Projected | None:
 def _bounding_box(
     corners: list[NDArray[np.float64]], camera: Camera, supersample: int
 ) -> tuple[int, int, int, int] | None:
-    """(x0, y0, x1, y1) in samples, the last ones excluded; the whole picture where a corner is behind the camera."""
+    """(x0, y0, x1, y1) in samples, last excluded; the whole picture where a corner is behind the camera."""
     width, height = camera.width * supersample, camera.height * supersample
     points = np.array(corners)
     if (points[:, 2] < NEAR_M).all():
@@ -140,19 +145,23 @@ def _cover(quad: Quad, view: _Projected, index: int, buffers: Buffers) -> None:
 def _texel(quad: Quad, view: _Projected, x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.int32]:
     """Index into the texels of a quad for samples x, y [n] of its bounding box.
 
-    The level is the one whose texels have the area of a sample: the samples are the filter, so nearest is enough.
+    The level is the one whose texels have the area of a sample: the samples filter, so nearest is enough.
     """
     across = (x + view.box[0]).astype(np.float32)
     down = (y + view.box[1]).astype(np.float32)
     depth, s, t = (across * row[0] + down * row[1] + row[2] for row in view.affine)
     np.reciprocal(depth, out=depth)
-    shapes = quad.texture.shapes
-    area = np.float32(view.determinant * shapes[0, 0] * shapes[0, 1])
-    level = (0.5 * np.log2(area * depth * depth * depth) + 0.5).clip(0, len(shapes) - 1).astype(np.int8)
-    height, width, offset = shapes[level].T
-    column = np.minimum((s * depth * width).astype(np.int32), width - 1)
-    line = np.minimum((t * depth * height).astype(np.int32), height - 1)
-    return np.asarray(offset + np.maximum(line, 0) * width + np.maximum(column, 0))
+    np.multiply(s, depth, out=s)
+    np.multiply(t, depth, out=t)
+    heights, widths, offsets = quad.texture.shapes
+    area = np.float32(view.determinant * heights[0] * widths[0])
+    wanted = np.float32(0.5) * np.log2(area * depth * depth * depth) + np.float32(0.5)
+    level = np.clip(wanted, 0, len(widths) - 1).astype(np.intp)
+    width = widths.take(level)
+    column = np.minimum((s * width).astype(np.int32), width - 1)
+    height = heights.take(level)
+    line = np.minimum((t * height).astype(np.int32), height - 1)
+    return np.asarray(offsets.take(level) + np.maximum(line, 0) * width + np.maximum(column, 0))
 
 
 def shade(
