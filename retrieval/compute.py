@@ -13,7 +13,8 @@ class DeviceUnavailable(ValueError):
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is the first of cuda, mps, cpu that is there; else the device itself. Raises DeviceUnavailable."""
+    """'auto' is the first of cuda, mps, cpu that is there; else the device itself. Raises
+    DeviceUnavailable."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from retrieval.images import limit_array, load_photograph, loaded_ahead, normali
 from retrieval.networks import RetrievalNetwork
 
 Photograph = Path | str | NDArray[np.uint8]
+Load = Callable[[Any], NDArray[np.uint8]]
 WAITING_BATCHES = 4  # decoded batches that may wait for companions of their size
 
 
@@ -41,24 +44,23 @@ def extract(
     exif: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Descriptors [N, D] of photographs (paths, or arrays [H, W, 3] uint8), L2-normalised, row i = photograph i.
+    """Descriptors [N, D] of photographs (paths, or arrays [H, W, 3] uint8), L2-normalised, row i = photograph
+    i.
 
-    image_size: longer side in px, None = as they are. The network itself is not changed. progress(done, total).
-    Raises UnreadablePhotograph. Source: cirtorch extract_vectors.
+    image_size: longer side in px, None = as they are. The network itself is not changed. progress(done,
+    total). Raises UnreadablePhotograph. Source: cirtorch extract_vectors.
     """
     descriptors = np.empty((len(images), network.description.dimension), dtype=np.float32)
     rows = iterate_descriptors(
         network,
+        photograph_loader(image_size, draft=draft, exif=exif),
         images,
-        image_size=image_size,
         scales=scales,
         batch_size=batch_size,
         precision=precision,
         device=device,
         threads=threads,
         loader_threads=loader_threads,
-        draft=draft,
-        exif=exif,
     )
     for done, (position, descriptor) in enumerate(rows, start=1):
         descriptors[position] = descriptor
@@ -67,35 +69,40 @@ def extract(
     return descriptors
 
 
+def photograph_loader(image_size: int | None, *, draft: bool = False, exif: bool = True) -> Load:
+    """What turns a path or an array into [H, W, 3] uint8 with a longer side of at most image_size px."""
+
+    def load(photograph: Photograph) -> NDArray[np.uint8]:
+        if isinstance(photograph, np.ndarray):
+            return limit_array(photograph, image_size)
+        return load_photograph(photograph, image_size, exif=exif, draft=draft)
+
+    return load
+
+
 def iterate_descriptors(
     network: RetrievalNetwork,
-    images: Sequence[Photograph],
+    load: Load,
+    images: Sequence[Any],
     *,
-    image_size: int | None,
     scales: Sequence[float] = (1.0,),
     batch_size: int = 1,
     precision: Precision = "float32",
     device: str = "cpu",
     threads: int | None = None,
     loader_threads: int = 1,
-    draft: bool = False,
-    exif: bool = True,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(position, descriptor [D]) of each photograph, as they get ready; a thread decodes ahead.
+    """(position, descriptor [D]) of each photograph, as they get ready; threads call load(image) ahead.
 
-    On a CPU every photograph has a forward pass of its own: batches do not help there, and the descriptor then depends
-    on nothing but the photograph. On a GPU up to batch_size photographs of equal size share one.
+    On a CPU every photograph has a forward pass of its own: batches do not help there, and the descriptor
+    then depends on nothing but the photograph. On a GPU up to batch_size photographs of equal size share one.
     """
     chosen = pick_device(device)
     describe = Describer(network, scales=scales, precision=precision, device=chosen)
     description = network.description
 
-    def prepared(image: Photograph) -> Tensor:
-        if isinstance(image, np.ndarray):
-            pixels = limit_array(image, image_size)
-        else:
-            pixels = load_photograph(image, image_size, exif=exif, draft=draft)
-        return normalise(pixels, description.mean, description.std)
+    def prepared(image: Any) -> Tensor:
+        return normalise(load(image), description.mean, description.std)
 
     size = 1 if chosen.type == "cpu" else batch_size
     loaded = loaded_ahead(images, prepared, threads=loader_threads, ahead=2 * size + 2)
@@ -105,11 +112,25 @@ def iterate_descriptors(
         yield from zip(positions, rows, strict=True)
 
 
+@dataclass(frozen=True)
+class DescriptorTable:
+    """Descriptors of some images: images [K] ascending, rows [K, D]. table[images] -> their rows."""
+
+    images: NDArray[np.int64]
+    rows: NDArray[np.float32]
+
+    def __getitem__(self, images: NDArray[np.int64] | int) -> NDArray[np.float32]:
+        return self.rows[np.searchsorted(self.images, images)]
+
+    def holds(self, images: NDArray[np.int64]) -> bool:
+        return bool(np.isin(images, self.images).all())
+
+
 class Describer:
     """Normalised photographs [B, 3, H, W] -> descriptors [B, D] float32, with a private copy of the network.
 
-    The copy has BatchNorm folded and channels last: 1.4x faster for efficientnet_lite0 on one CPU core (362 px: 35
-    instead of 49 ms), equal to 4e-7.
+    The copy has BatchNorm folded and channels last: 1.4x faster for efficientnet_lite0 on one CPU core (362
+    px: 35 instead of 49 ms), equal to 4e-7.
     """
 
     def __init__(
@@ -134,11 +155,14 @@ class Describer:
             return describe_scales(self._network, batch, self._scales, self._exponent).float().cpu().numpy()
 
 
-def describe_scales(network: nn.Module, batch: Tensor, scales: Sequence[float], exponent: float = 1.0) -> Tensor:
+def describe_scales(
+    network: nn.Module, batch: Tensor, scales: Sequence[float], exponent: float = 1.0
+) -> Tensor:
     """Descriptors [B, D] of normalised photographs [B, 3, H, W], averaged over scales.
 
-    Each scale is a bilinear resize of the tensor. v = (mean_s d_s^exponent)^(1/exponent), then v / ||v||; a single scale
-    of 1 is the network's output itself. Raises SignedDescriptors. Source: TPAMI 2018, sec. 5; cirtorch extract_ms.
+    Each scale is a bilinear resize of the tensor. v = (mean_s d_s^exponent)^(1/exponent), then v / ||v||; a
+    single scale of 1 is the network's output itself. Raises SignedDescriptors. Source: TPAMI 2018, sec. 5;
+    cirtorch extract_ms.
     """
     if tuple(scales) == (1.0,):
         return network(batch)  # type: ignore[no-any-return]
@@ -148,7 +172,8 @@ def describe_scales(network: nn.Module, batch: Tensor, scales: Sequence[float], 
     else:
         if bool((described < 0).any()):
             raise SignedDescriptors(
-                f"exponent {exponent:.3f} over scales: descriptors with negative values; use 1 for this network"
+                f"exponent {exponent:.3f} over scales: descriptors with negative values; use 1 for this "
+                "network"
             )
         mean = described.pow(exponent).mean(dim=0).pow(1 / exponent)
     return mean / torch.linalg.vector_norm(mean, dim=1, keepdim=True)

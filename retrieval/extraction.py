@@ -24,14 +24,18 @@ class ExtractionOptions(Options):
     scales: tuple[float, ...] = Field(
         SINGLE_SCALE, description="factors of that size; several descriptors become one by a generalised mean"
     )
-    precision: Precision = Field("float32", description="arithmetic inside the trunk; bfloat16 is faster where supported")
+    precision: Precision = Field(
+        "float32", description="arithmetic inside the trunk; bfloat16 is faster where supported"
+    )
     draft: bool = Field(False, description="let the JPEG decoder skip resolution that is not needed")
 
     @field_validator("scales")
     @classmethod
     def _some_positive_scales(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
         if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
-            raise ValueError(f"scales {scales}: give at least one, each positive and once, such as 1, 0.7071, 0.5")
+            raise ValueError(
+                f"scales {scales}: give at least one, each positive and once, such as 1, 0.7071, 0.5"
+            )
         return scales
 
 
@@ -39,8 +43,12 @@ class ExtractionResources(Resources):
     """What an extraction may use; no influence on the result beyond rounding."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
-    threads: int | None = Field(None, ge=1, description="CPU threads of one forward pass; None: torch decides")
-    batch_size: int = Field(8, ge=1, description="photographs of equal size per forward pass on a GPU; a CPU takes one")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of one forward pass; None: torch decides"
+    )
+    batch_size: int = Field(
+        8, ge=1, description="photographs of equal size per forward pass on a GPU; a CPU takes one"
+    )
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
 
 
@@ -78,12 +86,12 @@ def extract_chunk(
 ) -> dict[str, Any]:
     """Describe photographs (item id, path) and write them to `out` in the layout `descriptors`.
 
-    network: a .safetensors of ours or a published .pth. input_digests: what each item was made from, the item id itself
-    where not given. progress(done, total) after every photograph. A descriptor depends on its photograph alone, not on
-    the others of the chunk (CPU). Returns {"items": {id: {"input", "content"}}}, as a store's chunk wants it.
-    Raises UnreadablePhotograph, UnreadableNetwork, DeviceUnavailable.
+    network: a .safetensors of ours or a published .pth. input_digests: what each item was made from, the item
+    id itself where not given. progress(done, total) after every photograph. A descriptor depends on its
+    photograph alone, not on the others of the chunk (CPU). Returns {"items": {id: {"input", "content"}}}, as
+    a store's chunk wants it. Raises UnreadablePhotograph, UnreadableNetwork, DeviceUnavailable.
     """
-    from retrieval.descriptors import iterate_descriptors
+    from retrieval.descriptors import iterate_descriptors, photograph_loader
     from retrieval.networks import load_network
     from storage.hdf5 import ItemWriter
 
@@ -92,11 +100,10 @@ def extract_chunk(
     content: dict[str, dict[str, str]] = {}
     described = iterate_descriptors(
         load_network(network),
+        photograph_loader(options.image_size, draft=options.draft),
         [path for _, path in photographs],
-        image_size=options.image_size,
         scales=options.scales,
         precision=options.precision,
-        draft=options.draft,
         batch_size=resources.batch_size,
         device=resources.device,
         threads=resources.threads,

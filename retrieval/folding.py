@@ -1,4 +1,5 @@
-"""BatchNorm with frozen statistics folded into the convolution before it: the same function, fewer passes over memory."""
+"""BatchNorm with frozen statistics folded into the convolution before it: the same function, fewer passes
+over memory."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ TOLERANCE = 1e-3  # relative; a wrong fold changes the output by far more
 
 
 def fold_for_inference(network: nn.Module) -> nn.Module:
-    """A copy of the network for inference: BatchNorm folded where it directly follows a convolution, channels last.
+    """A copy of the network for inference: BatchNorm folded where it directly follows a convolution, channels
+    last.
 
-    Takes [B, 3, H, W]; equal to the original up to rounding. Returns a plain copy where folding would change the result.
+    Takes [B, 3, H, W]; equal to the original up to rounding. Returns a plain copy where folding would change
+    the result.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     for convolution, norm in follow_pairs(folded):
@@ -35,7 +38,8 @@ def fold_for_inference(network: nn.Module) -> nn.Module:
 
 
 def follow_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions whose output goes straight into a BatchNorm, found by running a small photograph through."""
+    """Convolutions whose output goes straight into a BatchNorm, found by running a small photograph
+    through."""
     made_by: dict[int, nn.Conv2d] = {}
     alive: list[Tensor] = []  # keeps the identity of every output unique while tracing
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
@@ -51,8 +55,12 @@ def follow_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         if convolution is not None and module.running_mean is not None:
             pairs.append((convolution, module))
 
-    hooks = [m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [
+        m.register_forward_hook(after_convolution) for m in network.modules() if isinstance(m, nn.Conv2d)
+    ]
+    hooks += [
+        m.register_forward_pre_hook(before_norm) for m in network.modules() if isinstance(m, nn.BatchNorm2d)
+    ]
     try:
         with torch.inference_mode():
             network(_example(network))

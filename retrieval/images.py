@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -26,14 +27,20 @@ class UnreadablePhotograph(ValueError):
 
 
 def load_photograph(
-    path: Path | str, image_size: int | None, box: Box | None = None, *, exif: bool = True, draft: bool = False
+    path: Path | str,
+    image_size: int | None,
+    box: Box | None = None,
+    *,
+    exif: bool = True,
+    draft: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode an RGB photograph whose longer side has at most image_size pixels.
 
-    -> [H, W, 3] uint8. Lanczos, never enlarged. box (left, top, right, bottom) in pixels of the full photograph: the crop
-    is limited to image_size * max(crop) / max(full), so that it has the resolution it would have in the whole photograph.
-    exif: turn upright first. draft: let the JPEG decoder skip resolution that is not needed (faster, other rounding).
-    Raises UnreadablePhotograph. Source: cirtorch ImagesFromList, imresize.
+    -> [H, W, 3] uint8. Lanczos, never enlarged. box (left, top, right, bottom) in pixels of the full
+    photograph: the crop is limited to image_size * max(crop) / max(full), so that it has the resolution it
+    would have in the whole photograph. exif: turn upright first. draft: let the JPEG decoder skip resolution
+    that is not needed (faster, other rounding). Raises UnreadablePhotograph. Source: cirtorch ImagesFromList,
+    imresize.
     """
     try:
         if Path(path).suffix.lower() in _HEIF_SUFFIXES:
@@ -68,13 +75,19 @@ def normalise(photograph: NDArray[np.uint8], mean: Sequence[float], std: Sequenc
     # A copy: decoded photographs are shared between threads and may be read-only.
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).to(torch.float32).div_(255)
     shape = (-1, 1, 1)
-    return pixels.sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape)).unsqueeze(0).contiguous()
+    return (
+        pixels.sub_(torch.tensor(mean).view(shape))
+        .div_(torch.tensor(std).view(shape))
+        .unsqueeze(0)
+        .contiguous()
+    )
 
 
 def loaded_ahead(
     keys: Iterable[_Key], load: Callable[[_Key], _Value], *, threads: int = 1, ahead: int = 4
 ) -> Iterator[_Value]:
-    """load(key) for every key in order, computed by `threads` threads up to `ahead` keys before they are asked for.
+    """load(key) for every key in order, computed by `threads` threads up to `ahead` keys before they are
+    asked for.
 
     An error of load is raised when its key is reached. With threads=0 nothing runs beside the caller.
     """
@@ -93,6 +106,27 @@ def loaded_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class PhotographCache:
+    """load(image) with the results kept in memory up to `limit` bytes; what does not fit is loaded every
+    time."""
+
+    def __init__(self, load: Callable[[int], NDArray[np.uint8]], limit: int) -> None:
+        self._load = load
+        self._free = limit
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._lock = Lock()
+
+    def __call__(self, image: int) -> NDArray[np.uint8]:
+        photograph = self._kept.get(image)
+        if photograph is None:
+            photograph = self._load(image)
+            with self._lock:
+                if photograph.nbytes <= self._free and image not in self._kept:
+                    self._kept[image] = photograph
+                    self._free -= photograph.nbytes
+        return photograph
 
 
 def _limited(photograph: Image.Image, image_size: int | None, box: Box | None) -> Image.Image:
@@ -121,5 +155,7 @@ def _register_heif() -> None:
     try:
         import pillow_heif
     except ImportError as error:
-        raise UnreadablePhotograph("HEIC and AVIF need the package pillow-heif; install retrieval-sfm[heif]") from error
+        raise UnreadablePhotograph(
+            "HEIC and AVIF need the package pillow-heif; install retrieval-sfm[heif]"
+        ) from error
     pillow_heif.register_heif_opener()

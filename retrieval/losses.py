@@ -1,7 +1,7 @@
 """Losses on tuples: a query, its positive, its negatives.
 
-Called with descriptors [N, D] and labels [N]: -1 query, 1 positive, 0 negative, tuples one after another and equally
-long, each beginning with its query. Both losses are sums, not means, as in the published code.
+Called with descriptors [N, D] and labels [N]: -1 query, 1 positive, 0 negative, tuples one after another and
+equally long, each beginning with its query. Both losses are sums, not means, as in the published code.
 """
 
 from __future__ import annotations
@@ -68,21 +68,26 @@ def tuple_length(descriptors: Tensor, labels: Tensor) -> int:
     """Photographs per tuple, after checking the layout. Raises TupleLayout."""
     if descriptors.ndim != 2 or labels.shape != descriptors.shape[:1]:
         raise TupleLayout(
-            f"descriptors {tuple(descriptors.shape)} and labels {tuple(labels.shape)}: expected [N, D] and [N]"
+            f"descriptors {tuple(descriptors.shape)} and labels {tuple(labels.shape)}: expected [N, D] and "
+            "[N]"
         )
     is_query = labels == -1
     count = int(is_query.sum())
     length = len(labels) // max(count, 1)
     if count == 0 or length < 2 or length * count != len(labels) or not bool(is_query[::length].all()):
         raise TupleLayout(
-            f"labels {labels.tolist()[:16]}: expected equally long tuples, each a query (-1) and then its positive (1) "
+            f"labels {labels.tolist()[:16]}: expected equally long tuples, each a query (-1) and then its "
+            "positive (1) "
             "and negatives (0)"
         )
     if not bool(((labels == 0) | (labels == 1) | is_query).all()):
-        raise TupleLayout(f"labels {sorted(set(labels.tolist()))}: only -1 (query), 1 (positive) and 0 (negative)")
+        raise TupleLayout(
+            f"labels {sorted(set(labels.tolist()))}: only -1 (query), 1 (positive) and 0 (negative)"
+        )
     return length
 
 
 def tuple_labels(negatives: int, tuples: int = 1) -> Tensor:
-    """Labels of `tuples` tuples with one positive and `negatives` negatives each: [tuples * (2 + negatives)]."""
+    """Labels of `tuples` tuples with one positive and `negatives` negatives each: [tuples * (2 +
+    negatives)]."""
     return torch.tensor([-1.0, 1.0] + [0.0] * negatives).repeat(tuples)

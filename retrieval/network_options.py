@@ -1,4 +1,5 @@
-"""The off-the-shelf network as a stage: its options, its identity, its step. Light: torch is imported by the step only."""
+"""The off-the-shelf network as a stage: its options, its identity, its step. Light: torch is imported by the
+step only."""
 
 from __future__ import annotations
 
@@ -35,22 +36,28 @@ PoolingName = Literal["gem", "gem_per_channel", "mac", "spoc", "rmac"]
 class NetworkOptions(Options):
     """Which network describes the photographs before any training."""
 
-    backbone: Backbone = Field("efficientnet_lite0", description="convolutional trunk; its last maps are pooled")
+    backbone: Backbone = Field(
+        "efficientnet_lite0", description="convolutional trunk; its last maps are pooled"
+    )
     weights: Literal["imagenet", "random"] = Field(
         "imagenet",
-        description="'imagenet': the published classification weights (efficientnet_lite0 from its installed package, "
+        description="'imagenet': the published classification weights (efficientnet_lite0 from its "
+        "installed package, "
         "the others through torchvision's own download); 'random': drawn with the seed",
     )
     weights_file: ContentPath | None = Field(
         None,
-        description="weights from a file instead: a torchvision state dict, trunk weights of the reference, a "
+        description="weights from a file instead: a torchvision state dict, trunk weights of the reference, "
+        "a "
         "network.safetensors of ours or a .pth of the reference",
     )
     seed: int = Field(0, ge=0, description="draws random weights and layers that have no published weights")
     pooling: PoolingName = Field("gem", description="how the last maps become one vector")
     gem_p: float = Field(3.0, gt=0, description="initial exponent of the generalised mean")
     regional: bool = Field(False, description="pool over R-MAC's regions and sum their vectors")
-    regional_whitening: bool = Field(False, description="a linear layer on every region's vector (regional only)")
+    regional_whitening: bool = Field(
+        False, description="a linear layer on every region's vector (regional only)"
+    )
     local_whitening: bool = Field(False, description="a linear layer on every local feature before pooling")
     whitening: bool = Field(False, description="a linear layer and another L2 after pooling")
 
@@ -59,7 +66,9 @@ class NetworkOptions(Options):
         if self.regional_whitening and not self.regional:
             raise ValueError("regional_whitening=true without regional=true: set both or neither")
         if self.regional and self.pooling == "rmac":
-            raise ValueError("regional=true with pooling='rmac': rmac is regional already; use 'mac' or 'gem'")
+            raise ValueError(
+                "regional=true with pooling='rmac': rmac is regional already; use 'mac' or 'gem'"
+            )
         return self
 
 

@@ -21,7 +21,8 @@ class RetrievalNetwork(nn.Module):
     """features -> [local whitening] -> pooling -> L2 -> [whitening -> L2]. Source: TPAMI 2018, sec. 3.
 
     Photographs [B, 3, H, W], normalised with description.mean and .std -> descriptors [B, D] of unit length.
-    BatchNorm always keeps its statistics, as in the published training. Attribute names are those of published checkpoints.
+    BatchNorm always keeps its statistics, as in the published training. Attribute names are those of
+    published checkpoints.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class RetrievalNetwork(nn.Module):
 def build_network(options: NetworkOptions) -> RetrievalNetwork:
     """The network of the options, on the CPU, in evaluation mode.
 
-    A weights_file that holds a complete network (ours or published) is returned as it is and must agree with the options.
-    Raises WeightsUnavailable, WeightsMismatch, UnreadableNetwork.
+    A weights_file that holds a complete network (ours or published) is returned as it is and must agree with
+    the options. Raises WeightsUnavailable, WeightsMismatch, UnreadableNetwork.
     """
     path = Path(options.weights_file) if options.weights_file is not None else None
     if path is not None and holds_network(path):
@@ -110,7 +111,9 @@ def load_network(path: Path | str) -> RetrievalNetwork:
         raise WeightsMismatch(f"network {path}: {error}") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
-        raise WeightsMismatch(f"network {path}: missing tensors {missing[:3]}, unknown tensors {unexpected[:3]}")
+        raise WeightsMismatch(
+            f"network {path}: missing tensors {missing[:3]}, unknown tensors {unexpected[:3]}"
+        )
     return network
 
 
@@ -119,16 +122,20 @@ def save_network(network: RetrievalNetwork, path: Path | str) -> None:
     write_network(Path(path), network.description, network.state_dict())
 
 
-def initialise_whitening(network: RetrievalNetwork, mean: NDArray[np.floating], projection: NDArray[np.floating]) -> None:
+def initialise_whitening(
+    network: RetrievalNetwork, mean: NDArray[np.floating], projection: NDArray[np.floating]
+) -> None:
     """Give the network a whitening layer that starts as a learnt whitening: W = P, bias = -P m.
 
-    mean [D], projection [D', D]. In place; the descriptors then have D' dimensions. Source: TPAMI 2018, sec. 5.
+    mean [D], projection [D', D]. In place; the descriptors then have D' dimensions. Source: TPAMI 2018, sec.
+    5.
     """
     outputs, inputs = projection.shape
     trunk_dimension = network.description.dimension if network.whiten is None else network.whiten.in_features
     if inputs != trunk_dimension or mean.shape != (inputs,):
         raise WeightsMismatch(
-            f"whitening with mean {mean.shape} and projection {projection.shape}: the network pools {trunk_dimension} values"
+            f"whitening with mean {mean.shape} and projection {projection.shape}: the network pools "
+            f"{trunk_dimension} values"
         )
     with seeded(0):
         layer = nn.Linear(inputs, outputs)
@@ -175,5 +182,7 @@ def _agreeing(network: RetrievalNetwork, options: NetworkOptions, path: Path) ->
         ("whitening", found.whitening, options.whitening),
     ):
         if inside != asked:
-            raise WeightsMismatch(f"weights file {path}: a network with {name}={inside!r}, the options say {asked!r}")
+            raise WeightsMismatch(
+                f"weights file {path}: a network with {name}={inside!r}, the options say {asked!r}"
+            )
     return network

@@ -1,7 +1,8 @@
 """Poolings: a map of local features becomes one vector.
 
-Functions and modules map [B, C, H, W] to [B, C]. Sources: MAC and R-MAC: Tolias et al., ICLR 2016; SPoC: Babenko and
-Lempitsky, ICCV 2015; GeM: Radenovic et al., TPAMI 2018, sec. 3.2; region grid and epsilons: the published code.
+Functions and modules map [B, C, H, W] to [B, C]. Sources: MAC and R-MAC: Tolias et al., ICLR 2016; SPoC:
+Babenko and Lempitsky, ICCV 2015; GeM: Radenovic et al., TPAMI 2018, sec. 3.2; region grid and epsilons: the
+published code.
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ class RMAC(nn.Module):
 class Regional(nn.Module):
     """Any pooling over R-MAC's regions: pool -> L2 -> [whitening -> L2] per region, sum over regions, L2.
 
-    `rpool` pools a region [B, C, h, w] -> [B, C]; `whiten` is an optional Linear [C] -> [C']. The attribute names are
-    those of the published checkpoints.
+    `rpool` pools a region [B, C, h, w] -> [B, C]; `whiten` is an optional Linear [C] -> [C']. The attribute
+    names are those of the published checkpoints.
     """
 
     def __init__(self, pool: nn.Module, whitening: nn.Module | None = None, levels: int = 3) -> None:
@@ -160,7 +161,9 @@ class Regional(nn.Module):
 
 def _size(x: Tensor) -> tuple[int, int]:
     if x.ndim != 4 or x.shape[2] == 0 or x.shape[3] == 0:
-        raise FeatureMapShape(f"feature map of shape {tuple(x.shape)}: poolings take [B, C, H, W] with H, W >= 1")
+        raise FeatureMapShape(
+            f"feature map of shape {tuple(x.shape)}: poolings take [B, C, H, W] with H, W >= 1"
+        )
     return cast(tuple[int, int], tuple(x.shape[2:]))
 
 

@@ -1,0 +1,190 @@
+"""Checkpoints of a training: one file per epoch, written atomically, read without executing anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from retrieval.training_record import EpochRecord, TrainingState
+
+LOGGER = logging.getLogger(__name__)
+KEPT = 2  # the last one, and the one before should the last be damaged
+_NAME = re.compile(r"epoch_(\d{6})\.safetensors")
+
+
+class CheckpointFolder:
+    """The checkpoints of one training in work_dir. `fingerprint` names the training: options without its
+    length, inputs."""
+
+    def __init__(self, work_dir: Path, fingerprint: str) -> None:
+        self._folder = work_dir / "training"
+        self._fingerprint = fingerprint
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._claim()
+
+    def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the checkpoint of state.epoch, and the network too if it is the best; drop what is
+        superseded."""
+        if state.best_epoch == state.epoch > 0:
+            _write(self._best(state.epoch), _named("network", network.state_dict()), {"epoch": state.epoch})
+        tensors = _named("network", network.state_dict())
+        tensors |= _named("optimizer", _optimizer_tensors(optimizer))
+        tensors |= {f"mined.{epoch}": torch.from_numpy(tuples) for epoch, tuples in state.mined.items()}
+        facts = {
+            "history": [asdict(record) for record in state.history],
+            "best_epoch": state.best_epoch,
+            "warnings": state.warnings,
+        }
+        _write(self._path(state.epoch), tensors, facts)
+        self._tidy(state)
+
+    def restore(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int
+    ) -> TrainingState | None:
+        """Fill network and optimiser from the newest intact checkpoint of at most `epochs`; None: there is
+        none."""
+        for epoch in sorted(self._epochs(), reverse=True):
+            if epoch > epochs:
+                continue
+            try:
+                tensors, facts = _read(self._path(epoch))
+                state = _state(tensors, facts)
+                if state.best_epoch > 0:
+                    self._read_best(state.best_epoch)
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                LOGGER.warning(
+                    "checkpoint %s is damaged (%s): using an older one", self._path(epoch).name, error
+                )
+                continue
+            network.load_state_dict(_part("network", tensors))
+            _restore_optimizer(optimizer, _part("optimizer", tensors))
+            return state
+        return None
+
+    def load_best(self, network: nn.Module, epoch: int) -> None:
+        """Fill the network with that of the best epoch."""
+        network.load_state_dict(self._read_best(epoch))
+
+    def save_array(self, name: str, array: NDArray[np.float32]) -> None:
+        _write(self._folder / f"{name}.safetensors", {name: torch.from_numpy(array)}, {})
+
+    def load_array(self, name: str) -> NDArray[np.float32] | None:
+        """The array saved under this name, None where there is none or it is damaged."""
+        try:
+            return _read(self._folder / f"{name}.safetensors")[0][name].numpy()  # type: ignore[no-any-return]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def _claim(self) -> None:
+        """Empty the folder if another training owns it."""
+        owner = self._folder / "training.json"
+        written = owner.read_text(encoding="utf-8") if owner.is_file() else None
+        if written == self._fingerprint:
+            return
+        shutil.rmtree(self._folder)
+        self._folder.mkdir(parents=True)
+        temporary = owner.with_suffix(".tmp")
+        temporary.write_text(self._fingerprint, encoding="utf-8")
+        os.replace(temporary, owner)
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"epoch_{epoch:06d}.safetensors"
+
+    def _best(self, epoch: int) -> Path:
+        return self._folder / f"best_{epoch:06d}.safetensors"
+
+    def _read_best(self, epoch: int) -> dict[str, Tensor]:
+        return _part("network", _read(self._best(epoch))[0])
+
+    def _epochs(self) -> list[int]:
+        return [int(found[1]) for path in self._folder.iterdir() if (found := _NAME.fullmatch(path.name))]
+
+    def _tidy(self, state: TrainingState) -> None:
+        kept = sorted(epoch for epoch in self._epochs() if epoch <= state.epoch)[-KEPT:]
+        for epoch in self._epochs():
+            if epoch not in kept:
+                self._path(epoch).unlink()
+        needed = {_best_of_checkpoint(self._path(epoch)) for epoch in kept} | {state.best_epoch}
+        for path in self._folder.glob("best_*.safetensors"):
+            if int(path.stem.removeprefix("best_")) not in needed:
+                path.unlink()
+
+
+def _best_of_checkpoint(path: Path) -> int:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads(file.metadata()["state"])["best_epoch"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return -1
+
+
+def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, {"state": json.dumps(facts)})
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["state"])
+
+
+def _state(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TrainingState:
+    return TrainingState(
+        history=[EpochRecord(**record) for record in facts["history"]],
+        best_epoch=int(facts["best_epoch"]),
+        warnings=list(facts["warnings"]),
+        mined={int(epoch): tuples.numpy() for epoch, tuples in _part("mined", tensors).items()},
+    )
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _part(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of parameter i under "i.<quantity>"."""
+    return {
+        f"{position}.{quantity}": value
+        for position, parameter in enumerate(_parameters(optimizer))
+        for quantity, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """In the memory layout of each parameter: rounding depends on it."""
+    parameters = _parameters(optimizer)
+    optimizer.state.clear()
+    for name, value in tensors.items():
+        position, quantity = name.split(".", 1)
+        parameter = parameters[int(position)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter][quantity] = value
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

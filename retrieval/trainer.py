@@ -1,0 +1,300 @@
+"""A whole training: epochs of mining, training and validation, resumed where it was left."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.compute import deterministic, fixed_threads, pick_device
+from retrieval.descriptors import DescriptorTable, iterate_descriptors
+from retrieval.epoch_tuples import MinedTuples, draw_epoch, draw_validation, mine
+from retrieval.finetuning import (
+    NETWORK_FILE,
+    TRAINING_FILE,
+    Phase,
+    Photographs,
+    TrainingOptions,
+    TrainingProgress,
+    TrainingResources,
+    TrainingSummary,
+)
+from retrieval.images import PhotographCache, load_photograph
+from retrieval.losses import tuple_labels
+from retrieval.mining import TooFewClusters
+from retrieval.networks import RetrievalNetwork, load_network, save_network
+from retrieval.resuming import CheckpointFolder
+from retrieval.training import TrainingDiverged, make_loss, make_optimizer, set_learning_rate, train_tuples
+from retrieval.training_record import EpochRecord, TrainingState, summarise, write_training
+from retrieval.tuples import TRAIN, Indices, NoQueries, usable_queries
+from storage import hdf5
+from storage.digests import content_sha256, json_sha256
+
+LOGGER = logging.getLogger(__name__)
+SHIFT_PHOTOGRAPHS = 20_000  # of larger training sets evenly spaced ones stand for all in descriptor_shift
+BEFORE = "before"
+Report = Callable[[TrainingProgress], Any]
+
+
+def run_training(
+    training_set: Path,
+    network_path: Path,
+    photographs: Photographs,
+    options: TrainingOptions,
+    *,
+    out: Path,
+    work_dir: Path,
+    resources: TrainingResources,
+    progress: Report,
+) -> TrainingSummary:
+    """See retrieval.finetuning.finetune."""
+    inputs = [content_sha256(training_set), content_sha256(network_path)]
+    fingerprint = json_sha256([options.resumable().model_dump(mode="json"), inputs])
+    device = pick_device(resources.device)
+    with fixed_threads(resources.threads), deterministic(device):
+        network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        arrays = hdf5.read(training_set, "training_set")
+        folder = CheckpointFolder(work_dir, fingerprint)
+        trainer = Trainer(network, arrays, photographs, options, resources, folder, progress)
+        state = trainer.run()
+        folder.load_best(network, state.best_epoch)
+        shift = trainer.descriptor_shift()
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(network, out / NETWORK_FILE)
+    write_training(out / TRAINING_FILE, state, shift, options, inputs)
+    return summarise(state, shift[1])
+
+
+class Trainer:
+    """One training. Whatever is random in epoch e comes from (seed, e) alone: resuming needs no generator
+    state."""
+
+    def __init__(
+        self,
+        network: RetrievalNetwork,
+        arrays: Mapping[str, Any],
+        photographs: Photographs,
+        options: TrainingOptions,
+        resources: TrainingResources,
+        folder: CheckpointFolder,
+        progress: Report,
+    ) -> None:
+        if len(usable_queries(arrays, TRAIN, options.positives)) == 0:
+            raise NoQueries(
+                f"no train query has a positive under {options.positives!r}; choose training.positives=m2 "
+                "or add "
+                "photographs of the same places"
+            )
+        self._network = network
+        self._arrays = arrays
+        self._options = options
+        self._resources = resources
+        self._folder = folder
+        self._progress = progress
+        self._names = [str(name) for name in arrays["images/name"]]
+        self._load = PhotographCache(
+            lambda image: load_photograph(
+                photographs.path(self._names[image]), options.image_size, draft=options.draft
+            ),
+            resources.cache_megabytes * 2**20,
+        )
+        self._loss = make_loss(options, network.description.architecture)
+        self._optimizer = make_optimizer(network, options)
+        self._benchmark = GeometryBenchmark.from_arrays(arrays, "val")
+        self._validation = draw_validation(arrays, options)
+        self._state = TrainingState()
+        self._before: DescriptorTable | None = None
+        self._epoch = 0
+
+    def run(self) -> TrainingState:
+        """Train up to options.epochs, from the last checkpoint on."""
+        rows, images = self._folder.load_array(BEFORE), self._shift_images()
+        restored = None
+        if rows is not None and len(rows) == len(images):
+            restored = self._folder.restore(self._network, self._optimizer, self._options.epochs)
+        if rows is None or restored is None:
+            self._before_training()
+        else:
+            LOGGER.info("training goes on after epoch %d", restored.epoch)
+            self._state, self._before = restored, DescriptorTable(images, rows)
+        while self._state.epoch < self._options.epochs and not self._state.stops_early(
+            self._options.early_stopping
+        ):
+            self._epoch = self._state.epoch + 1
+            self._run_epoch()
+        return self._state
+
+    def descriptor_shift(self) -> tuple[Indices, NDArray[np.float32]]:
+        """Train photographs [S], and 1 - cosine of their descriptors before and after training [S]."""
+        assert self._before is not None
+        images = self._before.images
+        before, after = self._before.rows.astype(np.float64), self._describe(images).rows.astype(np.float64)
+        return images, (1 - np.einsum("nd,nd->n", before, after)).astype(np.float32)
+
+    def _before_training(self) -> None:
+        """Epoch 0: what the network can do as it comes."""
+        self._before = self._describe(self._shift_images())
+        self._folder.save_array(BEFORE, self._before.rows)
+        started = time.perf_counter()
+        loss_val, map_val = self._validate()
+        seconds = {"validate": time.perf_counter() - started}
+        record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, self._gem_p(), math.nan, seconds)
+        self._state.history.append(record)
+        self._folder.save(self._state, self._network, self._optimizer)
+
+    def _run_epoch(self) -> None:
+        clock = [time.perf_counter()]
+        epoch, rate = self._epoch, self._options.rate_at(self._epoch)
+        drawn = draw_epoch(self._arrays, self._options, epoch)
+        described = self._current(drawn.images)
+        clock.append(time.perf_counter())
+        mined = self._mine(drawn, described, self._options.negatives)
+        clock.append(time.perf_counter())
+        losses = self._train(mined.tuples, rate)
+        clock.append(time.perf_counter())
+        loss_val, map_val = self._validate()
+        clock.append(time.perf_counter())
+        seconds = dict(zip(("describe", "mine", "train", "validate"), np.diff(clock).tolist(), strict=True))
+        record = EpochRecord(
+            *(
+                epoch,
+                float(losses.mean()),
+                loss_val,
+                map_val,
+                rate,
+                self._gem_p(),
+                mined.mean_negative_distance,
+            ),
+            seconds=seconds,
+        )
+        self._state.finish(record, mined.tuples)
+        self._folder.save(self._state, self._network, self._optimizer)
+        LOGGER.info(
+            "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
+            *(
+                epoch,
+                self._options.epochs,
+                record.loss_train,
+                loss_val,
+                map_val,
+                record.gem_p,
+                clock[-1] - clock[0],
+            ),
+        )
+
+    def _train(self, tuples: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
+        total = 0.0
+
+        def after_tuple(position: int, loss: float) -> None:
+            nonlocal total
+            total += loss
+            self._report("training", position + 1, len(tuples), total / (position + 1), rate)
+
+        set_learning_rate(self._optimizer, rate)
+        try:
+            return train_tuples(
+                self._network,
+                self._optimizer,
+                self._loss,
+                tuples,
+                self._load,
+                tuples_per_step=self._options.tuples_per_step,
+                precision=self._options.precision,
+                recompute=self._resources.recompute,
+                loader_threads=self._resources.loader_threads,
+                name=self._names.__getitem__,
+                after_tuple=after_tuple,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"epoch {self._epoch}, {error}") from error
+
+    def _validate(self) -> tuple[float, float]:
+        """Loss per tuple and Medium mAP on val; nan where val has no queries or too few clusters."""
+        benchmark = self._benchmark
+        images = np.unique(np.concatenate([benchmark.database, self._validation.images]))
+        described = self._describe(images, "validating")
+        map_val = math.nan
+        if len(benchmark.queries):
+            of_queries, of_database = described[benchmark.queries], described[benchmark.database]
+            map_val = score(benchmark, of_queries, of_database).mean_average_precision
+        if len(self._validation.queries) == 0:
+            return math.nan, map_val
+        try:
+            tuples = self._mine(self._validation, described, None).tuples
+        except TooFewClusters as error:
+            self._warn(f"no validation loss: {error}")
+            return math.nan, map_val
+        rows = torch.from_numpy(described[tuples.ravel()]).double()
+        loss = self._loss(rows, tuple_labels(tuples.shape[1] - 2, len(tuples)))
+        return float(loss) / len(tuples), map_val
+
+    def _mine(self, drawn: Any, described: DescriptorTable, negatives: int | None) -> MinedTuples:
+        mined = mine(
+            self._arrays,
+            drawn,
+            described,
+            negatives=negatives,
+            one_per_cluster=self._options.one_per_cluster,
+            name=self._names.__getitem__,
+        )
+        for warning in mined.warnings:
+            self._warn(warning)
+        return mined
+
+    def _current(self, images: Indices) -> DescriptorTable:
+        """Descriptors of the network as it is; those of the untrained network are there already."""
+        if self._epoch == 1 and self._before is not None and self._before.holds(images):
+            return self._before
+        return self._describe(images)
+
+    def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
+        rows = np.empty((len(images), self._network.description.dimension), dtype=np.float32)
+        described = iterate_descriptors(
+            self._network,
+            self._load,
+            images.tolist(),
+            batch_size=self._resources.batch_size,
+            precision=self._options.precision,
+            device=str(next(self._network.parameters()).device),
+            loader_threads=self._resources.loader_threads,
+        )
+        for done, (position, descriptor) in enumerate(described, start=1):
+            rows[position] = descriptor
+            self._report(phase, done, len(images))
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise TrainingDiverged(
+                f"epoch {self._epoch}: the descriptor of {self._names[images[~finite][0]]!r} is not finite; "
+                "lower "
+                "training.learning_rate; the last good checkpoint is kept"
+            )
+        return DescriptorTable(images, rows)
+
+    def _shift_images(self) -> Indices:
+        members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
+        return members[:: max(1, -(-len(members) // SHIFT_PHOTOGRAPHS))]
+
+    def _gem_p(self) -> float:
+        gem = self._network.gem
+        return math.nan if gem is None else float(gem.p.detach().mean())
+
+    def _warn(self, text: str) -> None:
+        if text not in self._state.warnings:
+            self._state.warnings.append(text)
+            LOGGER.warning("%s", text)
+
+    def _report(
+        self, phase: Phase, done: int, total: int, loss: float = math.nan, rate: float = math.nan
+    ) -> None:
+        event = TrainingProgress(
+            phase, self._epoch, self._options.epochs, done, total, loss, rate, self._gem_p()
+        )
+        self._progress(event)
