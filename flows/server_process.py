@@ -10,9 +10,11 @@ import fcntl
 import os
 import select
 import socket
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 POLL_S = 0.5
@@ -28,23 +30,56 @@ def watch_parent(parent: int) -> None:
 
 
 def migrate_once() -> None:
-    """Create or migrate the database, one process at a time, once per version of Prefect and database
-    file."""
+    """Create or migrate the database, one process at a time, once per version of Prefect and database file.
+
+    Creating one takes many seconds, so an empty one is kept in the user's cache and copied into new stores.
+    """
     import prefect
     from prefect.server.database import provide_database_interface
     from prefect.settings import PREFECT_HOME
 
     home = Path(PREFECT_HOME.value())
-    stamp = home / "migrated-to"
+    stamp, database = home / "migrated-to", home / "prefect.db"
+    template = cache_folder() / f"prefect-{prefect.__version__}.db"
     with (home / "migration.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        database = home / "prefect.db"
-        identity = f"{prefect.__version__} {database.stat().st_ino if database.exists() else 'none'}"
-        if stamp.exists() and stamp.read_text() == identity:
+        if stamp.exists() and stamp.read_text() == _identity(prefect.__version__, database):
             return
-        asyncio.run(provide_database_interface().create_db())
+        new = not database.exists()
+        if not (new and copy_database(template, database)):
+            asyncio.run(provide_database_interface().create_db())
+            if new and database.exists():
+                copy_database(database, template)
         if database.exists():
-            stamp.write_text(f"{prefect.__version__} {database.stat().st_ino}")
+            stamp.write_text(_identity(prefect.__version__, database))
+
+
+def copy_database(source: Path, target: Path) -> bool:
+    """Copy a SQLite database in one step; whether that worked. A missing or damaged source is left alone."""
+    if not source.is_file():
+        return False
+    temporary = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(temporary)) as new:
+            old.backup(new)
+            if new.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                return False
+        os.replace(temporary, target)
+    except (OSError, sqlite3.Error):
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def cache_folder() -> Path:
+    """Where things go that are the same for every store of this user and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retrieval-sfm"
+
+
+def _identity(version: str, database: Path) -> str:
+    return f"{version} {database.stat().st_ino if database.exists() else 'none'}"
 
 
 async def everything_recorded(limit_s: float = DRAIN_LIMIT_S) -> None:

@@ -14,6 +14,7 @@ from storage.stages import Stage
 from tasks.caching import artifact_path, publish, stage_task
 from tasks.runtime import fan_out
 
+PAUSE_S = 0.01
 COMPUTED: Counter[str] = Counter()
 NUMBER = Stage(name="number", version=1, kind="file", suffix=".txt")
 TOTAL = Stage(name="total", version=1, kind="file", suffix=".txt")
@@ -39,7 +40,7 @@ def number(
 ) -> ArtifactRef:
     def build(out: Path) -> None:
         COMPUTED[f"number {inputs[0]}"] += 1
-        time.sleep(0.01)
+        time.sleep(PAUSE_S if inputs[0] != "0" else 0.01)
         out.write_text(str(int(inputs[0]) * options.factor))
 
     return publish(build)

@@ -1,0 +1,75 @@
+"""Commands that are killed: what they leave, and what the next command makes of it."""
+
+import ast
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("killed_flow.py")
+
+
+def start(store: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(store), *arguments],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def states(store: Path, table: str) -> list[str]:
+    with closing(sqlite3.connect(store / "prefect" / "prefect.db")) as database:
+        return sorted(row[0] for row in database.execute(f"select state_name from {table}"))
+
+
+def servers(store: Path) -> list[int]:
+    return [int(path.stem) for path in (store / "prefect" / "servers").glob("*.json")]
+
+
+def test_after_kill_9_the_next_command_goes_on_and_tells_the_truth(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first = start(store, "30")
+    deadline = time.monotonic() + 60
+    while len(list(store.glob("number/*.txt"))) < 1:
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(2.5)  # the server has recorded that the flow and its tasks are running
+    (server,) = servers(store)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    time.sleep(1.0)
+    assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+    assert states(store, "flow_run") == ["Running"]
+
+    second = start(store)
+    output, log = second.communicate(timeout=90)
+    assert second.returncode == 0, log
+    assert output.startswith("total 6 ")
+    assert "number 0" not in output  # finished by the first command
+    assert "now marked Crashed" in log
+    assert states(store, "flow_run") == ["Completed", "Crashed"]
+    assert set(states(store, "task_run")) == {"Cached", "Completed", "Crashed"}
+    assert servers(store) == []
+    assert list((store / "prefect" / "commands").iterdir()) == []
+
+
+def test_two_commands_on_one_store_share_the_work(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    commands = [start(store, "0.2"), start(store, "0.2")]
+    results = [command.communicate(timeout=120) for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], results
+    assert {output.split("[")[0] for output, _ in results} == {"total 6 "}
+    computed = [name for output, _ in results for name in ast.literal_eval(output.split(" ", 2)[2])]
+    assert sorted(computed) == ["folder", "number 0", "number 1", "number 2", "number 3", "total"]
+    assert states(store, "flow_run") == ["Completed", "Completed"]

@@ -1,0 +1,191 @@
+"""The temporary server: it answers, it ends with its command however that ends, two share a store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from flows.reconcile import killed_commands, registered
+from flows.server import ServerFailed, TemporaryServer, identity, stop_orphans, temporary_server
+from flows.settings import StoreNotWritable, prepare_home, server_settings, user_api_url
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float) -> float:
+    """Seconds until `condition` holds; fails after `limit_s`."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < limit_s, f"not within {limit_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose database exists, made by one run of the server."""
+    root = tmp_path_factory.mktemp("store")
+    with temporary_server(root) as server, urlopen(f"{server.api_url}/health") as answer:
+        assert answer.status == 200
+        assert json.loads((root / "prefect" / "servers" / f"{server.process.pid}.json").read_text())
+    assert server.process.returncode is not None
+    assert not list((root / "prefect" / "servers").iterdir())
+    return root
+
+
+def test_it_listens_on_the_loopback_interface_only(store: Path) -> None:
+    with temporary_server(store) as server:
+        listening = [
+            c for c in psutil.Process(server.process.pid).net_connections("inet") if c.status == "LISTEN"
+        ]
+        assert [(c.laddr.ip, c.laddr.port) for c in listening] == [("127.0.0.1", server.port)]
+
+
+def test_two_at_once_on_one_store(store: Path) -> None:
+    first, second = TemporaryServer(store), TemporaryServer(store)
+    try:
+        first.wait()
+        second.wait()
+        assert first.port != second.port
+        assert first.process.poll() is None
+    finally:
+        first.stop()
+        second.stop()
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from flows.server import TemporaryServer
+server = TemporaryServer(Path(sys.argv[1]))
+if sys.argv[2] == "ready":
+    server.wait()
+print(server.process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("moment", ["starting", "ready"])
+def test_it_ends_within_a_second_of_a_killed_command(store: Path, moment: str) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(store), moment], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    assert owner.stdout is not None
+    server = int(owner.stdout.readline())
+    assert psutil.pid_exists(server)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: not alive(server), 1.5)
+    stop_orphans(prepare_home(store))
+    assert not list((store / "prefect" / "servers").iterdir())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_orphan_is_killed_by_the_next_command(tmp_path: Path) -> None:
+    home = prepare_home(tmp_path)
+    orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    owner = identity(gone.pid)
+    gone.wait()
+    (home / "servers").mkdir()
+    record = {"server": identity(orphan.pid), "owner": owner, "machine": os.uname().nodename}
+    (home / "servers" / "1.json").write_text(json.dumps(record))
+    assert stop_orphans(home) == [orphan.pid]
+    assert orphan.wait(5) == -signal.SIGKILL
+    assert stop_orphans(home) == []
+
+
+def test_servers_of_living_commands_other_machines_and_reused_ids_are_left_alone(tmp_path: Path) -> None:
+    home = prepare_home(tmp_path)
+    (home / "servers").mkdir()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        here, me, it = os.uname().nodename, identity(os.getpid()), identity(other.pid)
+        dead = {"pid": 1, "started": 0.0}
+        for i, record in enumerate(
+            [
+                {"server": it, "owner": me, "machine": here},
+                {"server": it, "owner": dead, "machine": "elsewhere"},
+                {"server": {**it, "started": it["started"] - 100}, "owner": dead, "machine": here},
+            ]
+        ):
+            (home / "servers" / f"{i}.json").write_text(json.dumps(record))
+        (home / "servers" / "bad.json").write_text("{")
+        assert stop_orphans(home) == []
+        assert other.poll() is None
+        assert sorted(p.name for p in (home / "servers").iterdir()) == ["0.json", "1.json"]
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE", "none")
+    with (
+        pytest.raises(ServerFailed, match=r"(?s)ended with code 1; log: .*server\.log.*valid integer"),
+        temporary_server(tmp_path),
+    ):
+        pass
+
+
+def test_a_limit_ends_the_wait_and_the_server(store: Path) -> None:
+    server = TemporaryServer(store)
+    with pytest.raises(ServerFailed, match="did not answer within 0 s"):
+        server.wait(0.1)
+    assert server.process.returncode is not None
+
+
+def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreNotWritable, match=r"file/prefect: Not a directory; .* choose another --store"):
+        TemporaryServer(tmp_path / "file")
+
+
+def test_the_users_server_comes_first(tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text(
+        'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n[profiles.none]\n'
+    )
+    environment = {"PREFECT_PROFILES_PATH": str(profiles)}
+    assert user_api_url({**environment, "PREFECT_API_URL": "http://mine/api"}) == "http://mine/api"
+    assert user_api_url(environment) == "http://lab/api"
+    assert user_api_url({**environment, "PREFECT_PROFILE": "none"}) is None
+    assert user_api_url({"PREFECT_HOME": str(tmp_path / "absent")}) is None
+    profiles.write_text("not toml [")
+    assert user_api_url(environment) is None
+
+
+def test_the_users_database_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "PREFECT_API_DATABASE_CONNECTION_URL"
+    monkeypatch.delenv(name, raising=False)
+    assert server_settings(tmp_path)[name] == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
+    monkeypatch.setenv(name, "postgresql+asyncpg://db/prefect")
+    assert name not in server_settings(tmp_path)
+
+
+def test_commands_that_were_killed_are_known_living_ones_are_not(tmp_path: Path) -> None:
+    with registered(tmp_path) as tag:
+        assert killed_commands(tmp_path) == []
+        path = tmp_path / "commands" / f"{tag}.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "owner": {**record["owner"], "started": 0.0}}))
+        assert killed_commands(tmp_path) == [tag]
+        path.write_text("{")
+        assert killed_commands(tmp_path) == [tag]
+        path.write_text(json.dumps({**record, "machine": "elsewhere", "owner": {"pid": 1, "started": 0.0}}))
+        assert killed_commands(tmp_path) == []
+    assert not path.exists()
