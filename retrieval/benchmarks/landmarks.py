@@ -141,20 +141,25 @@ def _roles_in_order(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Per query the positions in the list that hold labelled photographs, and their role bits.
 
-    One table of roles over the database is looked up along the list: O(K) per query, no search, no sort.
+    One table of roles is looked up along the list: O(K) per query, no search, no sort. Where only a small
+    first part of the database is labelled (distractors follow it), ids beyond that part are passed over.
     """
     listed = _checked(ranks, len(roles))
     labels = [[np.asarray(ids, dtype=np.int64).ravel() for ids in query.values()] for query in roles]
     largest = max((int(ids.max()) for query in labels for ids in query if ids.size), default=-1)
     if any(ids.size and ids.min() < 0 for query in labels for ids in query):
         raise InvalidRanks("the ground truth holds a negative id; ids are 0-based database positions")
-    table = np.zeros(max(largest, int(listed.max(initial=-1))) + 2, dtype=np.uint8)  # last slot: the pad -1
+    table = np.zeros(largest + 2, dtype=np.uint8)  # the last slot is that of the pad -1
     for row, query, ids in zip(listed, roles, labels, strict=True):
         for bit, members in zip(query, ids, strict=True):
             table[members] |= np.uint8(bit)
-        found = table[row]
-        positions = np.flatnonzero(found)
-        yield positions, found[positions]
+        places = np.flatnonzero(row <= largest)
+        images = row[places]
+        if images.size and images.min() < -1:
+            raise InvalidRanks(f"ranks hold {images.min()}; ids are 0-based database positions, -1 pads")
+        found = table[images]
+        labelled = np.flatnonzero(found)
+        yield places[labelled], found[labelled]
         for members in ids:
             table[members] = 0
 
@@ -168,8 +173,6 @@ def _checked(ranks: ArrayLike, num_queries: int) -> NDArray[np.int64]:
             f"ranks hold {len(listed)} rows, the ground truth {num_queries} queries; one row is one query"
             + (" (transpose the official column layout)" if listed.shape[1] == num_queries else "")
         )
-    if listed.size and listed.min() < -1:
-        raise InvalidRanks(f"ranks hold {listed.min()}; ids are 0-based database positions, -1 pads")
     return listed
 
 
