@@ -204,7 +204,7 @@ def violations_of(found: Walk, declared: Layout, max_rows: int | None) -> list[V
     needs = ", ".join(dataset.path for dataset in declared.patterns if not dataset.optional)
     remedy = f"an item needs {needs}" if needs else "remove it"
     unreadable = {path.rsplit("/", at)[0] for path in found.strange for at in range(path.count("/") + 1)}
-    empty = sorted(set(found.groups) - filled - unreadable)
+    empty = sorted(set(found.groups) - filled - unreadable - set(declared.groups))
     problems += [Violation(path, f"is an empty group; {remedy}") for path in empty]
     known = {problem.path for problem in problems if problem.path in found.strange}
     return problems + [

@@ -19,7 +19,7 @@ from storage.hdf5_sources import decode, type_name
 from storage.schemas import Dataset, Layout
 from storage.validation import Violation
 
-# HDF5 1.10 (2016): its metadata carries checksums, so a flipped byte is an error and not a crash inside the library.
+# HDF5 1.10 (2016): metadata with checksums, so a flipped byte is an error and not a crash inside the library.
 _LIBVER = ("v110", "v110")
 _COMPRESS_FROM = 4096  # bytes; below, the bookkeeping of chunks costs more than compression saves
 _CHUNK_BYTES = 1 << 18

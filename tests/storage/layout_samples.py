@@ -1,4 +1,4 @@
-"""Small valid content for every layout, made by hand: the tests write it, damage it and look for the damage."""
+"""Small valid content for every layout, made by hand: tests write it, damage it and look for the damage."""
 
 from __future__ import annotations
 
