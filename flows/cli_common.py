@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -53,9 +53,14 @@ def one_line(error: BaseException) -> str:
 
 
 def run_flow(
-    store: Path, load: Callable[[], Callable[..., Result]], *, verify: bool = False, **arguments: Any
+    root: Path,
+    load: Callable[[], Callable[..., Result]],
+    arguments: Mapping[str, Any],
+    *,
+    verify: bool = False,
 ) -> Result:
-    """Run the flow that `load()` imports, with a Prefect API, bars on a terminal and a log file.
+    """Run the flow that `load()` imports on the store at `root`: with a Prefect API, a log file, bars on a
+    terminal.
 
     If the run fails the command ends with exit code 1: one line why, one line where the log is.
     """
@@ -66,7 +71,7 @@ def run_flow(
         os.environ[VERIFY] = "full"
     with ExitStack() as stack:
         with usage():
-            command = stack.enter_context(session(store))
+            command = stack.enter_context(session(root))
         try:
             function = load()
             _dress(stack)

@@ -137,4 +137,4 @@ def _run_and_show(root: Path, module: str, function: str, verify: bool, **reques
         found: Callable[..., RunRecord] = getattr(import_module(module), function)
         return found
 
-    show(run_flow(root, load, verify=verify, **request), root)
+    show(run_flow(root, load, request, verify=verify), root)

@@ -1,0 +1,341 @@
+"""The command line: exit codes, what it says, what it hands to the flows, which are stand-ins here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import cli, cli_common, cli_run
+from flows.cli_results import human_bytes
+from flows.overrides import apply_overrides
+from storage import runs
+from storage.artifacts import ArtifactRef
+from storage.options import Options, Resources
+from storage.stages import Stage
+from storage.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+Asked = list[dict[str, Any]]
+NUMBER = Stage(name="number", suffix=".txt")
+
+
+class Training(Options):
+    epochs: int = 3
+
+
+class Pipeline(Options):
+    training: Training = Training()
+
+
+class Machine(Resources):
+    workers: int = 1
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return Store.create(tmp_path / "store", min_free_bytes=0).root
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are not folded to the width of the test's terminal."""
+    monkeypatch.setenv("COLUMNS", "250")
+    for console in (cli_common.out, cli_common.err):
+        monkeypatch.setattr(console, "_width", 250)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the flows were called with; the flows make one artifact and a record."""
+    calls: list[dict[str, Any]] = []
+
+    def flow(**request: Any) -> runs.RunRecord:
+        calls.append(request)
+        if request["options"].training.epochs == 13:
+            raise RuntimeError("the mapper ended\nwith code 13")
+        if request["options"].training.epochs == 14:
+            raise KeyboardInterrupt
+        store = Store.open(request["store"])
+        record = runs.start(store, "photos").with_refs({"number": made(store, "1")}).finished("completed")
+        runs.save(store, record)
+        return record
+
+    def load(config: Path | None, sets: list[str]) -> tuple[Pipeline, Machine]:
+        return apply_overrides(Pipeline(), sets), Machine()
+
+    def load_stage(name: str, config: Path | None, sets: list[str], **kw: Any) -> tuple[Pipeline, Machine]:
+        return load(config, sets)
+
+    def session(store: Path) -> Any:
+        class Context:
+            log = store / "prefect" / "logs" / "a.log"
+
+            def __enter__(self) -> "Context":
+                return self
+
+            def __exit__(self, *error: object) -> None:
+                return None
+
+            def run(self, function: Any, **request: Any) -> Any:
+                return function(**request)
+
+        return Context()
+
+    stand_in(monkeypatch, "flows.options", load=load, load_stage=load_stage)
+    stand_in(monkeypatch, "flows.end_to_end", end_to_end=flow)
+    stand_in(monkeypatch, "flows.whiten", whiten=flow)
+    stand_in(monkeypatch, "flows.plan", plan=lambda **request: f"plan of {request['photos']}")
+    monkeypatch.setattr("flows.context.session", session)
+    return calls
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_a_run_hands_over_what_was_asked(asked: Asked, photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "new"
+    result = call("run", photos, "--store", store, "--set", "training.epochs=5", "--until", "select")
+    assert result.exit_code == 0, result.output
+    (request,) = asked
+    assert request["photos"] == str(photos)
+    assert request["store"] == str(store)
+    assert request["options"] == Pipeline(training=Training(epochs=5))
+    assert (request["until"], request["force"]) == ("select", [])
+    assert "accept_older_code" not in request
+
+
+def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store: Path) -> None:
+    result = call("run", photos, "--store", store)
+    (record,) = runs.records(Store.open(store))
+    assert record.refs_of("number")[0].path in result.output
+    assert f"run {record.id}: completed" in result.output
+    assert f"record: {store}/runs/{record.id}.json" in result.output
+
+
+def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:
+    call(
+        "run",
+        photos,
+        "--store",
+        store,
+        "--force",
+        "scene",
+        "--force",
+        "pairs",
+        "--accept-older-code",
+        "scene",
+    )
+    assert asked[0]["force"] == ["scene", "pairs"]
+    assert asked[0]["accept_older_code"] == ["scene"]
+
+
+def test_verify_reads_every_byte(
+    asked: Asked, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("RETRIEVAL_SFM_VERIFY", "")
+    call("run", photos, "--store", store, "--verify")
+    assert os.environ["RETRIEVAL_SFM_VERIFY"] == "full"
+
+
+def test_a_plan_does_nothing(asked: Asked, photos: Path, store: Path) -> None:
+    result = call("run", photos, "--store", store, "--plan")
+    assert (result.exit_code, asked) == (0, [])
+    assert f"plan of {photos}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "training.epoch=5"], "no option 'training.epoch'; did you mean 'training.epochs'?"),
+        (
+            ["--set", "training.epochs=many"],
+            "training.epochs=many: training.epochs: Input should be",
+        ),
+        (["--until", "nowhere"], "nowhere"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_is_2(
+    asked: Asked, photos: Path, store: Path, arguments: list[str], message: str
+) -> None:
+    result = call("run", photos, "--store", store, *arguments)
+    assert (result.exit_code, asked) == (2, [])
+    assert message in result.output
+
+
+def test_no_photographs_is_2_and_makes_no_store(asked: Asked, tmp_path: Path) -> None:
+    result = call("run", tmp_path / "absent", "--store", tmp_path / "store")
+    assert result.exit_code == 2
+    assert "absent' is no folder; give the folder of your photographs" in result.output
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [
+        (13, "error: RuntimeError: the mapper ended with code 13\n"),
+        (14, "interrupted; the same command goes on"),
+    ],
+)
+def test_a_failed_run_is_1_one_line_and_the_log(
+    asked: Asked, photos: Path, store: Path, epochs: int, message: str
+) -> None:
+    result = call("run", photos, "--store", store, "--set", f"training.epochs={epochs}")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert f"log: {store}/prefect/logs/a.log" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_stage_runs_alone_from_a_run(asked: Asked, store: Path) -> None:
+    result = call(
+        "stage", "whiten", "--store", store, "--from-run", "R1", "--force", "--set", "training.epochs=4"
+    )
+    assert result.exit_code == 0, result.output
+    (request,) = asked
+    assert (request["from_run"], request["force"], request["build_upstream"]) == ("R1", True, False)
+    assert request["options"].training.epochs == 4
+
+
+def test_a_stage_needs_a_store(asked: Asked, tmp_path: Path) -> None:
+    result = call("stage", "whiten", "--store", tmp_path / "absent")
+    assert result.exit_code == 2
+    assert "is not a store; make one with" in result.output
+
+
+def made(store: Store, text: str, stage: Stage = NUMBER, upstream: Sequence[ArtifactRef] = ()) -> ArtifactRef:
+    """An artifact that holds `text`."""
+
+    def build(out: Path) -> None:
+        out.write_text(text)
+
+    return store.produce(stage, Training(), [text], build, upstream=upstream)
+
+
+@pytest.fixture
+def artifact(store: Path) -> ArtifactRef:
+    opened = Store.open(store)
+    ref = opened.produce(NUMBER, Training(), ["1"], lambda out: out.write_text("one") and None)
+    return opened.produce(
+        NUMBER, Training(), ["2"], lambda out: out.write_text("two") and None, upstream=[ref]
+    )
+
+
+def test_store_init_makes_a_store(tmp_path: Path) -> None:
+    result = call("store", "init", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    assert Store.open(tmp_path / "new")
+    assert f"store ready: {tmp_path}/new" in result.output
+
+
+def test_store_ls_lists(store: Path, artifact: ArtifactRef) -> None:
+    result = call("store", "ls", store)
+    assert result.exit_code == 0
+    assert artifact.path in result.output
+    assert "2 artifacts, 6 B" in result.output
+    assert "0 artifacts" in call("store", "ls", store, "--stage", "scene").output
+
+
+def test_store_ls_says_what_is_stale(store: Path) -> None:
+    opened = Store.open(store)
+    old, new = made(opened, "1"), made(opened, "2")
+    total = made(opened, "1", Stage(name="total", suffix=".txt"), [old])
+    for refs in ({"number": old, "total": total}, {"number": new}):
+        runs.save(opened, runs.start(opened, "photos").with_refs(refs).finished("completed"))
+    (line,) = [line for line in call("store", "ls", store).output.splitlines() if "stale" in line]
+    assert total.path in line
+    assert f"built from number {old.content_sha256[:16]}, current is {new.content_sha256[:16]}" in line
+
+
+def test_store_verify_is_1_for_damage(store: Path, artifact: ArtifactRef) -> None:
+    assert call("store", "verify", store).exit_code == 0
+    (store / artifact.path).write_text("twa")
+    result = call("store", "verify", store)
+    assert result.exit_code == 1
+    assert f"damaged: {artifact.path}" in result.output
+    assert "1 intact, 1 damaged or missing, 0 orphans" in result.output
+
+
+def test_store_gc_is_dry_unless_told(store: Path, artifact: ArtifactRef) -> None:
+    result = call("store", "gc", store)
+    assert "2 entries, 6 B would be removed (dry run" in result.output
+    assert (store / artifact.path).exists()
+    assert "2 entries, 6 B removed" in call("store", "gc", store, "--delete").output
+    assert not (store / artifact.path).exists()
+
+
+def test_store_gc_keeps_what_a_run_holds_until_it_is_dropped(store: Path, artifact: ArtifactRef) -> None:
+    opened = Store.open(store)
+    record = runs.start(opened, "photos").with_refs({"number": artifact}).finished("completed")
+    runs.save(opened, record)
+    assert "0 entries" in call("store", "gc", store, "--delete").output
+    assert call("store", "gc", store, "--drop-run", record.id).exit_code == 2
+    assert "2 entries" in call("store", "gc", store, "--delete", "--drop-run", record.id).output
+    assert call("store", "gc", store, "--delete", "--drop-run", "nothing").exit_code == 2
+
+
+def test_store_lineage_and_migrate(store: Path, artifact: ArtifactRef) -> None:
+    result = call("store", "lineage", store / artifact.path, "--store", store)
+    first, second = result.output.splitlines()
+    assert first.startswith(artifact.path)
+    assert second.startswith("  number/")
+    assert call("store", "lineage", store / "no.h5", "--store", store).exit_code == 2
+    assert "2 artifacts indexed" in call("store", "migrate", store).output
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "gc", "migrate"])
+def test_a_folder_that_is_no_store_is_2(tmp_path: Path, command: str) -> None:
+    result = call("store", command, tmp_path)
+    assert result.exit_code == 2
+    assert "is not a store; make one with" in result.output
+
+
+def test_inspect_shows_a_file(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["points/xyz"] = [[1.0, 2.0, 3.0]]
+    result = call("inspect", tmp_path / "a.h5")
+    assert "xyz" in result.output
+    assert json.loads(call("inspect", tmp_path / "a.h5", "--json").output)["path"].endswith("a.h5")
+    assert call("inspect", tmp_path / "absent.h5").exit_code == 2
+
+
+def test_sizes_are_for_people() -> None:
+    values = [0, 1023, 1536, 5 * 1024**2, 3 * 1024**4, 4096 * 1024**4]
+    assert [human_bytes(v) for v in values] == ["0 B", "1023 B", "1.5 kB", "5.0 MB", "3.0 TB", "4096.0 TB"]
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, flows.cli; print([m for m in ('prefect', 'torch', 'h5py', 'numpy') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_help_names_every_command() -> None:
+    output = call("--help").output
+    assert all(name in output for name in ("run", "demo", "stage", "inspect", "store"))
+    assert SimpleNamespace(**{n: n for n in cli_run.StageName}).whiten == "whiten"
