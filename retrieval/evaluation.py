@@ -54,7 +54,7 @@ STAGE = Stage(
         "retrieval.bootstrap",
         "retrieval.expansion",
         "retrieval.scatter",
-        "retrieval.search",
+        "retrieval.topk",
         "retrieval.whitening",
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.search import SCORES_PER_BLOCK, InvalidDescriptors, check_pair, top_k
+from retrieval.topk import SCORES_PER_BLOCK, InvalidDescriptors, check_pair, top_k
 
 
 def alpha_query_expansion(

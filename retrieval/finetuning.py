@@ -168,7 +168,7 @@ STAGE = Stage(
         "retrieval.networks",
         "retrieval.pooling",
         "retrieval.resuming",
-        "retrieval.search",
+        "retrieval.topk",
         "retrieval.trainer",
         "retrieval.training",
         "retrieval.training_record",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
-from retrieval.search import SCORES_PER_BLOCK, check_pair, top_k
+from retrieval.topk import SCORES_PER_BLOCK, check_pair, top_k
 
 FIRST_LOOK = 4
 """Candidates looked at first, per negative asked; queries that need more look at four times as many."""

@@ -1,16 +1,29 @@
-"""Exact search by inner product: the best k of each query, never a full sort, the database read in blocks."""
+"""Exact search by inner product, and the index that keeps a collection's descriptors with its names."""
 
 from __future__ import annotations
 
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-SCORES_PER_BLOCK = 8_000_000
-"""Scores held at once (32 MB of float32)."""
+from retrieval.topk import SCORES_PER_BLOCK, InvalidDescriptors, check_pair, top_k
+from storage.files import publish, remove, temporary_beside
+
+__all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
+METADATA_KEY = "retrieval_sfm_index"
+VERSION = 1
 
 
-class InvalidDescriptors(ValueError):
-    """Descriptors that cannot be compared: shapes that differ, nan or infinite values, or too few."""
+class UnusableIndex(ValueError):
+    """An index file that is damaged, of another version, or made by another network or whitening."""
 
 
 def search(
@@ -40,52 +53,71 @@ def search(
     return scores, ranks
 
 
-def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k largest of each row, best first, ties by lower column: exact, without sorting the row.
+@dataclass(frozen=True, eq=False)
+class SearchIndex:
+    """Descriptors of a collection [N, D] float32 and the name of each, with what made them.
 
-    scores: [Q, N] -> (values [Q, k], columns [Q, k]); 1 <= k <= N. Selects the k-th value (numpy's is
-    vectorised), then orders only what reaches it. Peak memory: one copy of the scores and a mask.
-    Raises InvalidDescriptors on nan.
+    network, whitening: content digests, whitening "" for none; a query must come from the same two.
     """
-    scores = np.ascontiguousarray(scores)
-    num_queries, num_columns = scores.shape
-    largest = np.partition(scores, num_columns - k, axis=1)[:, num_columns - k :]
-    if np.isnan(largest).any():  # nan sorts as the largest
-        raise InvalidDescriptors("similarities hold nan; check the descriptors")
-    threshold = largest[:, 0]
-    flat = np.flatnonzero(scores >= threshold[:, None])
-    counts = np.bincount(flat // num_columns, minlength=num_queries)
-    if (counts > k).any():
-        flat = _without_surplus_ties(scores, flat, threshold, counts, k)
-    columns = (flat % num_columns).reshape(num_queries, k)
-    values = scores.ravel()[flat].reshape(num_queries, k)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)
 
+    descriptors: NDArray[np.float32]
+    names: tuple[str, ...]
+    network: str
+    whitening: str = ""
 
-def check_pair(
-    first: NDArray[np.float32], second: NDArray[np.float32], first_name: str, second_name: str
-) -> None:
-    """Both are matrices of the same number of dimensions, or InvalidDescriptors."""
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-        raise InvalidDescriptors(
-            f"{first_name} {first.shape} and {second_name} {second.shape}: expected rows of the same "
-            "dimension; extract both with one network and one whitening"
-        )
+    @classmethod
+    def build(
+        cls, descriptors: NDArray[np.float32], names: Sequence[str], *, network: str, whitening: str = ""
+    ) -> SearchIndex:
+        """Check and keep them; no copy where they are float32. Raises InvalidDescriptors."""
+        rows = np.asarray(descriptors, dtype=np.float32)
+        if rows.ndim != 2 or len(rows) != len(names):
+            raise InvalidDescriptors(f"descriptors {rows.shape} for {len(names)} names; one row per name")
+        return cls(rows, tuple(names), network, whitening)
 
+    def query(self, descriptors: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], list[list[str]]]:
+        """(scores [Q, k], names best first) of descriptors [Q, D]. Raises InvalidDescriptors."""
+        scores, ranks = search(self.descriptors, descriptors, k)
+        return scores, [[self.names[position] for position in row] for row in ranks]
 
-def _without_surplus_ties(
-    scores: NDArray[np.float32],
-    flat: NDArray[np.int64],
-    threshold: NDArray[np.float32],
-    counts: NDArray[np.int64],
-    k: int,
-) -> NDArray[np.int64]:
-    """Of the flat indices (ascending, counts[q] in row q) keep k a row: the last at the threshold go."""
-    rows = flat // scores.shape[1]
-    tied = scores.ravel()[flat] == threshold[rows]
-    ties_before = np.cumsum(tied) - tied
-    first = np.cumsum(counts) - counts
-    place_among_ties = ties_before - ties_before[first][rows]
-    num_above = counts - np.add.reduceat(tied, first)
-    return flat[~tied | (place_among_ties < (k - num_above)[rows])]
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, atomically: descriptors, names, and what made them."""
+        about = {"version": VERSION, "network": self.network, "whitening": self.whitening}
+        encoded = [name.encode("utf-8", "surrogateescape") for name in self.names]
+        tensors: dict[str, NDArray[Any]] = {
+            "descriptors": np.ascontiguousarray(self.descriptors),
+            "names": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            "name_ends": np.cumsum([len(name) for name in encoded], dtype=np.int64),
+        }
+        temporary = temporary_beside(path, "index")
+        try:
+            save_file(tensors, str(temporary), {METADATA_KEY: json.dumps(about, sort_keys=True)})
+            publish(temporary, path)
+        except BaseException:
+            remove(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: Path, *, network: str | None = None, whitening: str | None = None) -> SearchIndex:
+        """Read an index; where given, network and whitening must be those that made it.
+
+        Raises UnusableIndex that names the file and what differs.
+        """
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                about = json.loads((file.metadata() or {})[METADATA_KEY])
+                rows, text, ends = (file.get_tensor(name) for name in ("descriptors", "names", "name_ends"))
+        except (OSError, SafetensorError, KeyError, ValueError, struct.error) as error:
+            raise UnusableIndex(f"'{path}' is no readable index ({error}); build it again") from error
+        if about.get("version") != VERSION:
+            raise UnusableIndex(f"'{path}' is an index of version {about.get('version')}, not {VERSION}")
+        for what, wanted in (("network", network), ("whitening", whitening)):
+            if wanted is not None and wanted != about[what]:
+                raise UnusableIndex(
+                    f"'{path}' was made with {what} '{about[what][:12]}', not '{wanted[:12]}'; build it again"
+                )
+        raw, starts = text.tobytes(), np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        names = [
+            raw[start:end].decode("utf-8", "surrogateescape") for start, end in zip(starts, ends, strict=True)
+        ]
+        return cls.build(rows, names, network=about["network"], whitening=about["whitening"])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from retrieval.search import InvalidDescriptors, search, top_k
+from retrieval.search import InvalidDescriptors, SearchIndex, UnusableIndex, search
+from retrieval.topk import top_k
 
 
 def plain(database, queries, k):
@@ -54,3 +55,37 @@ def test_bad_input_is_named():
         broken[2, 1] = value
         with pytest.raises(InvalidDescriptors, match="check the descriptors"):
             search(broken, database, 2)
+
+
+def small_index():
+    descriptors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    names = ["a.jpg", "é/b c.jpg", "", "line\nbreak.jpg", "z.jpg"]
+    return SearchIndex.build(descriptors, names, network="n" * 64, whitening="w" * 64)
+
+
+def test_index_gives_names_and_survives_the_disk(tmp_path):
+    index = small_index()
+    index.save(tmp_path / "index.safetensors")
+    loaded = SearchIndex.load(tmp_path / "index.safetensors", network="n" * 64, whitening="w" * 64)
+    assert loaded.names == index.names
+    np.testing.assert_array_equal(loaded.descriptors, index.descriptors)
+    scores, names = loaded.query(index.descriptors[:2], 5)
+    ranks = plain(index.descriptors, index.descriptors[:2], 5)[1]
+    assert names == [[index.names[position] for position in row] for row in ranks]
+    assert scores.shape == (2, 5) and [file.name for file in tmp_path.iterdir()] == ["index.safetensors"]
+
+
+def test_index_of_something_else_is_refused_by_name(tmp_path):
+    path = tmp_path / "index.safetensors"
+    small_index().save(path)
+    with pytest.raises(UnusableIndex, match="made with network 'nnnnnnnnnnnn', not 'mmmmmmmmmmmm'"):
+        SearchIndex.load(path, network="m" * 64)
+    with pytest.raises(UnusableIndex, match="made with whitening"):
+        SearchIndex.load(path, whitening="")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UnusableIndex, match=r"index\.safetensors' is no readable index"):
+        SearchIndex.load(path)
+    with pytest.raises(UnusableIndex, match="no readable index"):
+        SearchIndex.load(tmp_path / "nothing")
+    with pytest.raises(InvalidDescriptors, match="for 1 names"):
+        SearchIndex.build(np.ones((2, 3), dtype=np.float32), ["a"], network="n")
