@@ -130,7 +130,9 @@ def _safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
             raise UnreadableContent(f"{str(path)!r}: the header is longer than the file")
         entries = json.loads(file.read(length))
         names = ("dtype", "shape", "data_offsets")
-        header = {key: {name: e[name] for name in names} for key, e in entries.items() if key != "__metadata__"}
+        header = {
+            key: {name: e[name] for name in names} for key, e in entries.items() if key != "__metadata__"
+        }
     except (struct.error, ValueError, AttributeError, TypeError, KeyError) as error:
         raise UnreadableContent(f"{str(path)!r} is not a safetensors file ({error}); rebuild it") from error
     return header, 8 + length

@@ -129,7 +129,7 @@ def _imports(module: str, packages: tuple[str, ...]) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: set[str] = set()
-    for node in _runtime_nodes(tree):
+    for node in runtime_nodes(tree):
         for candidate in _named_modules(node, package):
             if candidate.split(".")[0] in packages:
                 names |= set(_existing(candidate))
@@ -151,13 +151,14 @@ def _holds_code(path: Path) -> bool:
     return not all(_says_nothing(node) for node in ast.parse(path.read_text(encoding="utf-8")).body)
 
 
-def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """A syntax tree's nodes without those under ``if TYPE_CHECKING:``."""
     yield node
     children: Iterable[ast.AST] = ast.iter_child_nodes(node)
     if isinstance(node, ast.If) and _is_type_checking(node.test):
         children = node.orelse
     for child in children:
-        yield from _runtime_nodes(child)
+        yield from runtime_nodes(child)
 
 
 def _is_type_checking(test: ast.expr) -> bool:
