@@ -96,4 +96,5 @@ def _queries(view: ModelView, most: int) -> NDArray[np.int64]:
         chosen.append(image)
         if len(chosen) == most:
             break
+    view.release()
     return np.sort(np.array(chosen, dtype=np.int64))

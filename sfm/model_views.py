@@ -83,6 +83,11 @@ class ModelView:
         """[R, P] size in the world of one pixel at each observation."""
         return geometry.point_spacing(self.visibility, self.depth, self.focal_px)
 
+    def release(self) -> None:
+        """Forget what can be computed again, so that thousands of models fit in memory."""
+        for name in ("tracks", "spacing"):
+            self.__dict__.pop(name, None)
+
     def shared_with(self, image: int) -> NDArray[np.int64]:
         """[R] points that each image shares with one image."""
         start, stop = self.visibility.indptr[image : image + 2]

@@ -130,6 +130,7 @@ def select(
     table = verdicts or guards.verdicts(scene, cluster_splits, options=options.guards)
     samplers = [_Sampler(ModelView.of(scene, model), options) for model in range(scene.models.cluster.size)]
     fraction = _draw_queries(samplers, cluster_splits[scene.models.cluster], options)
+    raised = options.query_fraction == "auto" and fraction > _PAPER_FRACTION
     accepted = np.flatnonzero(scene.photos.cluster >= 0)
     image_of = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
     image_of[accepted] = np.arange(accepted.size)
@@ -143,7 +144,7 @@ def select(
         _positives(candidates, options),
         Negatives(image_of[table.photo], table.cluster, table.max_inliers, table.allowed),
         _benchmarks(scene, samplers, cluster_splits, table, image_of, options),
-        _summary(images, queries, samplers, fraction, cluster_splits),
+        _summary(images, queries, samplers, fraction, cluster_splits, raised),
     )
     _log.info("selected %s", {key: result.summary[key] for key in ("queries", "query_fraction", "warnings")})
     return result
@@ -203,10 +204,10 @@ def _draw_queries(
 ) -> float:
     """Draw every model's queries; returns the fraction that was used."""
     sizes = np.array([sampler.view.photo.size for sampler in samplers])
-    raised = options.query_fraction == "auto"
+    automatic = options.query_fraction == "auto"
     fraction = _PAPER_FRACTION if options.query_fraction == "auto" else float(options.query_fraction)
     _draw_all(samplers, _quotas(sizes, fraction, options, options.max_queries_per_model))
-    for step in range(2, 11) if raised else ():
+    for step in range(2, 11) if automatic else ():
         if _train_queries(samplers, model_splits) >= options.min_train_queries:
             break
         fraction = step / 10
@@ -217,6 +218,7 @@ def _draw_queries(
 def _draw_all(samplers: list[_Sampler], quotas: NDArray[np.int64]) -> None:
     for sampler, quota in zip(samplers, quotas.tolist(), strict=True):
         sampler.draw(quota)
+        sampler.view.release()
 
 
 def _quotas(
@@ -305,13 +307,14 @@ def _summary(
     samplers: list[_Sampler],
     fraction: float,
     cluster_splits: NDArray[np.int8],
+    raised: bool,
 ) -> dict[str, Any]:
     """Counts and sentences for people: how many queries, why the other photographs are none."""
     registered = int(images.registered.sum())
     refused = sum(sampler.refused for sampler in samplers)
     blind = sum(int((sampler.view.points_seen == 0).sum()) for sampler in samplers)
     warnings = []
-    if fraction > _PAPER_FRACTION:
+    if raised:
         warnings.append(f"queries: {fraction:.0%} of each model instead of 10 %, for enough of them in train")
     train = int((cluster_splits == TRAIN).sum())
     if train < 6:
