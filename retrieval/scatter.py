@@ -55,6 +55,8 @@ def cholesky(within: NDArray[np.float64], shrinkage: float) -> NDArray[np.float6
     """
     if shrinkage < 0:
         raise ValueError(f"shrinkage is {shrinkage}; 0 or more")
+    if not np.isfinite(within).all():  # no ridge would ever do
+        raise ValueError("descriptors hold nan or infinite values; check the network's output")
     size = len(within)
     regular = within + shrinkage * np.trace(within) / size * np.eye(size)
     ridge = 0.0

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.scatter import cholesky
 from retrieval.whitening import (
     TooFewPairs,
     Whitening,
@@ -182,6 +183,8 @@ def test_bad_input_is_named():
         learn_whitening(broken, queries, positives)
     with pytest.raises(ValueError, match="nan"):
         learn_pca_whitening(broken)
+    with pytest.raises(ValueError, match="nan"):
+        cholesky(np.full((2, 2), np.nan), 0.0)
 
 
 # the step
