@@ -66,7 +66,7 @@ SCAN = Layout(
     name="scan",
     version=1,
     description="The image files below a folder and the digests of their contents.",
-    groups={"photos": "one row per image file, sorted by name"},
+    groups={"photos": "one row per image file"},
     attributes={"skipped": "JSON: how many files were left out, by reason"},
     datasets=(
         Dataset("photos/name", ("N",), "str", _NAME, unique=True),
@@ -79,7 +79,7 @@ CATALOGUE = Layout(
     name="catalogue",
     version=1,
     description="Every image file found and whether it can be used, rejected ones with the reason.",
-    groups={"photos": "one row per image file, sorted by name"},
+    groups={"photos": "one row per image file"},
     datasets=_photos(),
 )
 

@@ -201,6 +201,21 @@ def test_a_defect_of_other_layouts_is_found_at_its_path(tmp_path, name, defect, 
     assert all(each.path.startswith(path) for each in found), found
 
 
+def test_the_dataset_that_disagrees_with_most_is_blamed(tmp_path):
+    """photos/alias_of comes first and says 5, eleven others say 4."""
+    found = plant(write_sample(tmp_path / "a.h5", "scene"), replace("photos/alias_of", np.full(5, -1)))
+    assert [each.path for each in found] == ["photos/alias_of"]
+    assert "has 5 along axis 0, but photos/" in found[0].message and "makes it 4 (N)" in found[0].message
+
+
+def test_the_rows_behind_a_broken_pointer_are_not_blamed(tmp_path):
+    """photos/name is gone and with it nothing else: indices into N are still judged by the other columns."""
+    found = plant(write_sample(tmp_path / "a.h5", "scene"), delete("photos/name"))
+    assert [each.path for each in found] == ["photos/name"]
+    found = plant(write_sample(tmp_path / "b.h5", "pairs"), delete("photos/sha256"))
+    assert [each.path for each in found] == ["photos/sha256"]
+
+
 def test_several_defects_are_all_found(tmp_path):
     def several(file: h5py.File) -> None:
         for name in ("missing dataset", "nan", "dangling index", "unsorted row", "unknown status"):
