@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -106,6 +107,19 @@ class Pairs:
         keep = np.ones(low.size, dtype=bool)
         keep[1:] = (np.diff(low) != 0) | (np.diff(high) != 0)
         return cls(low[keep], high[keep], count[keep])
+
+    @classmethod
+    def of_digests(cls, sha256: NDArray[np.bytes_], pairs: Sequence[tuple[str, str]], inliers: Any) -> Pairs:
+        """Pairs of digests, as matching names photographs, over the accepted photographs of a scene or
+        catalogue.
+
+        sha256: [N], b"" where a photograph is not accepted. Raises BadScene for a digest that is not there.
+        """
+        index = {digest.decode(): photo for photo, digest in enumerate(sha256.tolist()) if digest}
+        unknown = [digest for pair in pairs for digest in pair if digest not in index]
+        if unknown:
+            raise BadScene(f"a matched pair names {unknown[0]}, which is no accepted photograph")
+        return cls.sorted([index[one] for one, _ in pairs], [index[other] for _, other in pairs], inliers)
 
     @classmethod
     def none(cls) -> Pairs:

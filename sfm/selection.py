@@ -9,16 +9,16 @@ Source: Radenovic, Tolias, Chum, TPAMI 2018, section 4.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm import benchmark_labels, guards, splits, strategies
+from sfm import benchmark_labels, guards, splits
 from sfm.guards import GuardOptions, Verdicts
-from sfm.model_views import Accept, CandidateRow, ModelView
+from sfm.model_views import ModelView
+from sfm.query_drawing import PAPER_FRACTION, Sampler, draw_queries
 from sfm.splits import SPLIT_NAMES, TRAIN, PreviousSplits
 from sfm.strategies import m1_pool, m2, m3
 from sfm.training_set import (
@@ -53,12 +53,12 @@ STAGE = Stage(
         "sfm.geometry",
         "sfm.guards",
         "sfm.model_views",
+        "sfm.query_drawing",
         "sfm.splits",
         "sfm.strategies",
         "sfm.training_set",
     ),
 )
-_PAPER_FRACTION = 0.10
 _log = logging.getLogger(__name__)
 
 
@@ -128,9 +128,9 @@ def select(
         )
     cluster_splits = assign_splits(scene, options, seed)
     table = verdicts or guards.verdicts(scene, cluster_splits, options=options.guards)
-    samplers = [_Sampler(ModelView.of(scene, model), options) for model in range(scene.models.cluster.size)]
-    fraction = _draw_queries(samplers, cluster_splits[scene.models.cluster], options)
-    raised = options.query_fraction == "auto" and fraction > _PAPER_FRACTION
+    samplers = [Sampler(ModelView.of(scene, model), options) for model in range(scene.models.cluster.size)]
+    fraction = draw_queries(samplers, cluster_splits[scene.models.cluster], options)
+    raised = options.query_fraction == "auto" and fraction > PAPER_FRACTION
     accepted = np.flatnonzero(scene.photos.cluster >= 0)
     image_of = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
     image_of[accepted] = np.arange(accepted.size)
@@ -170,68 +170,6 @@ def assign_splits(scene: Scene, options: SelectionOptions, seed: int) -> NDArray
     )
 
 
-class _Sampler:
-    """Draws the queries of one model in farthest-point order and keeps where it stopped, so that more can
-    be asked.
-    """
-
-    def __init__(self, view: ModelView, options: SelectionOptions) -> None:
-        self.view, self._options = view, options
-        self.rows: dict[int, CandidateRow] = {}
-        self.refused = 0
-        self._order: Iterator[tuple[int, NDArray[np.int64], Accept]] = view.spread()
-
-    def draw(self, count: int) -> None:
-        """Go on until `count` queries are there or no image is left. A query needs a positive (m3)."""
-        while len(self.rows) < count:
-            following = next(self._order, None)
-            if following is None:
-                return
-            image, shared, accept = following
-            row = self.view.candidates(image, self._options.pool_k, shared)
-            if self._is_query(row):
-                accept()
-                self.rows[image] = row
-            else:
-                self.refused += 1
-
-    def _is_query(self, row: CandidateRow) -> bool:
-        return bool(strategies.good(row.overlap, row.scale_change, self._options).any())
-
-
-def _draw_queries(
-    samplers: list[_Sampler], model_splits: NDArray[np.int8], options: SelectionOptions
-) -> float:
-    """Draw every model's queries; returns the fraction that was used."""
-    sizes = np.array([sampler.view.photo.size for sampler in samplers])
-    automatic = options.query_fraction == "auto"
-    fraction = _PAPER_FRACTION if options.query_fraction == "auto" else float(options.query_fraction)
-    _draw_all(samplers, _quotas(sizes, fraction, options, options.max_queries_per_model))
-    for step in range(2, 11) if automatic else ():
-        if _train_queries(samplers, model_splits) >= options.min_train_queries:
-            break
-        fraction = step / 10
-        _draw_all(samplers, _quotas(sizes, fraction, options, None))
-    return fraction
-
-
-def _draw_all(samplers: list[_Sampler], quotas: NDArray[np.int64]) -> None:
-    for sampler, quota in zip(samplers, quotas.tolist(), strict=True):
-        sampler.draw(quota)
-        sampler.view.release()
-
-
-def _quotas(
-    sizes: NDArray[np.int64], fraction: float, options: SelectionOptions, most: int | None
-) -> NDArray[np.int64]:
-    quota = np.maximum(np.floor(fraction * sizes + 0.5).astype(np.int64), options.min_queries_per_model)
-    return np.minimum(quota, sizes if most is None else most)
-
-
-def _train_queries(samplers: list[_Sampler], model_splits: NDArray[np.int8]) -> int:
-    return sum(len(s.rows) for s, split in zip(samplers, model_splits, strict=True) if split == TRAIN)
-
-
 def _images(scene: Scene, accepted: NDArray[np.int64], cluster_splits: NDArray[np.int8]) -> Images:
     photos = scene.photos
     model = photos.model[accepted]
@@ -246,7 +184,7 @@ def _images(scene: Scene, accepted: NDArray[np.int64], cluster_splits: NDArray[n
 
 
 def _queries_and_candidates(
-    samplers: list[_Sampler], image_of: NDArray[np.int64], images: Images
+    samplers: list[Sampler], image_of: NDArray[np.int64], images: Images
 ) -> tuple[Queries, Candidates]:
     """All queries by image, with their candidates stacked."""
     found = [
@@ -285,7 +223,7 @@ def _positives(candidates: Candidates, options: SelectionOptions) -> Positives:
 
 def _benchmarks(
     scene: Scene,
-    samplers: list[_Sampler],
+    samplers: list[Sampler],
     cluster_splits: NDArray[np.int8],
     table: Verdicts,
     image_of: NDArray[np.int64],
@@ -304,7 +242,7 @@ def _benchmarks(
 def _summary(
     images: Images,
     queries: Queries,
-    samplers: list[_Sampler],
+    samplers: list[Sampler],
     fraction: float,
     cluster_splits: NDArray[np.int8],
     raised: bool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from sfm import guards
 from sfm.guards import BadDescriptors, GuardOptions
 from sfm.scene import Scene
-from sfm.scene_tables import Pairs
+from sfm.scene_tables import BadScene, Pairs
+from storage import hdf5
+from storage.source import first_party_closure
 
 MakeScene = Callable[..., Scene]
 TRAIN, VAL, TEST = 0, 1, 2
@@ -179,7 +182,7 @@ class TestVerdicts:
 
 
 def test_proposals_once_matched_give_every_proposed_singleton_a_verdict(make_scene: MakeScene) -> None:
-    """The loop of the pipeline: propose, match (here: nothing in common), judge; nothing is proposed twice."""
+    """The loop of the pipeline: propose, match (here: nothing in common), judge."""
     scene = make_scene(PLACES, singletons=[f"lone{n}.jpg" for n in range(5)])
     descriptors = np.random.default_rng(1).normal(size=(17, 6)).astype(np.float32)
     splits = np.array([TRAIN, TEST, VAL, TRAIN, TRAIN, TEST, TEST, VAL], dtype=np.int8)
@@ -187,3 +190,23 @@ def test_proposals_once_matched_give_every_proposed_singleton_a_verdict(make_sce
     table = guards.verdicts(scene, splits, Pairs.sorted(first, second, np.zeros(first.size)))
     assert table.allowed.all() and table.photo.size == 5
     assert all(photos.size == 0 for photos in guards.benchmark_junk(scene, splits, table).values())
+
+
+def test_written_proposals_name_photographs_by_digest(make_scene: MakeScene, tmp_path: Path) -> None:
+    scene = make_scene(PLACES, singletons=["lone.jpg"], rejected=["0bad.txt"])
+    descriptors = descriptors_of(scene, {"lone.jpg": 0.0})
+    splits = np.zeros(4, dtype=np.int8)
+    count = guards.write_proposals(scene, descriptors, splits, GuardOptions(), tmp_path / "pairs.h5")
+    arrays = hdf5.read(tmp_path / "pairs.h5", "pairs")
+    shas = arrays["photos/sha256"].astype(str)
+    pairs = [(shas[a], shas[b]) for a, b in zip(arrays["pairs/first"], arrays["pairs/second"], strict=True)]
+    known = np.where(scene.photos.cluster >= 0, scene.photos.sha256, b"").astype("S64")
+    back = Pairs.of_digests(known, pairs, np.zeros(count))
+    first, second = guards.proposals(scene, descriptors, splits)
+    np.testing.assert_array_equal([back.first, back.second], [first, second])
+    with pytest.raises(BadScene, match="names ffff"):
+        Pairs.of_digests(known, [("f" * 64, shas[0])], [0])
+
+
+def test_the_stage_declares_what_it_imports() -> None:
+    assert set(guards.STAGE.modules) == set(first_party_closure("sfm.guards"))

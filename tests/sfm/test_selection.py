@@ -13,6 +13,7 @@ from sfm import selection
 from sfm.scene import Scene
 from sfm.selection import NoModels, NoQueries, SelectionOptions, m1_pool, m2, m3, select
 from sfm.training_set import Candidates, TrainingSet
+from storage.source import first_party_closure
 
 MakeScene = Callable[..., Scene]
 
@@ -292,6 +293,7 @@ def test_a_train_without_positives_is_an_error(make_scene: MakeScene) -> None:
         select(scene)
 
 
-def test_an_edit_of_the_scene_module_does_not_concern_the_stage() -> None:
-    assert scene_module.STAGE.name == "scene"
+def test_the_stages_declare_what_they_import_and_select_does_not_import_the_scene() -> None:
+    for stage, module in ((selection.STAGE, "sfm.selection"), (scene_module.STAGE, "sfm.scene")):
+        assert set(stage.modules) == set(first_party_closure(module))
     assert not any(name.startswith("sfm.scene") for name in selection.STAGE.modules)
