@@ -1,7 +1,8 @@
 """What the commands share: where they print, how they end, how a flow is run for a person."""
 
-import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ Result = TypeVar("Result")
 
 out = Console()
 err = Console(stderr=True)
-logger = logging.getLogger(__name__)
+INTERRUPT_LIMIT_S = 8.0
 
 StoreOption = Annotated[
     Path, typer.Option("--store", help="folder of the store", envvar="RETRIEVAL_SFM_STORE")
@@ -84,9 +85,38 @@ def _dress(stack: ExitStack) -> None:
     from flows.console import calm_console
     from tasks.progress import bars
 
+    stack.enter_context(prompt_interrupt(INTERRUPT_LIMIT_S))
     stack.enter_context(calm_console(err.is_terminal))
     if err.is_terminal:
         stack.enter_context(bars(err))
+
+
+@contextmanager
+def prompt_interrupt(limit_s: float) -> Iterator[None]:
+    """Ctrl-C ends the process within `limit_s` even while threads compute, a second one at once.
+
+    Ending hard is safe: artifacts are whole or absent, locks are freed by the kernel, the temporary server
+    and child processes watch a pipe, and the next command tells Prefect.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[threading.Timer] = []
+
+    def end(signum: int, frame: object) -> None:
+        if pending:
+            os._exit(1)
+        err.print("interrupted: ending (Ctrl-C again ends at once)", highlight=False)
+        pending.append(threading.Timer(limit_s, os._exit, (1,)))
+        pending[0].daemon = True
+        pending[0].start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fail(error: BaseException, log: Path) -> NoReturn:

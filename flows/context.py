@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 from flows.reconcile import reconcile, registered
 from flows.server import TemporaryServer
 from flows.settings import (
-    LIBRARY_LOGGERS,
     client_settings,
     logging_settings,
     prepare_home,
@@ -131,14 +130,14 @@ def _send_what_waits(limit_s: float = 10.0) -> None:
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Everything that goes to the console also goes to `path`; library loggers speak from INFO on."""
+    from tasks.runtime import hear_libraries
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
-    for name in LIBRARY_LOGGERS.split(","):
-        if logging.getLogger(name).level == logging.NOTSET:
-            logging.getLogger(name).setLevel(logging.INFO)
+    hear_libraries()
     try:
         yield
     finally:

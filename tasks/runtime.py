@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import os
 import threading
 from collections import Counter
@@ -20,6 +21,8 @@ from storage.store import Store
 MAX_TASKS = 1000
 """Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
 
+LIBRARY_LOGGERS = ("sfm", "retrieval", "storage", "tasks", "flows")
+
 _PERMANENT = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -29,6 +32,16 @@ Outcome = Literal["cached", "run"]
 
 class FanOutFailed(RuntimeError):
     """Some tasks of a fan-out failed; the others ended and are cached."""
+
+
+def hear_libraries() -> None:
+    """Let through what our libraries log at INFO: Prefect takes the lines up, but leaves the level unset."""
+    for name in LIBRARY_LOGGERS:
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+hear_libraries()  # a worker has no other place of ours that it always passes
 
 
 @functools.lru_cache(maxsize=16)

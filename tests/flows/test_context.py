@@ -12,15 +12,17 @@ from pathlib import Path
 
 import psutil
 
+from flows.server import temporary_server
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("killed_flow.py")
 
 
-def start(store: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(store: Path, *arguments: str, script: Path = SCRIPT, **variables: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(store), *arguments],
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        [sys.executable, str(script), str(store), *arguments],
+        env={**environment, "PYTHONPATH": str(ROOT), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -73,3 +75,30 @@ def test_two_commands_on_one_store_share_the_work(tmp_path: Path) -> None:
     computed = [name for output, _ in results for name in ast.literal_eval(output.split(" ", 2)[2])]
     assert sorted(computed) == ["folder", "number 0", "number 1", "number 2", "number 3", "total"]
     assert states(store, "flow_run") == ["Completed", "Completed"]
+
+
+def test_ctrl_c_ends_soon_also_while_threads_compute(tmp_path: Path) -> None:
+    command = start(tmp_path / "store", script=SCRIPT.with_name("interrupted_flow.py"))
+    assert command.stdout is not None
+    assert command.stdout.readline() == "sleeping\n"
+    (server,) = servers(tmp_path / "store")
+    began = time.monotonic()
+    command.send_signal(signal.SIGINT)
+    _, log = command.communicate(timeout=30)
+    assert time.monotonic() - began < 8
+    assert command.returncode == 1
+    assert "interrupted: ending" in log
+    time.sleep(1.0)
+    assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_users_server_is_used_and_no_other(tmp_path: Path) -> None:
+    with temporary_server(tmp_path / "server") as server:
+        command = start(tmp_path / "store", PREFECT_API_URL=server.api_url)
+        output, log = command.communicate(timeout=90)
+        assert command.returncode == 0, log
+        assert output.startswith("total 6 ")
+    assert states(tmp_path / "server", "flow_run") == ["Completed"]
+    assert set(states(tmp_path / "server", "task_run")) == {"Completed"}
+    assert not (tmp_path / "store" / "prefect" / "prefect.db").exists()
+    assert len(list((tmp_path / "store" / "prefect" / "results").iterdir())) == 6

@@ -1,0 +1,66 @@
+"""Chunks of items as calls of a stage task: those that exist keep their items, misses form new ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import hdf5
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.options import Options
+from storage.stages import Stage
+from storage.store import Store
+
+
+def chunk_calls(
+    store: Store,
+    stage: Stage,
+    options: Options,
+    wanted: Mapping[str, str],
+    size: int,
+    *,
+    force: bool = False,
+) -> list[dict[str, Any]]:
+    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest)."""
+    chunks = store.plan_items(stage, options, wanted, size)
+    if force:
+        chunks = [chunk for chunk in chunks if set(chunk.items) & set(wanted)]
+    return [{"items": list(chunk.items), "inputs": list(chunk.inputs)} for chunk in chunks]
+
+
+def item_digests(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, str]:
+    """Item id -> content digest, over several chunks."""
+    return {item: digest for ref in refs for item, digest in store.item_digests(ref).items()}
+
+
+def items_input(store: Store, refs: Sequence[ArtifactRef], items: Sequence[str] | None = None) -> str:
+    """One digest of the content of items (default: all), however they are spread over chunks.
+
+    What depends on items must not depend on the history that grouped them.
+    """
+    digests = item_digests(store, refs)
+    return json_sha256([[item, digests[item]] for item in sorted(digests if items is None else items)])
+
+
+def file_of_items(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, Path]:
+    """Item id -> file or folder of the chunk that holds it."""
+    return {item: store.path(ref) for ref in refs for item in store.item_digests(ref)}
+
+
+def descriptor_rows(files: Mapping[str, Path], shas: Sequence[str]) -> NDArray[np.float32]:
+    """[N, D] float32: the global descriptor of each photograph, zeros where it has none (files: item -> file)."""
+    by_file: dict[Path, list[int]] = {}
+    for row, sha in enumerate(shas):
+        if sha in files:
+            by_file.setdefault(files[sha], []).append(row)
+    rows: NDArray[np.float32] | None = None
+    for file, positions in by_file.items():
+        items = hdf5.read_items(file, [shas[position] for position in positions], ["global_descriptor"])
+        for position, (_, arrays) in zip(positions, items, strict=True):
+            if rows is None:
+                rows = np.zeros((len(shas), len(arrays["global_descriptor"])), np.float32)
+            rows[position] = arrays["global_descriptor"]
+    return np.zeros((len(shas), 1), np.float32) if rows is None else rows

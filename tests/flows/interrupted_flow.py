@@ -1,0 +1,30 @@
+"""A command for the tests whose tasks sleep in threads: `python interrupted_flow.py STORE`, then Ctrl-C."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def load() -> Callable[..., None]:
+    from prefect import flow, task
+
+    from tasks.runtime import fan_out
+
+    @task(persist_result=False)
+    def sleep(seconds: float) -> None:
+        print("sleeping", flush=True)
+        time.sleep(seconds)
+
+    @flow(persist_result=False)
+    def sleepers() -> None:
+        fan_out(sleep, [{"seconds": 60.0}] * 2, workers=2)
+
+    return sleepers
+
+
+if __name__ == "__main__":
+    from flows import cli_common
+
+    cli_common.INTERRUPT_LIMIT_S = 2.0
+    cli_common.run_flow(Path(sys.argv[1]), load, {})
