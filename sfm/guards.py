@@ -10,32 +10,19 @@ queries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from storage import hdf5
 from storage.options import Options
-from storage.stages import Stage
 
 if TYPE_CHECKING:
     from sfm.scene import Scene
     from sfm.scene_tables import Pairs
 
-STAGE = Stage(
-    name="guard_pairs",
-    version=1,
-    schema_name="pairs",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy",),
-    modules=("sfm.guards",),
-)
 TRAIN = 0
 _BLOCK_SIMILARITIES = 8_000_000
 
@@ -120,29 +107,6 @@ def proposals(
         _key(scene, pairs[:, 0], pairs[:, 1]), _key(scene, scene.attempts.first, scene.attempts.second)
     )
     return pairs[~matched, 0], pairs[~matched, 1]
-
-
-def write_proposals(
-    scene: Scene,
-    descriptors: NDArray[np.float32],
-    splits: NDArray[np.int8],
-    options: GuardOptions,
-    out: Path,
-    *,
-    inputs: Sequence[str] = (),
-) -> int:
-    """The stage: `proposals` as a pairs file over the accepted photographs. Returns the number of pairs."""
-    first, second = proposals(scene, descriptors, splits, options)
-    accepted = np.flatnonzero(scene.photos.cluster >= 0)
-    position = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
-    position[accepted] = np.arange(accepted.size)
-    arrays = {
-        "photos/sha256": scene.photos.sha256[accepted],
-        "pairs/first": position[first],
-        "pairs/second": position[second],
-    }
-    hdf5.write(out, "pairs", arrays, stage=STAGE.name, options=options.model_dump(), inputs=list(inputs))
-    return int(first.size)
 
 
 def verdicts(

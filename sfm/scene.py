@@ -44,7 +44,7 @@ STAGE = Stage(
     schema_name="scene",
     kind="file",
     suffix=".h5",
-    packages=("numpy",),
+    packages=("numpy", "scipy"),
     modules=("sfm.scene", "sfm.scene_tables", "sfm.scene_building", "sfm.colmap_files", "sfm.geometry"),
 )
 _NOT_FOR_SELECTION = (
