@@ -1,8 +1,8 @@
 """A rendered town: photographs of textured buildings from known cameras.
 
 `render_town(folder, options)` writes the photographs and returns the truth: cameras, surface points and which
-camera sees which point. The truth is the oracle of the tests of reconstruction and selection, never an input of
-the flow. The same options give bit-identical photographs on one machine; towns of two seeds share no texture.
+camera sees which point. The truth is the oracle of the tests of reconstruction and selection, never an input
+of the flow. The same options give bit-identical photographs on one machine, two seeds share no texture.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Town:
 
     building: [R] int64, -1 = distractor. image_size: [R,2] int64, width and height in px. focal_px: [R].
     cam_from_world: [R,3,4], metres, in the frame of the photograph's building. points: [P,3] metres, on
-    building point_building [P]. visible_points: sparse [R,P] bool, camera r sees point p (in the picture, from its
-    front, not occluded). depths: sparse [R,P] float64, metres, at the same entries.
+    building point_building [P]. visible_points: sparse [R,P] bool, camera r sees point p (in the picture,
+    from its front, not occluded). depths: sparse [R,P] float64, metres, at the same entries.
     """
 
     names: tuple[str, ...]

@@ -70,7 +70,7 @@ def sample_points(
 
 
 def look_at(center: NDArray[np.float64], target: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
-    """cam_from_world [3,4] of a camera at center looking at target; roll in radians about its axis."""
+    """cam_from_world [3,4] of a camera at center looking at target; roll: radians, up leans left."""
     forward = (target - center) / np.linalg.norm(target - center)
     right = np.cross(forward, UP)
     right /= np.linalg.norm(right)
