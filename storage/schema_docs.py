@@ -27,6 +27,8 @@ Every group and dataset has a `description`, and a `unit` where it has one. Numb
 is UTF-8 of variable length, sha256 digests are 64 ASCII characters (`S64`). Floats are finite unless the
 table allows nan.
 
+The format is that of HDF5 1.10 (2016), compression is gzip with shuffle: any HDF5 tool opens the files.
+
 Sizes in brackets have names. An upper-case name is one number in the whole file (`N` rows here are `N` rows
 there), a lower-case one belongs to the item, that is to the group `{...}`. **CSR**: `indptr` [R+1] and
 columns [E]; row r is `column[indptr[r]:indptr[r+1]]`. An index says into which size it points; -1 means none

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from storage import hdf5
+from storage.schemas import all_layouts
 
 SHA = [f"{value:064x}" for value in range(1, 7)]
 NAMES = ["a b/ü.jpg", "b\n.jpg", "c.jpg", "d.jpg"]
@@ -219,3 +220,20 @@ def write_sample(path: Path, name: str, **changes: Any) -> Path:
     kept = {key: value for key, value in arrays.items() if value is not None}
     hdf5.write(path, name, kept, stage=name, options={"seed": 0}, inputs=[SHA[5]])
     return path
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_path(name: str, version: int) -> Path:
+    return GOLDEN / f"{name}-v{version}.h5"
+
+
+def write_golden() -> None:
+    """Write the golden file of every layout's current version; older ones are never written again."""
+    for each in all_layouts().values():
+        write_sample(golden_path(each.name, each.version), each.name)
+
+
+if __name__ == "__main__":
+    write_golden()

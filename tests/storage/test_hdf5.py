@@ -12,7 +12,17 @@ import pytest
 from storage import hdf5, hdf5_sources, schemas
 from storage.digests import content_sha256, group_sha256
 from storage.schemas import Dataset, Layout, UnknownSchema
-from tests.storage.layout_samples import SAMPLES, SHA, features, ints, matches, pairs, scene, write_sample
+from tests.storage.layout_samples import (
+    SAMPLES,
+    SHA,
+    features,
+    golden_path,
+    ints,
+    matches,
+    pairs,
+    scene,
+    write_sample,
+)
 
 PROVENANCE = {"stage": "test", "options": {}, "inputs": []}
 
@@ -541,3 +551,34 @@ def test_a_file_can_be_read_where_nothing_may_be_written(folder):
     path.chmod(0o444)
     with hdf5.open_artifact(path), hdf5.open_artifact(path) as second:
         assert second["pairs/first"].tolist() == [0, 1]
+
+
+VERSIONS = [
+    (each.name, version)
+    for each in schemas.all_layouts().values()
+    for version in (each.version, *(old.version for old in each.previous))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), VERSIONS, ids=[f"{name}-v{version}" for name, version in VERSIONS]
+)
+def test_the_golden_file_of_every_accepted_version_is_read(name, version):
+    """Where this fails, a layout changed its meaning: give it a new version, keep the old one in `previous`.
+
+    `python -m tests.storage.layout_samples` writes the golden files of current versions.
+    """
+    path = golden_path(name, version)
+    with hdf5.open_artifact(path, name) as artifact:
+        assert artifact.version == version
+        assert artifact.validate() == []
+    if version == schemas.layout(name).version:
+        expected = SAMPLES[name]()
+        found = hdf5.read(path)
+        assert sorted(found) == sorted(expected)
+        assert all(
+            np.array_equal(found[key], np.asarray(expected[key]), equal_nan=found[key].dtype.kind == "f")
+            for key in found
+        )
+    else:
+        assert hdf5.read(path)

@@ -7,8 +7,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storage import hdf5
+from storage.hdf5_sources import ArraySource
+from storage.schemas import Dataset, Layout, RowOrder
+from storage.validation import check
 from tests.storage.layout_samples import SHA, write_sample
 
 Plant = Callable[[h5py.File], Any]
@@ -259,3 +264,38 @@ def test_no_flipped_byte_makes_validation_raise(tmp_path):
         path.write_bytes(bytes(content))
         noticed += bool(hdf5.validate(path))
     assert noticed >= 10
+
+
+def brute_force(rows: list[list[int]], order: RowOrder) -> bool:
+    """Whether every row keeps the order, by its definition."""
+    expected = {
+        "any": lambda row: row,
+        "unique": lambda row: row if len(set(row)) == len(row) else None,
+        "rising": sorted,
+        "increasing": lambda row: sorted(set(row)),
+    }[order]
+    return all(expected(row) == row for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=5),
+    order=st.sampled_from(["any", "unique", "rising", "increasing"]),
+)
+def test_row_orders_agree_with_their_definition(rows, order):
+    layout = Layout(
+        "csr",
+        1,
+        "",
+        (
+            Dataset("indptr", ("R+1",), "int64", "rows", csr="E"),
+            Dataset("column", ("E",), "int64", "values", rows=order, minimum=0, maximum=4),
+        ),
+    )
+    arrays = {
+        "indptr": np.cumsum([0, *map(len, rows)]).astype(np.int64),
+        "column": np.array([value for row in rows for value in row], dtype=np.int64),
+    }
+    found = check(ArraySource(arrays), layout)
+    assert (found == []) == brute_force(rows, order)
+    assert {each.path for each in found} <= {"column"}
