@@ -19,7 +19,7 @@ from storage.hdf5 import read_items
 COLMAP_FROM_HLOC = 0.5
 FOCAL_WITHOUT_PRIOR = 1.2  # times the longer side: COLMAP's own default
 CAMERA_MODEL = "SIMPLE_RADIAL"
-_FIELDS = ("keypoints", "descriptors", "image_size", "focal_prior_px")
+_FIELDS = ("keypoints", "descriptors", "scores", "image_size", "focal_prior_px")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,13 @@ def image_name(sha: str) -> str:
     return f"{sha}.jpg"
 
 
-def write_features(database: Path, files: Mapping[str, str], *, with_descriptors: bool) -> dict[str, int]:
+def write_features(
+    database: Path, files: Mapping[str, str], *, with_descriptors: bool, largest: int | None = None
+) -> dict[str, int]:
     """Create a database with the photographs' cameras, rigs, frames, images and features.
 
-    files: sha256 -> features file that holds it. Returns sha256 -> image id, 1.. in sorted order of the digests.
+    files: sha256 -> features file that holds it; `largest`: only so many features of a photograph, those of the highest
+    score. Returns sha256 -> image id, 1.. in sorted order of the digests.
     """
     import pycolmap
 
@@ -50,9 +53,10 @@ def write_features(database: Path, files: Mapping[str, str], *, with_descriptors
         for sha, features in _read_sorted(files, with_descriptors):
             identifier = identifiers[sha]
             _write_image(opened, identifier, sha, features)
-            opened.write_keypoints(identifier, colmap_keypoints(features["keypoints"]))
+            kept = _highest(features["scores"], largest)
+            opened.write_keypoints(identifier, colmap_keypoints(features["keypoints"][kept]))
             if with_descriptors:
-                opened.write_descriptors(identifier, _descriptors(features["descriptors"]))
+                opened.write_descriptors(identifier, _descriptors(features["descriptors"][:, kept]))
     return identifiers
 
 
@@ -106,6 +110,13 @@ def _read_sorted(files: Mapping[str, str], with_descriptors: bool) -> Iterable[t
     fields: Sequence[str] = _FIELDS if with_descriptors else [name for name in _FIELDS if name != "descriptors"]
     for file in sorted(by_file):
         yield from read_items(file, by_file[file], fields)
+
+
+def _highest(scores: NDArray[np.float32], count: int | None) -> Any:
+    """Positions of the highest scores in rising order, or everything."""
+    if count is None or len(scores) <= count:
+        return slice(None)
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
 def _write_image(opened: Any, identifier: int, sha: str, features: Mapping[str, Any]) -> None:
