@@ -26,7 +26,7 @@ class StageName(StrEnum):
 
 PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
 ForceOption = Annotated[
-    list[str] | None, typer.Option("--force", metavar="STAGE", help="compute this stage again, cached or not")
+    list[StageName] | None, typer.Option("--force", help="compute this flow's results again, cached or not")
 ]
 OlderOption = Annotated[
     list[str] | None,
@@ -66,7 +66,8 @@ def run(
         return
     if accept_older_code:
         request["accept_older_code"] = accept_older_code
-    _run_and_show(root, "flows.end_to_end", "end_to_end", verify, force=force or [], **request)
+    request["force"] = [name.value for name in force or []]
+    _run_and_show(root, "flows.end_to_end", "end_to_end", verify, **request)
 
 
 def demo(

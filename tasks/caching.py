@@ -200,29 +200,33 @@ def forced(task: Task[..., Refs], force: Sequence[str]) -> Task[..., Refs]:
 
 
 def _body(function: Callable[..., Refs], policy: StagePolicy) -> Callable[..., Refs]:
-    signature = inspect.signature(function)
-
     @functools.wraps(function)
     def body(*args: Any, **kwargs: Any) -> Refs:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        context = TaskRunContext.get()
-        call = policy.call(bound.arguments, force=context is not None and _refreshes(context))
-        key = call.key
-        tally(call.stage.name, "run")
-        token = _RUNNING.set(call)
-        try:
-            refs = function(*args, **kwargs)
-        finally:
-            _RUNNING.reset(token)
-        if isinstance(refs, ArtifactRef) and refs.key != key:
-            raise WrongStageTask(
-                f"{function.__name__} returned {refs.stage} {refs.key[:16]}, its own key is {key[:16]}: a "
-                "stage task must return what publish() gives it, or every run would compute it again"
-            )
-        return refs
+        return _run(function, policy, args, kwargs)  # by name: the task can be sent elsewhere
 
     return body
+
+
+def _run(
+    function: Callable[..., Refs], policy: StagePolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Refs:
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    context = TaskRunContext.get()
+    call = policy.call(bound.arguments, force=context is not None and _refreshes(context))
+    key = call.key
+    tally(call.stage.name, "run")
+    token = _RUNNING.set(call)
+    try:
+        refs = function(*args, **kwargs)
+    finally:
+        _RUNNING.reset(token)
+    if isinstance(refs, ArtifactRef) and refs.key != key:
+        raise WrongStageTask(
+            f"{function.__name__} returned {refs.stage} {refs.key[:16]}, its own key is {key[:16]}: a "
+            "stage task must return what publish() gives it, or every run would compute it again"
+        )
+    return refs
 
 
 def _policy(stage: Stage, function: Callable[..., Any], labels: tuple[str, ...]) -> StagePolicy:

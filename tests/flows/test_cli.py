@@ -132,19 +132,9 @@ def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store
 
 
 def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:
-    call(
-        "run",
-        photos,
-        "--store",
-        store,
-        "--force",
-        "scene",
-        "--force",
-        "pairs",
-        "--accept-older-code",
-        "scene",
-    )
-    assert asked[0]["force"] == ["scene", "pairs"]
+    stages = ["--force", "select", "--force", "whiten", "--accept-older-code", "scene"]
+    call("run", photos, "--store", store, *stages)
+    assert asked[0]["force"] == ["select", "whiten"]
     assert asked[0]["accept_older_code"] == ["scene"]
 
 
@@ -173,6 +163,7 @@ def test_a_plan_does_nothing(asked: Asked, photos: Path, store: Path) -> None:
             "training.epochs=many: training.epochs: Input should be",
         ),
         (["--until", "nowhere"], "nowhere"),
+        (["--force", "scene"], "scene"),
         (["--nonsense"], "--nonsense"),
     ],
 )

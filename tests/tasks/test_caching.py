@@ -335,3 +335,13 @@ def test_a_task_with_several_artifacts_verifies_each(command: Session, store: St
     store.path(refs[1]).unlink()
     assert command.run(make_parts, str(store.root)) == refs
     assert Counter({"parts": 2, "a": 1, "b": 2}) == toy.COMPUTED
+
+
+def test_a_task_can_be_sent_to_another_process(store: Store) -> None:
+    """Dask and process pools send tasks with cloudpickle."""
+    import cloudpickle
+
+    sent = cloudpickle.loads(cloudpickle.dumps(toy.number))
+    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["5"]}
+    assert sent.fn(**arguments) == toy.number.fn(**arguments)
+    assert sent.cache_policy == toy.number.cache_policy
