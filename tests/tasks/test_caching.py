@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from flows.context import Session
 from storage.artifacts import ArtifactRef
-from storage.options import Options
+from storage.options import ContentPath, Options
 from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import StagePolicy, WrongInput, WrongStageTask, forced, publish, running, stage_task
@@ -345,3 +345,35 @@ def test_a_task_can_be_sent_to_another_process(store: Store) -> None:
     arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["5"]}
     assert sent.fn(**arguments) == toy.number.fn(**arguments)
     assert sent.cache_policy == toy.number.cache_policy
+
+
+class Weights(Options):
+    weights: ContentPath
+
+
+@stage_task(Stage(name="weighed", suffix=".txt"))
+def weighed(store: str, options: Weights) -> ArtifactRef:
+    def build(out: Path) -> None:
+        toy.COMPUTED["weighed"] += 1
+        out.write_text(options.weights.read_text())
+
+    return publish(build)
+
+
+@flow(persist_result=False)
+def weigh(store: str, options: Weights) -> ArtifactRef:
+    return weighed(store=store, options=options)
+
+
+def test_the_content_behind_an_option_counts_not_its_place(
+    command: Session, store: Store, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.pt", tmp_path / "b.pt"
+    first.write_text("7")
+    second.write_text("7")
+    toy.COMPUTED.clear()
+    ref = command.run(weigh, str(store.root), Weights(weights=first))
+    assert command.run(weigh, str(store.root), Weights(weights=second)) == ref
+    assert dict(toy.COMPUTED) == {"weighed": 1}
+    second.write_text("8")
+    assert command.run(weigh, str(store.root), Weights(weights=second)) != ref
