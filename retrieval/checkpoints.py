@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,7 +129,9 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
     Raises UnreadableNetwork.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_reconstructors()):
+        with torch.serialization.safe_globals(_numpy_reconstructors()), warnings.catch_warnings():
+            # torch warns of pickle protocols newer than its own; what it does not know it refuses
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n\n")[0].replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -153,13 +154,14 @@ def replace_normalisation(trunk: Trunk, description: NetworkDescription) -> Trun
 
 def _assemble(trunk: Trunk, description: NetworkDescription, p: float) -> RetrievalNetwork:
     channels = trunk.dimension
-    pool: nn.Module = {
+    poolings: dict[str, Callable[[], nn.Module]] = {
         "gem": lambda: GeM(p),
         "gem_per_channel": lambda: GeM(p, per_channel=channels),
         "mac": MAC,
         "spoc": SPoC,
         "rmac": RMAC,
-    }[description.pooling]()
+    }
+    pool = poolings[description.pooling]()
     if description.regional:
         pool = Regional(pool, nn.Linear(channels, channels) if description.regional_whitening else None)
     return RetrievalNetwork(

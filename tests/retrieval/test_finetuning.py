@@ -1,5 +1,7 @@
-"""A whole training on photographs of painted walls: a few seconds, every promise about resuming and determinism."""
+"""A whole training on photographs of painted walls: a few seconds, every promise about resuming and
+determinism."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from retrieval.training import TrainingDiverged
 from retrieval.tuples import NoQueries
 from storage import hdf5
 from storage.digests import content_sha256
+from storage.source import first_party_closure
 
 VIEWS = 4
 CLUSTERS = {0: 6, 1: 3, 2: 1}  # split -> clusters with views
@@ -54,7 +57,9 @@ def paint(root: Path) -> list[tuple[str, int, int]]:
             wall = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
             for view in range(VIEWS):
                 top, left = generator.integers(0, 3, 2)
-                crop = Image.fromarray(wall[top : top + 8, left : left + 8]).resize((60, 45), Image.Resampling.BICUBIC)
+                crop = Image.fromarray(wall[top : top + 8, left : left + 8]).resize(
+                    (60, 45), Image.Resampling.BICUBIC
+                )
                 rows.append((f"c{cluster}/v{view}.png", cluster, split))
                 (root / f"c{cluster}").mkdir(exist_ok=True)
                 crop.save(root / rows[-1][0])
@@ -72,7 +77,8 @@ def csr(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_set(rows: list[tuple[str, int, int]]) -> dict[str, object]:
-    """All views of a wall are queries and positives of each other; lonely photograph 0 may be anyone's negative."""
+    """All views of a wall are queries and positives of each other; lonely photograph 0 may be anyone's
+    negative."""
     clusters = np.array([cluster for _, cluster, _ in rows], dtype=np.int64)
     splits = np.array([split for _, _, split in rows], dtype=np.int8)
     names = [name for name, _, _ in rows]
@@ -118,7 +124,9 @@ def training_set(rows: list[tuple[str, int, int]]) -> dict[str, object]:
         arrays[f"benchmark/{split}/queries"] = np.array(own, dtype=np.int64)
         arrays[f"benchmark/{split}/database"] = np.flatnonzero(splits == number)
         for label, lists in labels.items():
-            arrays[f"benchmark/{split}/{label}/indptr"], arrays[f"benchmark/{split}/{label}/image"] = csr(lists)
+            arrays[f"benchmark/{split}/{label}/indptr"], arrays[f"benchmark/{split}/{label}/image"] = csr(
+                lists
+            )
     return arrays
 
 
@@ -203,7 +211,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("epoch", "phase"), [(1, "training"), (2, "training"), (3, "validating"), (0, "describing")])
+@pytest.mark.parametrize(
+    ("epoch", "phase"), [(1, "training"), (2, "training"), (3, "validating"), (0, "describing")]
+)
 def test_a_killed_training_ends_as_if_undisturbed(
     world: Path, trained: Path, tmp_path: Path, epoch: int, phase: str
 ) -> None:
@@ -234,7 +244,9 @@ def test_more_epochs_continue_a_finished_training(world: Path, trained: Path, tm
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(world: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
     train(world, tmp_path)
     newest = sorted((tmp_path / "work" / "training").glob("epoch_*"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -291,7 +303,9 @@ def test_too_few_clusters_is_a_warning_unless_asked_for(world: Path, tmp_path: P
     assert any("several negatives of a query may come from one cluster" in text for text in warnings)
 
 
-def test_a_loss_that_is_no_number_names_its_tuple_and_keeps_the_checkpoint(world: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_names_its_tuple_and_keeps_the_checkpoint(
+    world: Path, tmp_path: Path
+) -> None:
     options = OPTIONS.model_copy(update={"learning_rate": 1e30, "optimizer": "sgd"})
     with pytest.raises(TrainingDiverged, match=r"epoch 1.*c\d/v\d\.png.*last good checkpoint is kept"):
         train(world, tmp_path, options)
@@ -311,7 +325,7 @@ def test_no_queries(world: Path, tmp_path: Path) -> None:
     arrays = hdf5.read(world / "set.h5", "training_set")
     arrays["positives/m2"] = np.full_like(arrays["positives/m2"], -1)
     hdf5.write(tmp_path / "set.h5", "training_set", arrays, stage="select", options={}, inputs=[])
-    with pytest.raises(NoQueries, match="training.positives"):
+    with pytest.raises(NoQueries, match=r"training.positives"):
         finetune(
             tmp_path / "set.h5",
             world / "network.safetensors",
@@ -332,9 +346,19 @@ def test_global_state_is_restored(world: Path, tmp_path: Path) -> None:
 
 
 def test_options_and_stages_do_not_import_torch() -> None:
-    code = "import sys, retrieval.finetuning, retrieval.extraction, retrieval.network_options; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    modules = "retrieval.finetuning, retrieval.extraction, retrieval.network_options"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "module", ["retrieval.finetuning", "retrieval.extraction", "retrieval.network_options"]
+)
+def test_stages_declare_every_module_they_import(module: str) -> None:
+    stage = importlib.import_module(module).STAGE
+    assert set(stage.modules) == set(first_party_closure(module))
 
 
 def test_stage_is_a_folder_of_network_and_record(trained: Path) -> None:

@@ -1,0 +1,313 @@
+"""Networks: structure, weights, files; published checkpoints read without running what is in them."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from retrieval.backbones import DIMENSIONS, UnknownBackbone, WeightsMismatch, WeightsUnavailable, build_trunk
+from retrieval.checkpoints import NetworkDescription, UnreadableNetwork, published_whitenings
+from retrieval.network_options import NetworkOptions, make_network
+from retrieval.networks import (
+    RetrievalNetwork,
+    build_network,
+    initialise_whitening,
+    load_network,
+    save_network,
+)
+from retrieval.pooling import GeM, l2_normalize
+
+SMALL = NetworkOptions(backbone="squeezenet1_1", weights="random")
+PHOTO = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+
+
+def published(network: RetrievalNetwork, **meta: object) -> dict[str, object]:
+    """The dictionary that the published code saves."""
+    description = network.description
+    return {
+        "meta": {
+            "architecture": description.architecture,
+            "local_whitening": description.local_whitening,
+            "pooling": "gem",
+            "regional": False,
+            "whitening": description.whitening,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "outputdim": description.dimension,
+            **meta,
+        },
+        "state_dict": network.state_dict(),
+        "epoch": 3,
+        "min_loss": 0.25,
+    }
+
+
+def test_forward_is_features_pooling_norm_by_hand() -> None:
+    features = nn.Conv2d(3, 2, 1, bias=False)
+    features.weight.data = torch.tensor([[1.0, 0, 0], [0, 2.0, 0]]).view(2, 3, 1, 1)
+    whiten = nn.Linear(2, 2, bias=False)
+    whiten.weight.data = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    photo = torch.ones(1, 3, 4, 4)
+    plain = RetrievalNetwork(features, GeM(3), NetworkDescription("x", 2))
+    torch.testing.assert_close(plain(photo), torch.tensor([[1.0, 2.0]]) / 5**0.5, atol=2e-6, rtol=0)
+    whitened = RetrievalNetwork(features, GeM(3), NetworkDescription("x", 2), whiten=whiten)
+    torch.testing.assert_close(whitened(photo), torch.tensor([[2.0, 1.0]]) / 5**0.5, atol=4e-6, rtol=0)
+    local = RetrievalNetwork(features, GeM(3), NetworkDescription("x", 2), lwhiten=whiten)
+    torch.testing.assert_close(local(photo), torch.tensor([[2.0, 1.0]]) / 5**0.5, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": "mac"},
+        {"pooling": "spoc"},
+        {"pooling": "rmac"},
+        {"pooling": "gem_per_channel"},
+        {"regional": True, "regional_whitening": True},
+        {"local_whitening": True, "whitening": True},
+    ],
+)
+def test_every_structure_survives_its_file(changes: dict[str, object], tmp_path: Path) -> None:
+    network = build_network(SMALL.model_copy(update=changes))
+    save_network(network, tmp_path / "n.safetensors")
+    again = load_network(tmp_path / "n.safetensors")
+    assert again.description == network.description
+    with torch.no_grad():
+        descriptor = network(PHOTO)
+        torch.testing.assert_close(again(PHOTO), descriptor, rtol=0, atol=0)
+    assert descriptor.shape == (1, 512)
+    assert torch.linalg.vector_norm(descriptor).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_default_is_offline_and_sees_any_size() -> None:
+    network = build_network(NetworkOptions())
+    assert network.description.dimension == 1280 and network.description.mean == (127 / 255,) * 3
+    for size in ((65, 97), (224, 224), (33, 200)):
+        with torch.no_grad():
+            assert network.features(torch.zeros(1, 3, *size)).shape == (
+                1,
+                1280,
+                -(-size[0] // 32),
+                -(-size[1] // 32),
+            )
+
+
+def test_random_weights_follow_the_seed_and_leave_torch_alone() -> None:
+    state = torch.get_rng_state()
+    first, same, other = (build_network(SMALL.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    pairs = list(zip(first.parameters(), same.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not all(torch.equal(a, c) for a, _, c in pairs)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "densenet121", "squeezenet1_0"])
+def test_cuts_have_the_published_dimension(name: str) -> None:
+    trunk = build_trunk(name, imagenet=False)
+    with torch.no_grad():
+        maps = trunk.features(torch.zeros(1, 3, 64, 64))
+    assert maps.shape[1] == DIMENSIONS[name] == trunk.dimension
+    assert (maps >= 0).all()
+    with pytest.raises(UnknownBackbone, match="resnet18"):
+        build_trunk("resnet17", imagenet=False)
+
+
+def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.get_model", offline)
+    with pytest.raises(WeightsUnavailable, match="efficientnet_lite0"):
+        build_network(NetworkOptions(backbone="resnet18"))
+
+
+def test_frozen_statistics_also_while_training() -> None:
+    network = build_network(NetworkOptions(backbone="resnet18", weights="random")).train()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network(PHOTO * 7).sum().backward()
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and all(not norm.training and norm.weight.grad is not None for norm in norms)
+
+
+def test_saving_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from retrieval.network_options import NetworkOptions, make_network\n"
+        "make_network(NetworkOptions(backbone='squeezenet1_1', weights='random'), out=Path(sys.argv[1]))"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.safetensors")], check=True, cwd=root)
+    facts = make_network(SMALL, out=tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert facts["dimension"] == 512
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_published_checkpoints_are_read_with_their_whitenings(tmp_path: Path) -> None:
+    network = build_network(SMALL)
+    network.pool.p.data.fill_(2.75)
+    mean, projection = np.random.default_rng(0).normal(size=(512, 1)), np.eye(512)
+    lw = {"retrieval-SfM-120k": {"ss": {"m": mean, "P": projection}, "ms": {"m": mean, "P": projection * 2}}}
+    torch.save(published(network, Lw=lw), tmp_path / "published.pth")
+    again = load_network(tmp_path / "published.pth")
+    with torch.no_grad():
+        torch.testing.assert_close(again(PHOTO), network(PHOTO), rtol=0, atol=0)
+    assert again.description.pooling == "gem" and again.scale_exponent == 2.75
+    learnt = published_whitenings(tmp_path / "published.pth")["retrieval-SfM-120k"]
+    np.testing.assert_array_equal(learnt["ss"][0], mean[:, 0])
+    np.testing.assert_array_equal(learnt["ms"][1], projection * 2)
+
+
+def test_published_checkpoints_of_old_torch_without_counters(tmp_path: Path) -> None:
+    network = build_network(NetworkOptions(backbone="resnet18", weights="random"))
+    content = published(network)
+    state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save({**content, "state_dict": state}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(tmp_path / "old.pth")(PHOTO), network(PHOTO), rtol=0, atol=0)
+
+
+def test_published_arrays_of_old_numpy(tmp_path: Path) -> None:
+    network = build_network(SMALL)
+    lw = {"set": {"ss": {"m": np.ones((512, 1), np.float32), "P": np.eye(512)}}}
+    torch.save(published(network, Lw=lw), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    written = (tmp_path / "old.pth").read_bytes()
+    assert b"cnumpy._core.multiarray\n" in written
+    (tmp_path / "old.pth").write_bytes(
+        written.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    )
+    np.testing.assert_array_equal(published_whitenings(tmp_path / "old.pth")["set"]["ss"][0], np.ones(512))
+    assert load_network(tmp_path / "old.pth").description.dimension == 512
+
+
+class Malicious:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("place", ["meta", "state_dict", "optimizer"])
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, place: str, zipped: bool) -> None:
+    network = build_network(SMALL)
+    trace = tmp_path / "was_here"
+    content = published(network)
+    bad = Malicious(f"touch {trace}")
+    content[place] = {**content.get(place, {}), "x": bad}  # type: ignore[dict-item]
+    torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UnreadableNetwork, match=r"bad\.pth.*refused"):
+        load_network(tmp_path / "bad.pth")
+    with pytest.raises(UnreadableNetwork, match="refused"):
+        build_network(SMALL.model_copy(update={"weights_file": tmp_path / "bad.pth"}))
+    with pytest.raises(UnreadableNetwork, match="refused"):
+        published_whitenings(tmp_path / "bad.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(content))
+    with pytest.raises(UnreadableNetwork):
+        load_network(tmp_path / "plain.pth")
+    assert not trace.exists()
+
+
+def test_numpy_objects_and_callables_are_not_smuggled_in(tmp_path: Path) -> None:
+    for name, value in {
+        "objects": np.array([print], dtype=object),
+        "function": np.frombuffer,
+        "records": np.zeros(2, dtype=[("a", "f4")]),
+    }.items():
+        torch.save({"meta": {"Lw": value}, "state_dict": {}}, tmp_path / f"{name}.pth")
+        with pytest.raises(UnreadableNetwork, match=name):
+            load_network(tmp_path / f"{name}.pth")
+
+
+def test_files_that_are_no_network(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "other.safetensors").read_bytes()[:20])
+    (tmp_path / "text.pth").write_text("hello")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "state.pth")
+    for name, reason in {
+        "other.safetensors": "metadata",
+        "cut.safetensors": "damaged",
+        "text.pth": "text.pth",
+        "state.pth": "weights_file",
+        "missing.pth": "no such file",
+    }.items():
+        with pytest.raises(UnreadableNetwork, match=reason):
+            load_network(tmp_path / name)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    save_network(build_network(SMALL), tmp_path / "n.safetensors")
+    tensors = load_file(tmp_path / "n.safetensors")
+    facts = {"format": "retrieval-sfm network", "version": 99, "network": {}}
+    save_file(tensors, tmp_path / "n.safetensors", {"retrieval_sfm": json.dumps(facts)})
+    with pytest.raises(UnreadableNetwork, match="99"):
+        load_network(tmp_path / "n.safetensors")
+
+
+def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
+    network = build_network(SMALL)
+    content = published(network)
+    state = dict(network.state_dict())
+    state["features.0.weight"] = torch.zeros(1, 2, 3, 3)
+    torch.save({**content, "state_dict": state}, tmp_path / "shape.pth")
+    del state["features.0.weight"]
+    torch.save({**content, "state_dict": state}, tmp_path / "lacking.pth")
+    for name in ("shape.pth", "lacking.pth"):
+        with pytest.raises(WeightsMismatch, match=r"features\.0\.weight"):
+            load_network(tmp_path / name)
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    network = build_network(SMALL.model_copy(update={"seed": 5}))
+    classifier = squeezenet1_1()
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
+    torch.save(network.features.state_dict(), tmp_path / "trunk.pth")
+    save_network(network, tmp_path / "whole.safetensors")
+
+    def from_file(name: str, **changes: object) -> RetrievalNetwork:
+        return build_network(SMALL.model_copy(update={"weights_file": tmp_path / name, **changes}))
+
+    with torch.no_grad():
+        expected = l2_normalize(GeM(3)(classifier.eval().features(PHOTO)))
+        torch.testing.assert_close(from_file("classifier.pth")(PHOTO), expected)
+        for name in ("trunk.pth", "whole.safetensors"):
+            torch.testing.assert_close(from_file(name)(PHOTO), network(PHOTO), rtol=0, atol=0)
+    with pytest.raises(WeightsMismatch, match="pooling"):
+        from_file("whole.safetensors", pooling="mac")
+    with pytest.raises(WeightsMismatch, match=r"classifier\.pth"):
+        from_file("classifier.pth", backbone="resnet18")
+
+
+def test_whitening_layer_starts_as_the_learnt_whitening() -> None:
+    network = build_network(SMALL)
+    generator = np.random.default_rng(0)
+    mean, projection = generator.normal(size=512), generator.normal(size=(32, 512))
+    with torch.no_grad():
+        raw = network(PHOTO).double().numpy()
+        initialise_whitening(network, mean, projection)
+        found = network(PHOTO).numpy()
+    expected = (raw - mean) @ projection.T
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
+    assert network.description.dimension == 32 and network.description.whitening
+    assert network.scale_exponent == 1.0
+    with pytest.raises(WeightsMismatch, match="512"):
+        initialise_whitening(network, mean[:5], projection[:, :5])
+
+
+def test_contradicting_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="regional"):
+        NetworkOptions(regional_whitening=True)
+    with pytest.raises(ValueError, match="rmac"):
+        NetworkOptions(regional=True, pooling="rmac")
