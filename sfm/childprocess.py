@@ -1,7 +1,8 @@
 """Native code in a process of its own: it may hang, abort or be killed without harm to the caller.
 
-The child is started as `python -m <module>`. Its standard input is a pipe whose other end only the parent holds: when
-the parent dies, however it dies, the pipe closes and the child ends. Request and reply are JSON files in a scratch folder.
+The child is started as `python -m <module>`. Its standard input is a pipe whose other end only the parent
+holds: when the parent dies, however it dies, the pipe closes and the child ends. Request and reply are JSON
+files in a scratch folder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _EXIT_ORPHANED = 4
 class ChildFailed(RuntimeError):
     """A child process did not give a result. The text names what it worked on and shows the end of its log.
 
-    `returncode` is the process's exit status, negative for a signal; None where it was killed at its time limit.
+    `returncode` is the process's exit status, negative for a signal; None where it was killed at its time
+    limit.
     """
 
     def __init__(self, message: str, returncode: int | None) -> None:
@@ -40,7 +42,7 @@ class ChildFailed(RuntimeError):
 
     @property
     def aborted(self) -> bool:
-        """True where native code ended the process by a signal, as COLMAP does on input that it cannot take."""
+        """True where native code ended the process by a signal, as COLMAP does on input it cannot take."""
         return self.returncode is not None and self.returncode < 0
 
 
@@ -75,7 +77,9 @@ def run_child(
             process.wait(timeout=time_limit_s)
         except subprocess.TimeoutExpired:
             _end(process)
-            raise ChildFailed(_describe(label, f"took longer than its limit of {time_limit_s:g} s", place), None) from None
+            raise ChildFailed(
+                _describe(label, f"took longer than its limit of {time_limit_s:g} s", place), None
+            ) from None
         finally:
             _end(process)
         logger.debug("%s: %s ended after %.1f s", label, module, time.monotonic() - started)
@@ -114,7 +118,7 @@ def _write_reply(place: Path, content: dict[str, Any]) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The parent's environment with the thread count, and with this code importable from any working folder."""
+    """The parent's environment with the thread count, and this code importable from any folder."""
     root = str(Path(__file__).resolve().parents[1])
     path = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path)}

@@ -1,7 +1,9 @@
-"""COLMAP's SQLite database as a scratch file of one child process: features and matches in, two-view geometries out.
+"""COLMAP's SQLite database as a scratch file of one child process: features and matches in, two-view
+geometries out.
 
-Never an artifact: its bytes depend on the run. Image ids follow the photographs' sorted digests, so that nothing depends
-on the order or the company in which photographs are given. pycolmap is imported inside, in child processes only.
+Never an artifact: its bytes depend on the run. Image ids follow the photographs' sorted digests, so that
+nothing depends on the order or the company in which photographs are given. pycolmap is imported inside, in
+child processes only.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _FIELDS = ("keypoints", "descriptors", "scores", "image_size", "focal_prior_px")
 
 @dataclass(frozen=True)
 class PairGeometry:
-    """What verification found for a pair: `matches` [I, 2] keypoint positions (first, second), the inliers only."""
+    """What verification found for a pair; `matches` [I, 2]: keypoints of first and second, inliers only."""
 
     matches: NDArray[np.uint32]
     configuration: int
@@ -43,8 +45,8 @@ def write_features(
 ) -> dict[str, int]:
     """Create a database with the photographs' cameras, rigs, frames, images and features.
 
-    files: sha256 -> features file that holds it; `largest`: only so many features of a photograph, those of the highest
-    score. Returns sha256 -> image id, 1.. in sorted order of the digests.
+    files: sha256 -> features file that holds it; `largest`: only so many features of a photograph, those of
+    the highest score. Returns sha256 -> image id, 1.. in sorted order of the digests.
     """
     import pycolmap
 
@@ -107,7 +109,9 @@ def _read_sorted(files: Mapping[str, str], with_descriptors: bool) -> Iterable[t
     by_file: dict[str, list[str]] = {}
     for sha in sorted(files):
         by_file.setdefault(files[sha], []).append(sha)
-    fields: Sequence[str] = _FIELDS if with_descriptors else [name for name in _FIELDS if name != "descriptors"]
+    fields: Sequence[str] = (
+        _FIELDS if with_descriptors else [name for name in _FIELDS if name != "descriptors"]
+    )
     for file in sorted(by_file):
         yield from read_items(file, by_file[file], fields)
 

@@ -1,7 +1,7 @@
 """A file's bytes -> an upright picture of limited size, or the reason why there is none.
 
-Everything that can be wrong with a photograph is found here: COLMAP accepts truncated files and aborts on headers that
-promise too many pixels, so it is given nothing that has not been decoded in full first.
+Everything that can be wrong with a photograph is found here: COLMAP accepts truncated files and aborts on
+headers that promise too many pixels, so it is given nothing that has not been decoded in full first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from sfm import exif
 
 PILLOW_PIXEL_LIMIT = 178_956_970  # above it Pillow refuses by itself
 
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"avif", b"avis")
+_HEIF_BRANDS = (
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"heim",
+    b"heis",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+    b"avif",
+    b"avis",
+)
 _VIDEO_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"avc1", b"3gp4", b"3gp5")
 _HEIF_REMEDY = "HEIC or AVIF, which needs the extra: pip install 'retrieval-sfm[heif]'"
 _VIDEO_REMEDY = "a video; extract frames first: ffmpeg -i FILE -vf fps=2 frames/%06d.jpg"
@@ -35,7 +47,8 @@ class Unsupported(ValueError):
 class Decoded:
     """An upright picture of mode RGB or L, the stored size and orientation, and what was noted on the way.
 
-    `focal_prior_px` is on the picture's own grid, nan = unknown. `as_stored`: the file's bytes are already this picture.
+    `focal_prior_px` is on the picture's own grid, nan = unknown. `as_stored`: the file's bytes are already
+    this picture.
     """
 
     picture: Image.Image
@@ -61,7 +74,9 @@ def decode(content: bytes, longer_side: int, max_pixels: int) -> Decoded:
     except (Rejected, Unsupported):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Rejected(f"its header claims more pixels than the limit of {max_pixels}; resize it first") from None
+        raise Rejected(
+            f"its header claims more pixels than the limit of {max_pixels}; resize it first"
+        ) from None
     except UnidentifiedImageError:
         _raise_for_unknown(content)
     except MemoryError:
@@ -84,13 +99,17 @@ def register_heif() -> bool:
 def _decode_opened(image: Image.Image, longer_side: int, max_pixels: int) -> Decoded:
     width, height = image.size
     if width * height > max_pixels:
-        raise Rejected(f"its header claims {width} x {height} pixels, the limit is {max_pixels}; resize it first")
+        raise Rejected(
+            f"its header claims {width} x {height} pixels, the limit is {max_pixels}; resize it first"
+        )
     orientation, focal = exif.orientation(image), exif.focal_prior_px(image, width, height)
     small = max(width, height) <= longer_side
     as_stored = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation == 1 and small
     frames = getattr(image, "n_frames", 1)
     if image.format == "JPEG":
-        image.draft(None, (2 * longer_side, 2 * longer_side))  # the decoder halves the picture while twice the size is left
+        image.draft(
+            None, (2 * longer_side, 2 * longer_side)
+        )  # the decoder halves the picture while twice the size is left
     image.load()
     picture = _limit(to_grey_or_rgb(image), (width, height), longer_side)
     if orientation in exif.UPRIGHT:

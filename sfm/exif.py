@@ -42,8 +42,9 @@ def orientation(image: Image.Image) -> int:
 def focal_prior_px(image: Image.Image, width: int, height: int) -> float:
     """Focal length in pixels of the stored image, nan where the EXIF block gives none that is plausible.
 
-    width, height: pixels as stored. Either the 35 mm equivalent (by the diagonal, CIPA DCG-001) or the focal length with
-    the resolution of the sensor plane, which counts the camera's own pixels, so a later resize is taken out by them.
+    width, height: pixels as stored. Either the 35 mm equivalent (by the diagonal, CIPA DCG-001) or the focal
+    length with the resolution of the sensor plane, which counts the camera's own pixels, so a later resize
+    is taken out by them.
     """
     try:
         block = dict(image.getexif().get_ifd(_EXIF_BLOCK))
@@ -61,7 +62,9 @@ def _from_equivalent(block: dict[int, Any], width: int, height: int) -> float:
 
 
 def _from_plane(block: dict[int, Any], width: int, height: int) -> float:
-    per_mm = _positive(block.get(_PLANE_X_RESOLUTION)) / _MM_PER_UNIT.get(block.get(_PLANE_RESOLUTION_UNIT, 2), math.nan)
+    per_mm = _positive(block.get(_PLANE_X_RESOLUTION)) / _MM_PER_UNIT.get(
+        block.get(_PLANE_RESOLUTION_UNIT, 2), math.nan
+    )
     camera_side = max(_positive(block.get(_PIXELS_WIDE)), _positive(block.get(_PIXELS_HIGH)))
     scale = 1.0 if math.isnan(camera_side) else max(width, height) / camera_side
     return _positive(block.get(_FOCAL_MM)) * per_mm * scale

@@ -1,4 +1,5 @@
-"""More pairs after a round of matching: two photographs that share a verified neighbour may show the same place.
+"""More pairs after a round of matching: two photographs that share a verified neighbour may show the same
+place.
 
 Rounds go on until nothing new is proposed or the budget is spent; each round is one artifact.
 """
@@ -37,7 +38,9 @@ class ExpansionOptions(Options):
     rounds: int = Field(4, ge=0, description="rounds at most, each followed by matching; 0 = do not expand")
     min_inliers: int = Field(15, ge=1, description="inliers that make two photographs neighbours")
     per_photo: int = Field(20, ge=1, description="new pairs of one photograph in one round at most")
-    max_pair_share: float = Field(0.08, gt=0, le=1, description="pairs tried at most in all, share of all pairs")
+    max_pair_share: float = Field(
+        0.08, gt=0, le=1, description="pairs tried at most in all, share of all pairs"
+    )
 
 
 def expand_pairs(
@@ -51,13 +54,16 @@ def expand_pairs(
 ) -> Proposal:
     """Write the pairs of the next round to `out` (schema pairs); none where nothing is left to propose.
 
-    shas: N sorted sha256; attempts: every pair matched so far, with its raw inliers [A] (`matching.read_attempts`).
+    shas: N sorted sha256; attempts: every pair matched so far, with its raw inliers [A]
+    (`matching.read_attempts`).
     """
     started = time.monotonic()
     position = {sha: index for index, sha in enumerate(shas)}
     tried = np.array([(position[a], position[b]) for a, b in attempts], np.int64).reshape(-1, 2)
     most = max(0, budget(len(shas), options.max_pair_share) - len(attempts))
-    first, second = shared_neighbours(tried, inliers >= options.min_inliers, len(shas), options.per_photo, most)
+    first, second = shared_neighbours(
+        tried, inliers >= options.min_inliers, len(shas), options.per_photo, most
+    )
     proposal = Proposal(first, second, ["expansion"] * len(first))
     write_pairs(out, shas, proposal, STAGE.name, {"expansion": options.model_dump(mode="json")}, inputs)
     logger.info("%d more pairs after %d in %.1f s", len(first), len(attempts), time.monotonic() - started)
@@ -69,8 +75,8 @@ def shared_neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Untried pairs with a common verified neighbour, first < second, sorted.
 
-    tried: [A, 2] positions below `count`, is_verified: [A]. A pair with more common neighbours goes first; at most
-    `per_photo` of one photograph and `most` in all.
+    tried: [A, 2] positions below `count`, is_verified: [A]. A pair with more common neighbours goes first;
+    at most `per_photo` of one photograph and `most` in all.
     """
     edges = tried[is_verified]
     adjacency = _symmetric(edges, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,14 @@ class FeatureOptions(Options):
         8192, ge=64, le=65536, description="features per photograph, about (COLMAP keeps whole scales)"
     )
     peak_threshold: float = Field(
-        0.02 / 3, gt=0, lt=1, description="contrast that a feature must have; lower finds more (grey values, 0..1)"
+        0.02 / 3,
+        gt=0,
+        lt=1,
+        description="contrast that a feature must have; lower finds more (grey values, 0..1)",
     )
-    edge_threshold: float = Field(10.0, gt=1, description="ratio of curvatures above which a feature is an edge")
+    edge_threshold: float = Field(
+        10.0, gt=1, description="ratio of curvatures above which a feature is an edge"
+    )
     affine_shape: bool = Field(False, description="estimate an affine shape per feature (slower)")
 
 
@@ -65,8 +71,9 @@ def extract_features(
 ) -> dict[str, str]:
     """Write the local features of a chunk of photographs to `out` (schema features).
 
-    working: (sha256, folder of its working copy `<sha256>.jpg`, outcome). Returns sha256 -> digest of its features.
-    A photograph on which native code aborts gets none and is logged; the others are not affected. Raises ChildFailed.
+    working: (sha256, folder of its working copy `<sha256>.jpg`, outcome). Returns sha256 -> digest of its
+    features. A photograph on which native code aborts gets none and is logged; the others are not affected.
+    Raises ChildFailed.
     """
     resources = resources or FeatureResources()
     started = time.monotonic()
@@ -90,17 +97,19 @@ def _camera(sha: str, outcome: Outcome) -> tuple[int, int, float]:
 
 
 def _run_without_bad(request: dict[str, Any], resources: FeatureResources) -> dict[str, str]:
-    """Extract the chunk; where native code aborts, find the photographs that make it abort and leave them empty."""
+    """Extract the chunk; where native code aborts, find the photographs that cause it, leave them empty."""
     label = f"features of {len(request['photographs'])} photographs from {request['photographs'][0][0][:12]}"
-    run = {"label": label, "time_limit_s": resources.time_limit_s, "threads": resources.threads}
+    run = partial(
+        run_child, "sfm.features", label=label, time_limit_s=resources.time_limit_s, threads=resources.threads
+    )
     try:
-        return run_child("sfm.features", request, **run)["digests"]
+        return run(request)["digests"]
     except ChildFailed as failure:
         if not failure.aborted:
             raise
         logger.warning("%s; trying the photographs one by one", failure)
     bad = [photograph[0] for photograph in request["photographs"] if _aborts(request, photograph, resources)]
-    return run_child("sfm.features", {**request, "empty": bad}, **run)["digests"]
+    return run({**request, "empty": bad})["digests"]
 
 
 def _aborts(request: dict[str, Any], photograph: Any, resources: FeatureResources) -> bool:
@@ -137,12 +146,16 @@ def _extract(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
         Path(request["out"]), "features", stage=STAGE.name, options=options, inputs=request["inputs"]
     ) as writer:
         for sha, _, camera in photographs:
-            keypoints, descriptors = found.get(sha, (np.zeros((0, 6), np.float32), np.zeros((0, 128), np.uint8)))
+            keypoints, descriptors = found.get(
+                sha, (np.zeros((0, 6), np.float32), np.zeros((0, 128), np.uint8))
+            )
             digests[sha] = writer.add(sha, **_hloc_group(keypoints, descriptors, camera))
     return {"digests": digests}
 
 
-def _run_colmap(database: Path, images: Path, names: list[str], options: FeatureOptions, threads: int) -> None:
+def _run_colmap(
+    database: Path, images: Path, names: list[str], options: FeatureOptions, threads: int
+) -> None:
     import pycolmap
 
     pycolmap.Database.open(database).close()
@@ -165,7 +178,7 @@ def _run_colmap(database: Path, images: Path, names: list[str], options: Feature
 
 
 def _read_back(database: Path, names: list[str]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-    """Keypoints [n, 6] and descriptors [n, 128] by photograph; raises MissingFeatures where one did not come back."""
+    """Keypoints [n, 6] and descriptors [n, 128] by photograph; MissingFeatures where one is not there."""
     if not names:
         return {}
     import pycolmap
@@ -179,7 +192,9 @@ def _read_back(database: Path, names: list[str]) -> dict[str, tuple[NDArray[np.f
                 found[image.name.removesuffix(".jpg")] = (keypoints, descriptors)
     missing = sorted({name.removesuffix(".jpg") for name in names} - set(found))
     if missing:
-        raise MissingFeatures(f"COLMAP gave no features for {len(missing)} working copies, first {missing[0]}; rebuild them")
+        raise MissingFeatures(
+            f"COLMAP gave no features for {len(missing)} working copies, first {missing[0]}; rebuild them"
+        )
     return found
 
 

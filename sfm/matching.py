@@ -1,6 +1,7 @@
 """A chunk of photograph pairs: SIFT matching and geometric verification by COLMAP, in hloc's layout.
 
-What comes out for a pair depends on the two photographs' features only: not on the chunk, its order or the threads.
+What comes out for a pair depends on the two photographs' features only: not on the chunk, its order or the
+threads.
 """
 
 from __future__ import annotations
@@ -32,19 +33,33 @@ STAGE = Stage(
     packages=("pycolmap", "numpy", "h5py"),
     modules=("sfm.matching", "sfm.childprocess", "sfm.colmap_database"),
 )
-_NOT_VERIFIED = (0, 1, 8)  # COLMAP's UNDEFINED, DEGENERATE and WATERMARK; logos and frames are no common scene
+_NOT_VERIFIED = (
+    0,
+    1,
+    8,
+)  # COLMAP's UNDEFINED, DEGENERATE and WATERMARK; logos and frames are no common scene
 
 
 class MatchingOptions(Options):
     """Matching of local features and verification of a pair by its two-view geometry."""
 
-    min_inliers: int = Field(15, ge=8, description="matches that must agree with the geometry of a verified pair")
-    raw_inliers: int = Field(
-        8, ge=7, description="fewest inliers that are counted for a pair that is not verified; below, 0 is recorded"
+    min_inliers: int = Field(
+        15, ge=8, description="matches that must agree with the geometry of a verified pair"
     )
-    max_ratio: float = Field(0.8, gt=0, le=1, description="distance to the nearest / to the second nearest feature")
-    max_error_px: float = Field(4.0, gt=0, description="distance from the geometry at which a match agrees, px")
-    guided: bool = Field(False, description="match again along the geometry that was found (2.6 times slower)")
+    raw_inliers: int = Field(
+        8,
+        ge=7,
+        description="fewest inliers that are counted for a pair that is not verified; below, 0 is recorded",
+    )
+    max_ratio: float = Field(
+        0.8, gt=0, le=1, description="distance to the nearest / to the second nearest feature"
+    )
+    max_error_px: float = Field(
+        4.0, gt=0, description="distance from the geometry at which a match agrees, px"
+    )
+    guided: bool = Field(
+        False, description="match again along the geometry that was found (2.6 times slower)"
+    )
 
 
 class MatchingResources(Resources):
@@ -75,8 +90,8 @@ def match_pairs(
 ) -> dict[str, str]:
     """Match a chunk of pairs of photographs (sha256, sha256) and write `out` (schema matches).
 
-    features: sha256 -> features file that holds the photograph. Returns pair id -> digest of what was found for it.
-    Raises UnusablePairs, ChildFailed.
+    features: sha256 -> features file that holds the photograph. Returns pair id -> digest of what was found
+    for it. Raises UnusablePairs, ChildFailed.
     """
     resources = resources or MatchingResources()
     started = time.monotonic()
@@ -112,7 +127,7 @@ def read_attempts(files: Sequence[Path]) -> tuple[list[tuple[str, str]], NDArray
 
 
 def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:
-    """The group of a verified pair in a match file as a geometry; its matches are sorted by the first's keypoint."""
+    """The group of a verified pair in a match file as a geometry, its matches by the first's keypoint."""
     matches0 = group["matches0"]
     first = np.flatnonzero(matches0 >= 0)
     return PairGeometry(
@@ -211,7 +226,9 @@ def _write(
         digests[pair_id(first, second)] = digest
     columns = {"first": [first for first, _ in pairs], "second": [second for _, second in pairs]}
     table = {"attempts/inliers": np.array(inliers, np.int64)}
-    writer.add_table(table | {f"attempts/{name}": np.array(column, "S64") for name, column in columns.items()})
+    writer.add_table(
+        table | {f"attempts/{name}": np.array(column, "S64") for name, column in columns.items()}
+    )
     return {"digests": digests, "verified": good}
 
 

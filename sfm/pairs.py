@@ -1,7 +1,9 @@
-"""Which pairs of photographs are worth matching: all of a small collection, neighbours of two kinds of a large one.
+"""Which pairs of photographs are worth matching: all of a small collection, neighbours of two kinds of a
+large one.
 
-One source is the global descriptor, the other a vocabulary tree over the collection's own local features, so that what is
-found does not hang on a descriptor that is to be evaluated later. `sfm/expansion.py` adds pairs after the first matching.
+One source is the global descriptor, the other a vocabulary tree over the collection's own local features, so
+that what is found does not hang on a descriptor that is to be evaluated later. `sfm/expansion.py` adds pairs
+after the first matching.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _BLOCK_ROWS = 1024
 class PairOptions(Options):
     """Proposal of pairs before anything is matched."""
 
-    exhaustive_below: int = Field(300, ge=0, description="collections smaller than this match all pairs, photographs")
+    exhaustive_below: int = Field(
+        300, ge=0, description="collections smaller than this match all pairs, photographs"
+    )
     neighbours: int = Field(12, ge=0, description="nearest photographs by global descriptor, per photograph")
     max_pair_share: float = Field(0.06, gt=0, le=1, description="pairs proposed at most, share of all pairs")
     vocabulary: VocabularyOptions = Field(VocabularyOptions(), description="neighbours by local features")
@@ -49,7 +53,7 @@ class UnusableDescriptors(ValueError):
 
 @dataclass(frozen=True)
 class Proposal:
-    """Pairs (first < second, positions in the sorted photographs), sorted, each with the sources that proposed it."""
+    """Sorted pairs (first < second, positions among the photographs), each with the sources of it."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -68,8 +72,8 @@ def propose_pairs(
 ) -> Proposal:
     """Write the pairs to match first to `out` (schema pairs).
 
-    shas: sha256 of N photographs, sorted; descriptors: [N, D], L2-normalised, in the same order; features: sha256 -> its
-    features file, needed for the vocabulary tree. Raises UnusableDescriptors, ChildFailed.
+    shas: sha256 of N photographs, sorted; descriptors: [N, D], L2-normalised, in the same order; features:
+    sha256 -> its features file, needed for the vocabulary tree. Raises UnusableDescriptors, ChildFailed.
     """
     started = time.monotonic()
     _check(shas, descriptors, features, options)
@@ -84,7 +88,10 @@ def propose_pairs(
         proposal = merge(ranked, len(shas), budget(len(shas), options.max_pair_share))
     write_pairs(out, shas, proposal, STAGE.name, {"pairs": options.model_dump(mode="json")}, inputs)
     logger.info(
-        "%d pairs of %d photographs proposed in %.1f s", len(proposal.first), len(shas), time.monotonic() - started
+        "%d pairs of %d photographs proposed in %.1f s",
+        len(proposal.first),
+        len(shas),
+        time.monotonic() - started,
     )
     return proposal
 
@@ -124,7 +131,8 @@ def budget(count: int, share: float) -> int:
 
 
 def merge(ranked: Mapping[str, NDArray[np.int64]], count: int, most: int) -> Proposal:
-    """Neighbour lists of several sources as one list of pairs; over budget, the best ranks of every source come first.
+    """Neighbour lists of several sources as one list of pairs; over budget, the best ranks of every source
+    come first.
 
     ranked: source -> [N, k] neighbours best first, -1 = none.
     """
@@ -178,7 +186,9 @@ def _check(
     options: PairOptions,
 ) -> None:
     if list(shas) != sorted(set(shas)):
-        raise UnusableDescriptors("photographs must be given sorted by sha256, each once; sort them with their rows")
+        raise UnusableDescriptors(
+            "photographs must be given sorted by sha256, each once; sort them with their rows"
+        )
     if len(shas) < options.exhaustive_below:
         return
     if descriptors.ndim != 2 or len(descriptors) != len(shas):

@@ -1,4 +1,4 @@
-"""Neighbours by local features: COLMAP's vocabulary tree, trained on the collection itself, in a child process."""
+"""Neighbours by local features: COLMAP's vocabulary tree, trained on the collection, in a child process."""
 
 from __future__ import annotations
 
@@ -25,9 +25,15 @@ _CHECKS = 64
 class VocabularyOptions(Options):
     """Neighbours by words of local features."""
 
-    neighbours: int = Field(5, ge=0, description="nearest photographs by local features, per photograph; 0 = do not use")
-    words: int = Field(1024, ge=16, description="visual words at most; a collection with few features gets fewer")
-    features: int = Field(1000, ge=16, description="features per photograph that are looked up, the largest ones")
+    neighbours: int = Field(
+        5, ge=0, description="nearest photographs by local features, per photograph; 0 = do not use"
+    )
+    words: int = Field(
+        1024, ge=16, description="visual words at most; a collection with few features gets fewer"
+    )
+    features: int = Field(
+        1000, ge=16, description="features per photograph that are looked up, the largest ones"
+    )
 
 
 class VocabularyResources(Resources):
@@ -67,10 +73,12 @@ def vocabulary_neighbours(
 
 
 def _lookup(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
-    """The child's work: the largest features into a database, train on a sample of them, ask for every photograph."""
+    """The child's work: the largest features into a database, train on a sample, ask for every photograph."""
     options = VocabularyOptions(**request["options"])
     database = scratch / "features.db"
-    identifiers = write_features(database, request["features"], with_descriptors=True, largest=options.features)
+    identifiers = write_features(
+        database, request["features"], with_descriptors=True, largest=options.features
+    )
     sample = _training_sample(database, options.words * _TRAINING_FEATURES_PER_WORD)
     words = min(options.words, len(sample) // _TRAINING_FEATURES_PER_WORD)
     if words < 2:

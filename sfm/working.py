@@ -1,7 +1,7 @@
 """Working copies: every photograph decoded, upright and size-limited, named by its content.
 
-Later steps see only these. One chunk of photographs gives one folder with `<sha256>.jpg` for the good ones and
-`photos.json` with one outcome for each, rejected ones with the reason.
+Later steps see only these. One chunk of photographs gives one folder with `<sha256>.jpg` for the good ones
+and `photos.json` with one outcome for each, rejected ones with the reason.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class WorkingOptions(Options):
     working_size: int = Field(640, ge=64, le=8192, description="longer side of a working copy at most, px")
     jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of working copies, 1..100")
     max_pixels: int = Field(
-        PILLOW_PIXEL_LIMIT, ge=1, le=PILLOW_PIXEL_LIMIT, description="larger photographs are rejected unread, px"
+        PILLOW_PIXEL_LIMIT,
+        ge=1,
+        le=PILLOW_PIXEL_LIMIT,
+        description="larger photographs are rejected unread, px",
     )
 
 
@@ -53,7 +56,7 @@ class FileChanged(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph; sizes in px, 0 = unknown; orientation as EXIF has it; focal prior 0 = unknown."""
+    """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF."""
 
     status: Literal["ok", "rejected", "unsupported"]
     reason: str = ""
@@ -65,11 +68,13 @@ class Outcome:
     focal_prior_px: float = 0.0
 
 
-def make_working_copies(photographs: Sequence[tuple[str, Path]], options: WorkingOptions, out: Path) -> dict[str, str]:
+def make_working_copies(
+    photographs: Sequence[tuple[str, Path]], options: WorkingOptions, out: Path
+) -> dict[str, str]:
     """Fill the folder `out` with the working copies and outcomes of a chunk of photographs.
 
-    photographs: (sha256 of the bytes, where they lie). Returns sha256 -> digest of its outcome and working copy.
-    Raises FileChanged when a file's bytes do not have the digest that it is listed under.
+    photographs: (sha256 of the bytes, where they lie). Returns sha256 -> digest of its outcome and working
+    copy. Raises FileChanged when a file's bytes do not have the digest that it is listed under.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,9 @@ def make_working_copies(photographs: Sequence[tuple[str, Path]], options: Workin
     rows = {sha: asdict(outcome) for sha, outcome in outcomes.items()}
     (out / OUTCOMES).write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     good = sum(outcome.status == "ok" for outcome in outcomes.values())
-    logger.info("%d working copies of %d photographs in %.1f s", good, len(outcomes), time.monotonic() - started)
+    logger.info(
+        "%d working copies of %d photographs in %.1f s", good, len(outcomes), time.monotonic() - started
+    )
     return digests
 
 

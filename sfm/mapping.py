@@ -1,0 +1,197 @@
+"""One cluster of photographs -> its 3D models, by COLMAP's incremental mapper in a child process.
+
+The result is a folder with one COLMAP model per sub-folder `0`, `1`, .. (largest first; image names are
+`<sha256>.jpg`, coordinates those of the working copies) and `summary.json`. No model at all is a valid
+result. Fixed seeds and one thread make it the same, byte for byte, on every run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sfm.childprocess import run_child, serve
+from sfm.clusters import Cluster
+from sfm.colmap_database import image_name, write_features, write_geometries
+from sfm.matching import verified
+from storage.hdf5 import read_items
+from storage.options import Options, Resources
+from storage.stages import Stage
+
+logger = logging.getLogger(__name__)
+
+STAGE = Stage(
+    name="mapping",
+    version=1,
+    kind="directory",
+    packages=("pycolmap", "numpy", "h5py"),
+    modules=("sfm.mapping", "sfm.childprocess", "sfm.clusters", "sfm.colmap_database", "sfm.matching"),
+)
+SUMMARY = "summary.json"
+
+
+class MappingOptions(Options):
+    """Incremental mapping of one cluster and what counts as a model."""
+
+    min_model_size: int = Field(3, ge=2, description="registered photographs of a model at least")
+    min_points: int = Field(25, ge=0, description="3D points of a model at least")
+    min_points_per_photo: float = Field(
+        15.0, ge=0, description="3D points that a model's photographs see on average, at least"
+    )
+    max_reprojection_error_px: float = Field(
+        2.0, gt=0, description="mean reprojection error of a model at most, px"
+    )
+    init_min_tri_angle_deg: float = Field(
+        4.0, gt=0, description="triangulation angle of the first pair, degrees"
+    )
+    init_min_inliers: int = Field(50, ge=15, description="inliers of the first pair")
+    pose_min_inliers: int = Field(15, ge=6, description="2D-3D inliers that register a photograph")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+
+
+class MappingResources(Resources):
+    """What mapping may use; a cluster is mapped on one thread, several clusters side by side."""
+
+    time_limit_s: float = Field(1800.0, gt=0, description="a cluster that takes longer fails, seconds")
+
+
+class UnmappableCluster(ValueError):
+    """A cluster whose photographs or pairs are not all there."""
+
+
+def map_cluster(
+    cluster: Cluster,
+    features: Mapping[str, Path],
+    matches: Mapping[tuple[str, str], Path],
+    working: Mapping[str, Path],
+    options: MappingOptions,
+    out: Path,
+    *,
+    resources: MappingResources | None = None,
+) -> dict[str, Any]:
+    """Map one cluster into the folder `out` and return its summary.
+
+    features: sha256 -> features file; matches: verified pair -> match file; working: sha256 -> folder of its
+    working copy. Raises UnmappableCluster, ChildFailed (naming the cluster; also at the time limit).
+    """
+    resources = resources or MappingResources()
+    started = time.monotonic()
+    _check(cluster, features, matches, working)
+    out.mkdir(parents=True, exist_ok=True)
+    summary: dict[str, Any] = {"photographs": len(cluster.photographs), "models": [], "dropped": []}
+    if len(cluster.photographs) >= options.min_model_size:
+        request = {
+            "features": {sha: str(features[sha]) for sha in cluster.photographs},
+            "matches": [(first, second, str(matches[first, second])) for first, second in cluster.pairs],
+            "images": {sha: str(working[sha] / f"{sha}.jpg") for sha in cluster.photographs},
+            "options": options.model_dump(mode="json"),
+            "out": str(out),
+        }
+        label = f"mapping of cluster {cluster.name[:12]} ({len(cluster.photographs)} photographs)"
+        summary |= run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    logger.info(
+        "cluster %s: %d models of %d photographs in %.1f s",
+        cluster.name[:12], len(summary["models"]), len(cluster.photographs), time.monotonic() - started,
+    )  # fmt: skip
+    return summary
+
+
+def model_folders(folder: Path) -> list[Path]:
+    """The COLMAP models of a mapped cluster, in order."""
+    count = len(json.loads((folder / SUMMARY).read_text())["models"])
+    return [folder / str(index) for index in range(count)]
+
+
+def _check(
+    cluster: Cluster,
+    features: Mapping[str, Path],
+    matches: Mapping[tuple[str, str], Path],
+    working: Mapping[str, Path],
+) -> None:
+    for sha in cluster.photographs:
+        for what, known in (("features", features), ("working copy", working)):
+            if sha not in known:
+                raise UnmappableCluster(f"cluster {cluster.name[:12]}: no {what} of {sha}; make it first")
+    for pair in cluster.pairs:
+        if pair not in matches:
+            raise UnmappableCluster(
+                f"cluster {cluster.name[:12]}: no matches of {pair[0]}-{pair[1]}; match it first"
+            )
+
+
+def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    """The child's work: a database of the cluster alone, map, keep the sound models."""
+    options = MappingOptions(**request["options"])
+    database, images, raw = scratch / "cluster.db", scratch / "images", scratch / "models"
+    images.mkdir()
+    raw.mkdir()
+    for sha, path in request["images"].items():
+        (images / image_name(sha)).symlink_to(path)
+    identifiers = write_features(database, request["features"], with_descriptors=False)
+    write_geometries(database, identifiers, _geometries(request["matches"]))
+    kept: list[tuple[dict[str, Any], int]] = []
+    dropped: list[tuple[dict[str, Any], int]] = []
+    for index, model in sorted(_run_colmap(database, images, raw, options).items()):
+        facts = _facts(model)
+        (kept if _is_sound(facts, options) else dropped).append((facts, index))
+    order = sorted(kept, key=lambda each: (-each[0]["registered"], -each[0]["points"], each[1]))
+    for position, (_, index) in enumerate(order):
+        shutil.copytree(raw / str(index), Path(request["out"]) / str(position))
+    return {"models": [facts for facts, _ in order], "dropped": [facts for facts, _ in dropped]}
+
+
+def _geometries(matches: list[list[str]]) -> Any:
+    by_file: dict[str, list[str]] = {}
+    for first, second, file in matches:
+        by_file.setdefault(file, []).append(f"{first}/{second}")
+    for file in sorted(by_file):
+        for item, group in read_items(file, sorted(by_file[file])):
+            first, second = item.split("/")
+            yield first, second, verified(group)
+
+
+def _run_colmap(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
+    import pycolmap
+
+    pipeline = pycolmap.IncrementalPipelineOptions()
+    for each in (pipeline, pipeline.mapper, pipeline.triangulation):
+        each.random_seed = options.seed
+    pipeline.num_threads = pipeline.mapper.num_threads = 1  # two threads do not give the same model twice
+    pipeline.min_model_size = options.min_model_size
+    pipeline.structure_less_registration_fallback = False  # it can go on for ever on hard clusters
+    pipeline.mapper.init_min_tri_angle = options.init_min_tri_angle_deg
+    pipeline.mapper.init_min_num_inliers = options.init_min_inliers
+    pipeline.mapper.abs_pose_min_num_inliers = options.pose_min_inliers
+    return pycolmap.incremental_mapping(database, images, out, pipeline)
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    registered = model.num_reg_images()
+    observations = model.compute_num_observations()
+    return {
+        "registered": registered,
+        "points": model.num_points3D(),
+        "points_per_photo": observations / registered if registered else 0.0,
+        "reprojection_error_px": model.compute_mean_reprojection_error() if model.num_points3D() else 0.0,
+    }
+
+
+def _is_sound(facts: Mapping[str, Any], options: MappingOptions) -> bool:
+    return (
+        facts["registered"] >= options.min_model_size
+        and facts["points"] >= options.min_points
+        and facts["points_per_photo"] >= options.min_points_per_photo
+        and facts["reprojection_error_px"] <= options.max_reprojection_error_px
+    )
+
+
+if __name__ == "__main__":
+    serve(_map)
