@@ -61,7 +61,7 @@ class Catalogue:
 
 
 def to_decode(files: Sequence[ScannedFile]) -> list[tuple[str, str]]:
-    """(sha256, name) of every content worth decoding, sorted; of equal files the first name stands for all."""
+    """(sha256, name) of every content worth decoding, sorted; of equal files the first name stands."""
     first: dict[str, str] = {}
     for file in sorted(files, key=lambda each: each.name):
         if file.status == "ok":

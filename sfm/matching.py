@@ -198,7 +198,7 @@ def _run_colmap(
 
 
 def _keypoint_counts(features: Mapping[str, str]) -> dict[str, int]:
-    counts = {}
+    counts: dict[str, int] = {}
     for file in sorted(set(features.values())):
         with open_artifact(file, "features") as artifact:
             wanted = [sha for sha in features if features[sha] == file]
