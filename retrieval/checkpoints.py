@@ -25,6 +25,7 @@ from retrieval.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT = "retrieval-sfm network"
 FORMAT_VERSION = 1
+DESCRIPTION_TENSOR = "description"
 METADATA_KEY = "retrieval_sfm"  # one key only: safetensors writes several in no fixed order
 _POOLINGS = {"gem": "gem", "gemmp": "gem_per_channel", "mac": "mac", "spoc": "spoc", "rmac": "rmac"}
 
@@ -58,11 +59,17 @@ def write_network(path: Path, description: NetworkDescription, tensors: Mapping[
     """Write atomically; the same network gives the same bytes."""
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "network": asdict(description)}
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    ordered[DESCRIPTION_TENSOR] = _as_tensor(description)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(ordered, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
     os.replace(temporary, path)
+
+
+def _as_tensor(description: NetworkDescription) -> Tensor:
+    """The description as bytes of JSON: content digests look at tensors only, and mac is not spoc."""
+    return torch.tensor(list(json.dumps(asdict(description), sort_keys=True).encode()), dtype=torch.uint8)
 
 
 def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
@@ -195,7 +202,8 @@ def _read_ours(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
                 f"network {path}: format version {metadata['version']}, this program reads up to "
                 f"{FORMAT_VERSION}; upgrade"
             )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = [name for name in file.keys() if name != DESCRIPTION_TENSOR]  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in names}
     try:
         description = NetworkDescription(**metadata["network"])
     except TypeError as error:

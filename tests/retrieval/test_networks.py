@@ -24,6 +24,7 @@ from retrieval.networks import (
     save_network,
 )
 from retrieval.pooling import GeM, l2_normalize
+from storage.digests import content_sha256
 
 SMALL = NetworkOptions(backbone="squeezenet1_1", weights="random")
 PHOTO = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
@@ -150,6 +151,14 @@ def test_saving_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert facts["dimension"] == 512
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_the_digest_of_a_network_depends_on_its_structure(tmp_path: Path) -> None:
+    digests = set()
+    for pooling in ("mac", "spoc"):  # the same tensors
+        save_network(build_network(SMALL.model_copy(update={"pooling": pooling})), tmp_path / "n.safetensors")
+        digests.add(content_sha256(tmp_path / "n.safetensors"))
+    assert len(digests) == 2
 
 
 def test_published_checkpoints_are_read_with_their_whitenings(tmp_path: Path) -> None:
