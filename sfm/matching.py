@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,10 @@ class MatchingResources(Resources):
     block_size: int = Field(400, ge=1, description="pairs between two looks at the clock; larger is faster")
 
 
+Attempts = tuple[list[tuple[str, str]], NDArray[np.int64]]
+"""Pairs of photographs (smaller sha256 first) and the raw inliers of each [A]."""
+
+
 class UnusablePairs(ValueError):
     """Pairs that cannot be matched as given."""
 
@@ -115,14 +119,14 @@ def match_pairs(
     return reply["digests"]
 
 
-def read_attempts(files: Sequence[Path]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
-    """Every attempted pair of several match files, sorted, and its raw inliers [A]."""
+def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | None = None) -> Attempts:
+    """The attempted pairs of several match files (all, or the wanted ones), sorted, with their raw inliers [A]."""
     found: dict[tuple[str, str], int] = {}
     for file in files:
         with open_artifact(file, "matches") as artifact:
             columns = (artifact[f"attempts/{name}"].tolist() for name in ("first", "second", "inliers"))
             found |= {(first, second): inliers for first, second, inliers in zip(*columns, strict=True)}
-    pairs = sorted(found)
+    pairs = sorted(found if wanted is None else found.keys() & set(wanted))
     return pairs, np.array([found[pair] for pair in pairs], np.int64)
 
 

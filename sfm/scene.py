@@ -36,17 +36,7 @@ from sfm.scene_tables import (
 )
 from storage import hdf5
 from storage.options import Options
-from storage.stages import Stage
 
-STAGE = Stage(
-    name="scene",
-    version=1,
-    schema_name="scene",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy", "scipy"),
-    modules=("sfm.scene", "sfm.scene_tables", "sfm.scene_building", "sfm.colmap_files", "sfm.geometry"),
-)
 _NOT_FOR_SELECTION = (
     "visibility/xy_px",
     "visibility/keypoint",
@@ -145,7 +135,7 @@ class Scene:
         self,
         path: Path | str,
         *,
-        stage: str = STAGE.name,
+        stage: str = "scene",
         options: Mapping[str, Any] | None = None,
         inputs: Sequence[str] = (),
     ) -> None:

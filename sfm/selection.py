@@ -32,33 +32,25 @@ from sfm.training_set import (
     TrainingSet,
 )
 from storage.options import ContentPath, Options
-from storage.stages import Stage
 
 if TYPE_CHECKING:
     from sfm.scene import Scene
 
-__all__ = ["STAGE", "SelectionOptions", "TrainingSet", "assign_splits", "m1_pool", "m2", "m3", "select"]
+__all__ = ["MODULES", "SelectionOptions", "TrainingSet", "assign_splits", "m1_pool", "m2", "m3", "select"]
 
-STAGE = Stage(
-    name="training_set",
-    version=1,
-    schema_name="training_set",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy", "scipy"),
-    modules=(
-        "sfm.selection",
-        "sfm.benchmark_labels",
-        "sfm.exchange",
-        "sfm.geometry",
-        "sfm.guards",
-        "sfm.model_views",
-        "sfm.query_drawing",
-        "sfm.splits",
-        "sfm.strategies",
-        "sfm.training_set",
-    ),
+MODULES = (
+    "sfm.selection",
+    "sfm.benchmark_labels",
+    "sfm.exchange",
+    "sfm.geometry",
+    "sfm.guards",
+    "sfm.model_views",
+    "sfm.query_drawing",
+    "sfm.splits",
+    "sfm.strategies",
+    "sfm.training_set",
 )
+"""What a selection depends on; the stages on files are in sfm.training_pairs."""
 _log = logging.getLogger(__name__)
 
 

@@ -16,18 +16,10 @@ from storage.store import Store
 
 
 def chunk_calls(
-    store: Store,
-    stage: Stage,
-    options: Options,
-    wanted: Mapping[str, str],
-    size: int,
-    *,
-    force: bool = False,
+    store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int
 ) -> list[dict[str, Any]]:
     """Calls {"items", "inputs"} that together make all wanted items (id -> input digest)."""
     chunks = store.plan_items(stage, options, wanted, size)
-    if force:
-        chunks = [chunk for chunk in chunks if set(chunk.items) & set(wanted)]
     return [{"items": list(chunk.items), "inputs": list(chunk.inputs)} for chunk in chunks]
 
 

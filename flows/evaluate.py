@@ -1,0 +1,58 @@
+"""How much better is it now: every network, whitening and set of scales on the geometry benchmark."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from flows.options import PipelineOptions, PipelineResources
+from flows.whiten import METHODS, described
+from flows.work import Work, run_stage
+from storage.runs import RunRecord
+from tasks.learning import evaluate_configurations
+from tasks.matching import pair_sources
+
+
+@flow(name="evaluate", persist_result=False)
+def evaluate(
+    store: str,
+    from_run: str = "latest",
+    options: PipelineOptions | None = None,
+    resources: PipelineResources | None = None,
+    force: bool = False,
+    build_upstream: bool = False,
+) -> RunRecord:
+    """Measure an earlier run's networks and whitenings anew, with other options of `evaluation`."""
+    return run_stage(
+        "evaluate", store, from_run, options, resources, force=force, build_upstream=build_upstream
+    )
+
+
+def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+    """evaluation.h5, noted in the run."""
+    work = Work.load(store, run, "evaluate", force)
+    whitenings = work.many("whiten")
+    found = list(described(work))
+    configurations: list[dict[str, Any]] = []
+    for number, each in enumerate(found):
+        learnt = whitenings[number * len(METHODS) : (number + 1) * len(METHODS)]
+        for name, transform in zip(("raw", *METHODS), (None, *learnt), strict=True):
+            configurations.append(
+                {
+                    "network": each.network,
+                    "scales": each.scales,
+                    "whitening": name,
+                    "descriptors": each.descriptors,
+                    "transform": transform,
+                }
+            )
+    evaluation = work.task(evaluate_configurations)(
+        store=work.root,
+        options=work.options.evaluation,
+        inputs=[each.digest for each in found],
+        training_set=work.one("training_set"),
+        whitenings=whitenings,
+        configurations=configurations,
+        sources=pair_sources(work.store, work.many("proposed_pairs")),
+    )
+    work.keep(evaluation=evaluation)

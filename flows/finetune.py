@@ -1,0 +1,41 @@
+"""The training set to a fine-tuned network."""
+
+from collections.abc import Sequence
+
+from prefect import flow
+
+from flows.options import PipelineOptions, PipelineResources
+from flows.work import Work, run_stage
+from storage.runs import RunRecord
+from tasks.describing import make_network
+from tasks.learning import finetune_network
+
+
+@flow(name="finetune", persist_result=False)
+def finetune(
+    store: str,
+    from_run: str = "latest",
+    options: PipelineOptions | None = None,
+    resources: PipelineResources | None = None,
+    force: bool = False,
+    build_upstream: bool = False,
+) -> RunRecord:
+    """Train anew on the training set of an earlier run, with other options of `network` and `training`."""
+    return run_stage(
+        "finetune", store, from_run, options, resources, force=force, build_upstream=build_upstream
+    )
+
+
+def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+    """The network off the shelf and fine-tuned, noted in the run."""
+    work = Work.load(store, run, "finetune", force)
+    network = work.task(make_network)(store=work.root, options=work.options.network)
+    tuned = work.task(finetune_network)(
+        store=work.root,
+        options=work.options.training,
+        training_set=work.one("training_set"),
+        network=network,
+        photos=work.photos,
+        resources=work.resources.training(),
+    )
+    work.keep(network=network, finetune=tuned)

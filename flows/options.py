@@ -1,0 +1,192 @@
+"""The options and resources of the whole pipeline: the YAML file, `--set`, and the form in the Prefect UI."""
+
+import os
+from collections.abc import Sequence
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from flows.overrides import apply_overrides, from_mapping, load_config
+from retrieval.evaluation import EvaluationOptions
+from retrieval.extraction import PAPER_SCALES, SINGLE_SCALE, ExtractionOptions, ExtractionResources, Precision
+from retrieval.finetuning import TrainingOptions, TrainingResources
+from retrieval.network_options import NetworkOptions
+from retrieval.whitening import WhiteningOptions
+from sfm.clusters import ClusterOptions
+from sfm.expansion import ExpansionOptions
+from sfm.features import FeatureOptions, FeatureResources
+from sfm.mapping import MappingOptions, MappingResources
+from sfm.matching import MatchingOptions, MatchingResources
+from sfm.pairs import PairOptions
+from sfm.scene import SceneOptions
+from sfm.training_pairs import SplitOptions
+from sfm.vocabulary import VocabularyResources
+from sfm.working import WorkingOptions
+from storage import runs
+from storage.options import Options, Resources
+from storage.store import Store
+
+STAGES = ("reconstruct", "select", "finetune", "whiten", "evaluate")
+
+
+class ReconstructionOptions(Options):
+    """Photographs to 3D models."""
+
+    working: WorkingOptions = Field(WorkingOptions(), description="working copies")
+    network: NetworkOptions = Field(NetworkOptions(), description="network whose neighbours propose pairs")
+    description: ExtractionOptions = Field(ExtractionOptions(), description="its global descriptors")
+    features: FeatureOptions = Field(FeatureOptions(), description="local features")
+    pairs: PairOptions = Field(PairOptions(), description="which pairs are matched first")
+    expansion: ExpansionOptions = Field(ExpansionOptions(), description="pairs that earlier ones suggest")
+    matching: MatchingOptions = Field(MatchingOptions(), description="matching and verification")
+    clusters: ClusterOptions = Field(ClusterOptions(), description="connected photographs")
+    mapping: MappingOptions = Field(MappingOptions(), description="cameras and 3D points")
+    scene: SceneOptions = Field(SceneOptions(), description="what enters scene.h5")
+
+
+class DescriptionOptions(Options):
+    """How photographs are described for whitening and evaluation."""
+
+    image_size: int = Field(480, ge=32, description="longer side of the photograph in px; never enlarged")
+    multi_scales: tuple[float, ...] = Field(PAPER_SCALES, description="factors of that size, several scales")
+    precision: Precision = Field("float32", description="arithmetic inside the trunk")
+    draft: bool = Field(False, description="let the JPEG decoder skip resolution that is not needed")
+
+    def scale_sets(self) -> dict[str, ExtractionOptions]:
+        """Name in the table -> how to extract: single scale first, then several."""
+        common = {"image_size": self.image_size, "precision": self.precision, "draft": self.draft}
+        sets = {"1": ExtractionOptions(**common, scales=SINGLE_SCALE)}
+        if self.multi_scales != SINGLE_SCALE:
+            name = "+".join(f"{scale:.4g}" for scale in self.multi_scales)
+            sets[name] = ExtractionOptions(**common, scales=self.multi_scales)
+        return sets
+
+
+class PipelineOptions(Options):
+    """Everything that changes a result, per stage."""
+
+    reconstruction: ReconstructionOptions = Field(ReconstructionOptions(), description="reconstruct")
+    selection: SplitOptions = Field(SplitOptions(), description="select")
+    network: NetworkOptions = Field(NetworkOptions(), description="the network that is fine-tuned")
+    training: TrainingOptions = Field(TrainingOptions(), description="finetune")
+    description: DescriptionOptions = Field(DescriptionOptions(), description="descriptors for the rest")
+    whitening: WhiteningOptions = Field(WhiteningOptions(), description="whiten")
+    evaluation: EvaluationOptions = Field(EvaluationOptions(), description="evaluate")
+
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "reconstruct": ("reconstruction",),
+    "select": ("selection",),
+    "finetune": ("network", "training"),
+    "whiten": ("description", "whitening"),
+    "evaluate": ("evaluation",),
+}
+"""Which sections of PipelineOptions are a stage's own."""
+
+
+class PipelineResources(Resources):
+    """What a run may use; none of it changes a result or a cache key."""
+
+    photos: str | None = Field(None, description="folder of the photographs; none: that of the earlier run")
+    processes: int | None = Field(None, ge=1, description="child processes at a time; none: one per core")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the network; none: one per core")
+    loader_threads: int = Field(1, ge=0, description="threads that decode photographs ahead")
+    batch_size: int = Field(8, ge=1, description="photographs per forward pass on a GPU")
+    cache_megabytes: int = Field(2000, ge=0, description="memory for decoded training photographs")
+    photographs_per_task: int = Field(64, ge=1, description="photographs of one task's chunk")
+    pairs_per_task: int = Field(1000, ge=1, description="photograph pairs of one task's chunk")
+    chunk_time_limit_s: float = Field(3600.0, gt=0, description="a chunk that takes longer fails, seconds")
+    mapping_time_limit_s: float = Field(
+        1800.0, gt=0, description="a cluster that takes longer fails, seconds"
+    )
+
+    @property
+    def workers(self) -> int:
+        """Tasks with child processes that run at a time."""
+        return self.processes or len(os.sched_getaffinity(0))
+
+    def size_of_chunk(self, stage: str) -> int:
+        """Items of one task: pairs for matches, photographs for the rest."""
+        return self.pairs_per_task if stage == "matches" else self.photographs_per_task
+
+    def extraction(self) -> ExtractionResources:
+        return ExtractionResources(
+            device=self.device,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            loader_threads=self.loader_threads,
+        )
+
+    def training(self) -> TrainingResources:
+        return TrainingResources(
+            device=self.device,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            loader_threads=self.loader_threads,
+            cache_megabytes=self.cache_megabytes,
+        )
+
+    def features(self) -> FeatureResources:
+        return FeatureResources(time_limit_s=self.chunk_time_limit_s)
+
+    def pairs(self) -> VocabularyResources:
+        return VocabularyResources(threads=self.workers, time_limit_s=self.chunk_time_limit_s)
+
+    def matching(self) -> MatchingResources:
+        return MatchingResources(time_limit_s=self.chunk_time_limit_s)
+
+    def mapping(self) -> MappingResources:
+        return MappingResources(time_limit_s=self.mapping_time_limit_s)
+
+
+class _Configuration(PipelineOptions):
+    """A configuration file: the options, and the resources in a section of their own."""
+
+    resources: PipelineResources = Field(PipelineResources(), description="what a run may use")
+
+
+def default_config() -> Path:
+    """configs/default.yaml, made for fewer than 10,000 photographs on a CPU."""
+    return Path(str(package_files.files("configs"))) / "default.yaml"
+
+
+def load(config: Path | None, sets: Sequence[str]) -> tuple[PipelineOptions, PipelineResources]:
+    """Options and resources of a YAML file (default: configs/default.yaml) with `key=value` overrides.
+
+    Raises InvalidConfig, InvalidOption and UnknownOption, which names the nearest valid key.
+    """
+    path = config or default_config()
+    whole = apply_overrides(from_mapping(_Configuration, load_config(path), str(path)), sets)
+    return _split(whole)
+
+
+def load_stage(
+    stage: str, config: Path | None, sets: Sequence[str], *, store: Path | str, from_run: str
+) -> tuple[PipelineOptions, PipelineResources]:
+    """The options and resources of an earlier run with the stage's own sections changed.
+
+    Raises UnknownRun, NoStore and what `load` raises; InvalidOption for a section that is not the stage's.
+    """
+    from flows.overrides import InvalidOption
+
+    earlier = runs.load(Store.open(store), from_run)
+    mine = {*SECTIONS[stage], "resources"}
+    values: dict[str, Any] = {**earlier.options, "resources": earlier.resources}
+    if config is not None:
+        values |= {name: value for name, value in load_config(config).items() if name in mine}
+    for text in sets:
+        section = text.split(".")[0].split("=")[0].strip()
+        if section in _Configuration.model_fields and section not in mine:
+            raise InvalidOption(
+                f"--set {text}: {section!r} is not an option of {stage}; "
+                f"it takes {', '.join(sorted(mine))}, the rest is that of run {earlier.id}"
+            )
+    return _split(apply_overrides(from_mapping(_Configuration, values, f"run {earlier.id}"), sets))
+
+
+def _split(whole: _Configuration) -> tuple[PipelineOptions, PipelineResources]:
+    values = {name: getattr(whole, name) for name in PipelineOptions.model_fields}
+    return PipelineOptions(**values), whole.resources

@@ -1,0 +1,208 @@
+"""Photographs to 3D models: catalogue, descriptors, features, pairs, matches, clusters, models, scene."""
+
+from collections.abc import Sequence
+
+from prefect import flow
+
+from flows.options import PipelineOptions, PipelineResources
+from flows.work import Work, run_stage
+from retrieval import extraction
+from sfm import features, matching, working
+from sfm.catalogue import CatalogueOptions
+from storage.artifacts import ArtifactRef
+from storage.runs import RunRecord
+from tasks.chunks import item_digests, items_input
+from tasks.describing import describe_photographs, make_network, network_digest
+from tasks.mapping import assemble_scene, clusters_to_map, map_cluster, mapping_calls
+from tasks.matching import (
+    expand_pairs,
+    extract_features,
+    find_clusters,
+    match_pairs,
+    pairs_wanted,
+    propose_pairs,
+)
+from tasks.photographs import accepted, build_catalogue, make_working_copies, scan_photographs, to_decode
+from tasks.runtime import fan_out
+
+
+@flow(name="reconstruct", persist_result=False)
+def reconstruct(
+    store: str,
+    from_run: str = "latest",
+    options: PipelineOptions | None = None,
+    resources: PipelineResources | None = None,
+    force: bool = False,
+    build_upstream: bool = False,
+) -> RunRecord:
+    """Make the scene of a collection again, with other options of `reconstruction`."""
+    return run_stage(
+        "reconstruct", store, from_run, options, resources, force=force, build_upstream=build_upstream
+    )
+
+
+def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+    """From the folder of photographs to scene.h5, noted in the run."""
+    work = Work.load(store, run, "reconstruct", force)
+    read_photographs(work)
+    describe(work)
+    find_features(work)
+    match(work)
+    map_models(work)
+
+
+def read_photographs(work: Work) -> None:
+    """Scan the folder, make working copies, write the catalogue."""
+    options = work.options.reconstruction
+    scan = scan_photographs(work.root, work.photos)
+    copies = fan_out(
+        work.task(make_working_copies),
+        work.chunks(working.STAGE, options.working, to_decode(work.store, scan)),
+        workers=work.resources.workers,
+        store=work.root,
+        options=options.working,
+        photos=work.photos,
+    )
+    catalogue = work.task(build_catalogue)(
+        store=work.root,
+        options=CatalogueOptions(),
+        inputs=[items_input(work.store, copies)],
+        scan=scan,
+        working=copies,
+    )
+    work.keep(scan=scan, working=copies, catalogue=catalogue)
+
+
+def describe(work: Work) -> None:
+    """Global descriptors of the network whose neighbours propose pairs."""
+    options = work.options.reconstruction
+    network = work.task(make_network)(store=work.root, options=options.network)
+    descriptors = describe_all(
+        work, network, accepted(work.store, work.one("catalogue")), options.description
+    )
+    work.keep(proposal_network=network, proposal_descriptors=descriptors)
+
+
+def describe_all(
+    work: Work, network: ArtifactRef, shas: Sequence[str], options: extraction.ExtractionOptions
+) -> list[ArtifactRef]:
+    """Descriptors of photographs (sha256) by one network, in chunks; one task at a time has all threads."""
+    digest = network_digest(work.store, network)
+    return fan_out(
+        work.task(describe_photographs),
+        work.chunks(extraction.STAGE, options, dict.fromkeys(shas, digest)),
+        workers=1,
+        store=work.root,
+        options=options,
+        network=network,
+        digest=digest,
+        photos=work.photos,
+        resources=work.resources.extraction(),
+    )
+
+
+def find_features(work: Work) -> None:
+    """Local features of every accepted photograph."""
+    options = work.options.reconstruction.features
+    copies, catalogue = work.many("working"), work.one("catalogue")
+    digests = item_digests(work.store, copies)
+    wanted = {sha: digests[sha] for sha in accepted(work.store, catalogue)}
+    found = fan_out(
+        work.task(extract_features),
+        work.chunks(features.STAGE, options, wanted),
+        workers=work.resources.workers,
+        store=work.root,
+        options=options,
+        working=copies,
+        resources=work.resources.features(),
+    )
+    work.keep(features=found)
+
+
+def match(work: Work) -> None:
+    """Propose pairs and match them; what verifies suggests more, until nothing new is suggested."""
+    options = work.options.reconstruction
+    shas = accepted(work.store, work.one("catalogue"))
+    descriptors, local = work.many("proposal_descriptors"), work.many("features")
+    proposals = [
+        work.task(propose_pairs)(
+            store=work.root,
+            options=options.pairs,
+            inputs=[items_input(work.store, descriptors, shas), items_input(work.store, local, shas)],
+            shas=shas,
+            descriptors=descriptors,
+            features=local,
+            resources=work.resources.pairs(),
+        )
+    ]
+    matches = match_proposals(work, proposals)
+    for _ in range(options.expansion.rounds):
+        wanted = pairs_wanted(work.store, proposals, local)
+        more = work.task(expand_pairs)(
+            store=work.root,
+            options=options.expansion,
+            inputs=[items_input(work.store, matches, list(wanted))],
+            shas=shas,
+            proposals=proposals,
+            matches=matches,
+        )
+        if not pairs_wanted(work.store, [more], local):
+            break
+        proposals.append(more)
+        matches = match_proposals(work, proposals)
+    work.keep(proposed_pairs=proposals, matches=matches)
+
+
+def match_proposals(work: Work, proposals: list[ArtifactRef]) -> list[ArtifactRef]:
+    """Matches of every pair of some proposals, in chunks."""
+    options, local = work.options.reconstruction.matching, work.many("features")
+    return fan_out(
+        work.task(match_pairs),
+        work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local)),
+        workers=work.resources.workers,
+        store=work.root,
+        options=options,
+        features=local,
+        resources=work.resources.matching(),
+    )
+
+
+def map_models(work: Work) -> None:
+    """Clusters, the 3D models of each, and the scene."""
+    options = work.options.reconstruction
+    shas = accepted(work.store, work.one("catalogue"))
+    matches, proposals = work.many("matches"), work.many("proposed_pairs")
+    wanted = pairs_wanted(work.store, proposals, work.many("features"))
+    inputs = [items_input(work.store, matches, list(wanted))]
+    found = work.task(find_clusters)(
+        store=work.root,
+        options=options.clusters,
+        inputs=inputs,
+        shas=shas,
+        proposals=proposals,
+        matches=matches,
+    )
+    sources = (work.many("features"), matches, work.many("working"))
+    models = fan_out(
+        work.task(map_cluster),
+        mapping_calls(work.store, clusters_to_map(work.store, found, options.mapping), *sources),
+        workers=work.resources.workers,
+        store=work.root,
+        options=options.mapping,
+        clusters_of=found,
+        features=sources[0],
+        matches=sources[1],
+        working=sources[2],
+        resources=work.resources.mapping(),
+    )
+    scene = work.task(assemble_scene)(
+        store=work.root,
+        options=options.scene,
+        inputs=inputs,
+        catalogue=work.one("catalogue"),
+        found=found,
+        models=models,
+        proposals=proposals,
+        matches=matches,
+    )
+    work.keep(clusters=found, mapping=models, scene=scene)

@@ -1,0 +1,70 @@
+"""Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from prefect import flow
+
+from flows.options import PipelineOptions, PipelineResources
+from flows.reconstruct import describe_all
+from flows.work import Work, run_stage
+from storage.artifacts import ArtifactRef
+from storage.runs import RunRecord
+from tasks.chunks import items_input
+from tasks.learning import learn_whitening
+from tasks.photographs import accepted
+
+NETWORKS = {"off-the-shelf": "network", "fine-tuned": "finetune"}
+"""Name in the result table -> name of the run's artifact."""
+METHODS = ("pcaw", "lw")
+
+
+class Described(NamedTuple):
+    """The photographs as one network describes them at one set of scales; digest: of these descriptors."""
+
+    network: str
+    scales: str
+    descriptors: list[ArtifactRef]
+    digest: str
+
+
+@flow(name="whiten", persist_result=False)
+def whiten(
+    store: str,
+    from_run: str = "latest",
+    options: PipelineOptions | None = None,
+    resources: PipelineResources | None = None,
+    force: bool = False,
+    build_upstream: bool = False,
+) -> RunRecord:
+    """Whiten anew what earlier networks describe, with other options of `description` and `whitening`."""
+    return run_stage(
+        "whiten", store, from_run, options, resources, force=force, build_upstream=build_upstream
+    )
+
+
+def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+    """PCAw and Lw of every network and set of scales, noted in the run."""
+    work = Work.load(store, run, "whiten", force)
+    found = list(described(work))
+    whitenings = [
+        work.task(learn_whitening)(
+            store=work.root,
+            options=work.options.whitening.model_copy(update={"method": method}),
+            inputs=[each.digest],
+            training_set=work.one("training_set"),
+            descriptors=each.descriptors,
+        )
+        for each in found
+        for method in METHODS
+    ]
+    work.keep(descriptors=[ref for each in found for ref in each.descriptors], whiten=whitenings)
+
+
+def described(work: Work) -> Iterator[Described]:
+    """Both networks, off the shelf first, each single scale first."""
+    shas = accepted(work.store, work.one("catalogue"))
+    for name, artifact in NETWORKS.items():
+        for scales, options in work.options.description.scale_sets().items():
+            refs = describe_all(work, work.one(artifact), shas, options)
+            yield Described(name, scales, refs, items_input(work.store, refs, shas))

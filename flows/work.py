@@ -1,0 +1,207 @@
+"""A run on a store while it is being made: its options, its artifacts so far, its record in the ledger.
+
+A flow's parts hand each other the store and the id of the run, nothing else: the record in the ledger has the
+options, the resources and the references of every artifact, so a part can be run alone on what an earlier run
+left.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
+from storage import runs
+from storage.artifacts import ArtifactRef
+from storage.options import Options
+from storage.runs import RunRecord
+from storage.stages import Stage
+from storage.store import Store
+from tasks.chunks import chunk_calls
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+logger = logging.getLogger(__name__)
+
+Refs = ArtifactRef | list[ArtifactRef]
+
+MADE_BY: dict[str, tuple[str, ...]] = {
+    "reconstruct": (
+        "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
+        "proposed_pairs", "matches", "clusters", "mapping", "scene",
+    ),
+    "select": ("guard_pairs", "guard_matches", "training_set"),
+    "finetune": ("network", "finetune"),
+    "whiten": ("descriptors", "whiten"),
+    "evaluate": ("evaluation",),
+}  # fmt: skip
+"""Names of a run's references by the flow that makes them."""
+
+
+class MissingUpstream(ValueError):
+    """A stage whose inputs are not in the store."""
+
+
+class NoPhotographs(ValueError):
+    """A stage that opens photographs without knowing where they are."""
+
+
+@dataclass
+class Work:
+    """What a part of a flow works on. `force`: whether it is computed again, cached or not."""
+
+    store: Store
+    record: RunRecord
+    options: PipelineOptions
+    resources: PipelineResources
+    force: bool = False
+
+    @classmethod
+    def load(cls, store: str, run: str, part: str, force: Sequence[str] = ()) -> "Work":
+        """The work of a part of a run in the ledger; force: parts that are computed again. Raises UnknownRun."""
+        opened = Store.open(store)
+        record = runs.load(opened, run)
+        options = PipelineOptions.model_validate(record.options)
+        resources = PipelineResources.model_validate(record.resources)
+        return cls(opened, record, options, resources, part in force)
+
+    @property
+    def root(self) -> str:
+        return str(self.store.root)
+
+    @property
+    def photos(self) -> str:
+        """Folder of the photographs. Raises NoPhotographs."""
+        if not self.resources.photos:
+            raise NoPhotographs(
+                "this run does not know where the photographs are; --set resources.photos=DIR"
+            )
+        if not Path(self.resources.photos).is_dir():
+            raise NoPhotographs(
+                f"the photographs were in {self.resources.photos!r}, which is not there; "
+                "--set resources.photos=DIR"
+            )
+        return self.resources.photos
+
+    def one(self, name: str) -> ArtifactRef:
+        """The run's only artifact of this name. Raises MissingUpstream."""
+        found = self.many(name)
+        if len(found) != 1:
+            raise MissingUpstream(f"run {self.record.id} has {len(found)} artifacts {name!r}, one is needed")
+        return found[0]
+
+    def many(self, name: str) -> list[ArtifactRef]:
+        """The run's artifacts of this name, [] for none."""
+        return list(self.record.refs_of(name))
+
+    def task(self, task: "Task[..., Any]") -> Callable[..., Any]:
+        """A stage task as it is, or one that computes again where this part is forced."""
+        return task.with_options(refresh_cache=True) if self.force else task
+
+    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Calls of a stage task that together make all wanted items (id -> digest of what it is made from)."""
+        return chunk_calls(self.store, stage, options, wanted, self.resources.size_of_chunk(stage.name))
+
+    def keep(self, **refs: Refs) -> None:
+        """Note what was made, in the ledger at once."""
+        self.record = self.record.with_refs(refs)
+        runs.save(self.store, self.record)
+
+    def note(self, **facts: Any) -> None:
+        """Note a fact for the run's page, as JSON."""
+        self.record = self.record.model_copy(update={"facts": {**self.record.facts, **facts}})
+        runs.save(self.store, self.record)
+
+
+def part_of(stage: str) -> Callable[..., None]:
+    """The function that does a stage's work on a run in the ledger: `part(store, run, force)`."""
+    found: Callable[..., None] = import_module(f"flows.{stage}").part
+    return found
+
+
+def begin(
+    store: Store,
+    options: PipelineOptions,
+    resources: PipelineResources,
+    *,
+    from_run: RunRecord | None = None,
+    shared: Sequence[str] = (),
+) -> RunRecord:
+    """A new record in the ledger; of `from_run` it shares the artifacts that the flows named in `shared` made."""
+    names = [name for stage in shared for name in MADE_BY[stage]]
+    refs = {name: ref for name, ref in (from_run.refs if from_run else {}).items() if name in names}
+    collection = (
+        Path(resources.photos).name if resources.photos else (from_run.collection if from_run else "")
+    )
+    return runs.start(
+        store,
+        collection,
+        options=options.model_dump(mode="json"),
+        resources=resources.model_dump(mode="json"),
+        from_run=from_run.id if from_run else None,
+        refs=refs,
+    )
+
+
+@contextmanager
+def recorded(store: Store, run: str) -> Iterator[None]:
+    """The ledger says how the run ended, whatever happens in it."""
+    try:
+        yield
+    except BaseException as error:
+        status: runs.Status = "failed" if isinstance(error, Exception) else "cancelled"
+        runs.save(store, runs.load(store, run).finished(status))
+        raise
+    runs.save(store, runs.load(store, run).finished("completed"))
+
+
+def run_stage(
+    stage: str,
+    store: str,
+    from_run: str,
+    options: PipelineOptions | None,
+    resources: PipelineResources | None,
+    *,
+    force: bool,
+    build_upstream: bool,
+) -> RunRecord:
+    """One stage alone: a new run that shares the upstream artifacts of an earlier one.
+
+    options: only the stage's own sections count; the rest is the earlier run's. Raises MissingUpstream where an
+    upstream artifact is gone, unless `build_upstream`, and UnknownRun.
+    """
+    opened = Store.open(store)
+    earlier = runs.load(opened, from_run)
+    before = STAGES[: STAGES.index(stage)]
+    whole = PipelineOptions.model_validate(earlier.options)
+    if options is not None:
+        mine = {name: getattr(options, name) for name in SECTIONS[stage]}
+        whole = whole.model_copy(update=mine)
+    used = resources or PipelineResources.model_validate(earlier.resources)
+    gone = missing_upstream(opened, earlier, before)
+    if gone and not build_upstream:
+        raise MissingUpstream(
+            f"{stage} needs {gone[0]} of run {earlier.id}, which is missing or damaged; "
+            "add --build-upstream to make it again"
+        )
+    record = begin(opened, whole, used, from_run=earlier, shared=() if gone else before)
+    with recorded(opened, record.id):
+        for name in before if gone else ():
+            part_of(name)(store, record.id)
+        part_of(stage)(store, record.id, [stage] if force else [])
+    return runs.load(opened, record.id)
+
+
+def missing_upstream(store: Store, record: RunRecord, stages: Sequence[str]) -> list[str]:
+    """Artifacts that the flows `stages` made in a run and that are not intact any more."""
+    gone = []
+    for name in (name for stage in stages for name in MADE_BY[stage]):
+        refs = record.refs_of(name)
+        gone += [ref.path for ref in refs if not store.is_intact(ref)]
+        if not refs and name in ("scene", "training_set", "finetune", "whiten"):
+            gone.append(name)
+    return gone

@@ -1,0 +1,78 @@
+"""The step on files: catalogue, matches, clusters and the folders of COLMAP models become scene.h5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfm import clusters as cluster_files
+from sfm import mapping, matching
+from sfm.scene import SceneOptions, assemble
+from sfm.scene_tables import NONE, Pairs
+from storage import hdf5
+from storage.stages import Stage
+
+STAGE = Stage(
+    name="scene",
+    version=1,
+    schema_name="scene",
+    suffix=".h5",
+    packages=("numpy", "scipy", "h5py"),
+    modules=(
+        "sfm.scene_assembly",
+        "sfm.childprocess",
+        "sfm.clusters",
+        "sfm.colmap_database",
+        "sfm.colmap_files",
+        "sfm.geometry",
+        "sfm.mapping",
+        "sfm.matching",
+        "sfm.scene",
+        "sfm.scene_building",
+        "sfm.scene_tables",
+    ),
+)
+
+
+def build_scene(
+    catalogue: Path,
+    clusters: Path,
+    attempts: matching.Attempts,
+    models: Mapping[str, Path],
+    options: SceneOptions,
+    out: Path,
+    *,
+    inputs: Sequence[str] = (),
+) -> None:
+    """Write scene.h5.
+
+    attempts: every pair that was matched and its raw inliers; models: name of a cluster (its smallest sha256) -> the folder that mapping made of it. Pairs are those that join
+    the clusters; every attempt is kept beside them. Raises BadScene, BadModel.
+    """
+    columns = hdf5.read(catalogue, "catalogue")
+    sha256 = np.where(columns["photos/status"] == "ok", columns["photos/sha256"].astype("S64"), b"")
+    found = cluster_files.read_clusters(clusters)
+    number = {cluster.name: position for position, cluster in enumerate(found)}
+    tried, inliers = attempts
+    joins = {pair for cluster in found for pair in cluster.pairs}
+    verified = [position for position, pair in enumerate(tried) if pair in joins]
+    scene = assemble(
+        columns,
+        _cluster_of_photos(sha256, found),
+        {number[name]: mapping.model_folders(folder) for name, folder in models.items()},
+        pairs=Pairs.of_digests(sha256, [tried[position] for position in verified], inliers[verified]),
+        attempts=Pairs.of_digests(sha256, tried, inliers),
+        options=options,
+    )
+    scene.to_h5(out, stage=STAGE.name, options=options.model_dump(mode="json"), inputs=inputs)
+
+
+def _cluster_of_photos(
+    sha256: NDArray[np.bytes_], found: Sequence[cluster_files.Cluster]
+) -> NDArray[np.int64]:
+    """[N] position of each photograph's cluster, -1 for a file that is not accepted."""
+    of = {sha: position for position, cluster in enumerate(found) for sha in cluster.photographs}
+    return np.array([of.get(digest.decode(), NONE) for digest in sha256.tolist()], dtype=np.int64)

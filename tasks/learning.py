@@ -1,0 +1,110 @@
+"""Fine-tuning, whitening, evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from retrieval import evaluation, finetuning, whitening
+from retrieval.evaluation import Configuration, EvaluationOptions
+from retrieval.finetuning import TrainingOptions, TrainingProgress, TrainingResources
+from retrieval.whitening import Whitening, WhiteningOptions
+from storage import hdf5
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.keys import stage_key
+from storage.store import Store
+from tasks.caching import artifact_path, publish, running, stage_task
+from tasks.chunks import descriptor_rows, file_of_items
+from tasks.describing import network_file
+from tasks.photographs import photo_source
+from tasks.progress import reporter
+
+
+@stage_task(finetuning.STAGE, labels=("photos",))
+def finetune_network(
+    store: str,
+    options: TrainingOptions,
+    training_set: ArtifactRef,
+    network: ArtifactRef,
+    photos: str,
+    resources: TrainingResources | None = None,
+) -> ArtifactRef:
+    """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch."""
+    call = running()
+    key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
+    report = reporter("training")
+
+    def show(event: TrainingProgress) -> None:
+        report(event.done, event.total, f"epoch {event.epoch} of {event.epochs}, {event.phase}")
+
+    def build(out: Path) -> dict[str, Any]:
+        with call.store.lock(key, what="checkpoints of a training"):
+            summary = finetuning.finetune(
+                artifact_path(training_set),
+                network_file(artifact_path(network)),
+                photo_source(call.store, photos),
+                options,
+                out=out,
+                work_dir=call.store.work_dir(key),
+                resources=resources,
+                progress=show,
+            )
+        return {"sidecar": {"summary": asdict(summary)}}
+
+    return publish(build)
+
+
+@stage_task(whitening.STAGE, labels=("descriptors",))
+def learn_whitening(
+    store: str,
+    options: WhiteningOptions,
+    inputs: list[str],
+    training_set: ArtifactRef,
+    descriptors: list[ArtifactRef],
+) -> ArtifactRef:
+    """A whitening of descriptors: learnt on train, its shrinkage chosen on val."""
+    opened = running().store
+
+    def build(out: Path) -> None:
+        path = artifact_path(training_set)
+        rows = training_rows(opened, path, descriptors)
+        whitening.whiten(path, rows, options, out=out, inputs=running().inputs)
+
+    return publish(build)
+
+
+@stage_task(evaluation.STAGE, labels=("configurations", "sources"))
+def evaluate_configurations(
+    store: str,
+    options: EvaluationOptions,
+    inputs: list[str],
+    training_set: ArtifactRef,
+    whitenings: list[ArtifactRef],
+    configurations: list[dict[str, Any]],
+    sources: list[str],
+) -> ArtifactRef:
+    """All configurations on the geometry benchmark (each: network, whitening, scales, descriptors, transform)."""
+    opened = running().store
+
+    def build(out: Path) -> None:
+        path = artifact_path(training_set)
+        rows: dict[tuple[str, str], Any] = {}
+        found = []
+        for each in configurations:
+            name = (each["network"], each["scales"])
+            if name not in rows:
+                rows[name] = training_rows(opened, path, each["descriptors"])
+            transform = Whitening.load(artifact_path(each["transform"])) if each["transform"] else None
+            found.append(Configuration(name[0], each["whitening"], name[1], rows[name], transform))
+        evaluation.evaluate(
+            path, found, options, out=out, inputs=running().inputs, attributes={"pair_sources": sources}
+        )
+
+    return publish(build)
+
+
+def training_rows(store: Store, training_set: Path, descriptors: Sequence[ArtifactRef]) -> Any:
+    """[N, D] float32: descriptors in the order of a training set's images."""
+    shas = hdf5.read(training_set, "training_set", ["images/sha256"])["images/sha256"].astype(str).tolist()
+    return descriptor_rows(file_of_items(store, list(descriptors)), shas)

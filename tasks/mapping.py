@@ -1,0 +1,102 @@
+"""3D models, one task per cluster, and the scene that holds all of them."""
+
+from pathlib import Path
+from typing import Any
+
+from sfm import clusters, mapping, matching, scene_assembly
+from sfm.clusters import Cluster
+from sfm.mapping import MappingOptions, MappingResources
+from sfm.scene import SceneOptions
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.store import Store
+from tasks.caching import artifact_path, publish, running, stage_task
+from tasks.chunks import file_of_items, item_digests
+from tasks.matching import attempts_of, split_pair
+
+
+@stage_task(mapping.STAGE, labels=("name", "clusters_of", "features", "matches", "working"))
+def map_cluster(
+    store: str,
+    options: MappingOptions,
+    inputs: list[str],
+    name: str,
+    clusters_of: ArtifactRef,
+    features: list[ArtifactRef],
+    matches: list[ArtifactRef],
+    working: list[ArtifactRef],
+    resources: MappingResources | None = None,
+) -> ArtifactRef:
+    """The 3D models of one cluster (name: its smallest sha256)."""
+    opened = running().store
+    cluster = cluster_named(artifact_path(clusters_of), name)
+    pairs = {split_pair(item): file for item, file in file_of_items(opened, matches).items()}
+
+    def build(out: Path) -> dict[str, Any]:
+        files, folders = file_of_items(opened, features), file_of_items(opened, working)
+        summary = mapping.map_cluster(cluster, files, pairs, folders, options, out, resources=resources)
+        return {"sidecar": {"cluster": name, **summary}}
+
+    return publish(build)
+
+
+def cluster_named(path: Path, name: str) -> Cluster:
+    """The cluster of a clusters file with this smallest sha256."""
+    return next(cluster for cluster in clusters.read_clusters(path) if cluster.name == name)
+
+
+def clusters_to_map(store: Store, found: ArtifactRef, options: MappingOptions) -> list[Cluster]:
+    """Clusters that are large enough for a model, the largest first: they take longest."""
+    large = [
+        c for c in clusters.read_clusters(store.path(found)) if len(c.photographs) >= options.min_model_size
+    ]
+    return sorted(large, key=lambda cluster: (-len(cluster.photographs), cluster.name))
+
+
+def mapping_calls(
+    store: Store,
+    found: list[Cluster],
+    features: list[ArtifactRef],
+    matches: list[ArtifactRef],
+    working: list[ArtifactRef],
+) -> list[dict[str, Any]]:
+    """Per cluster its name and digests of the features, matches and working copies that it is made from."""
+    of_features, of_matches = item_digests(store, features), item_digests(store, matches)
+    of_working = item_digests(store, working)
+    calls = []
+    for cluster in found:
+        members = [[sha, of_features[sha], of_working[sha]] for sha in cluster.photographs]
+        pairs = [[*pair, of_matches[matching.pair_id(*pair)]] for pair in cluster.pairs]
+        calls.append({"name": cluster.name, "inputs": [json_sha256(members), json_sha256(pairs)]})
+    return calls
+
+
+@stage_task(scene_assembly.STAGE, labels=("proposals", "matches"))
+def assemble_scene(
+    store: str,
+    options: SceneOptions,
+    inputs: list[str],
+    catalogue: ArtifactRef,
+    found: ArtifactRef,
+    models: list[ArtifactRef],
+    proposals: list[ArtifactRef],
+    matches: list[ArtifactRef],
+) -> ArtifactRef:
+    """scene.h5: photographs, clusters, models, cameras, points, pairs."""
+
+    opened = running().store
+    facts = {ref.path: opened.sidecar(ref) for ref in models}
+    folders = {side.facts["cluster"]: opened.path(side.ref) for side in facts.values() if side is not None}
+
+    def build(out: Path) -> None:
+        scene_assembly.build_scene(
+            artifact_path(catalogue),
+            artifact_path(found),
+            attempts_of(proposals, matches),
+            folders,
+            options,
+            out,
+            inputs=inputs,
+        )
+
+    return publish(build)

@@ -1,0 +1,152 @@
+"""Local features, pairs, matches and clusters."""
+
+from pathlib import Path
+from typing import Any
+
+from sfm import clusters, expansion, features, matching, pairs
+from sfm.clusters import ClusterOptions
+from sfm.expansion import ExpansionOptions
+from sfm.features import FeatureOptions, FeatureResources
+from sfm.matching import MatchingOptions, MatchingResources
+from sfm.pairs import PairOptions
+from sfm.vocabulary import VocabularyResources
+from sfm.working import read_outcomes
+from storage import hdf5
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.store import Store
+from tasks.caching import artifact_path, publish, running, stage_task
+from tasks.chunks import descriptor_rows, file_of_items, item_digests
+
+
+@stage_task(features.STAGE, labels=("items", "working"))
+def extract_features(
+    store: str,
+    options: FeatureOptions,
+    inputs: list[str],
+    items: list[str],
+    working: list[ArtifactRef],
+    resources: FeatureResources | None = None,
+) -> ArtifactRef:
+    """Local features of a chunk of photographs (items: sha256), from their working copies."""
+    folders = file_of_items(running().store, working)
+    digests = item_digests(running().store, working)
+    outcomes = read_outcomes({folders[sha] for sha in items})
+
+    def build(out: Path) -> dict[str, Any]:
+        photographs = [(sha, folders[sha], outcomes[sha]) for sha in items]
+        found = features.extract_features(photographs, options, out, resources=resources, inputs=inputs)
+        return {"items": {sha: {"input": digests[sha], "content": found[sha]} for sha in items}}
+
+    return publish(build)
+
+
+@stage_task(pairs.STAGE, labels=("shas", "descriptors", "features"))
+def propose_pairs(
+    store: str,
+    options: PairOptions,
+    inputs: list[str],
+    shas: list[str],
+    descriptors: list[ArtifactRef],
+    features: list[ArtifactRef],
+    resources: VocabularyResources | None = None,
+) -> ArtifactRef:
+    """The pairs that are matched first."""
+    opened = running().store
+
+    def build(out: Path) -> None:
+        rows = descriptor_rows(file_of_items(opened, descriptors), shas)
+        files = file_of_items(opened, features)
+        pairs.propose_pairs(shas, rows, options, out, features=files, resources=resources, inputs=inputs)
+
+    return publish(build)
+
+
+@stage_task(expansion.STAGE, labels=("shas", "proposals", "matches"))
+def expand_pairs(
+    store: str,
+    options: ExpansionOptions,
+    inputs: list[str],
+    shas: list[str],
+    proposals: list[ArtifactRef],
+    matches: list[ArtifactRef],
+) -> ArtifactRef:
+    """The pairs that verified ones suggest."""
+
+    def build(out: Path) -> None:
+        attempts, inliers = attempts_of(proposals, matches)
+        expansion.expand_pairs(shas, attempts, inliers, options, out, inputs=inputs)
+
+    return publish(build)
+
+
+@stage_task(matching.STAGE, labels=("items", "features"))
+def match_pairs(
+    store: str,
+    options: MatchingOptions,
+    inputs: list[str],
+    items: list[str],
+    features: list[ArtifactRef],
+    resources: MatchingResources | None = None,
+) -> ArtifactRef:
+    """Match and verify a chunk of pairs (items: `<sha256>-<sha256>`)."""
+    opened = running().store
+    files, digests = file_of_items(opened, features), item_digests(opened, features)
+
+    def build(out: Path) -> dict[str, Any]:
+        wanted = [split_pair(item) for item in items]
+        found = matching.match_pairs(wanted, files, options, out, resources=resources, inputs=inputs)
+        return {"items": {id: {"input": pair_input(digests, id), "content": found[id]} for id in items}}
+
+    return publish(build)
+
+
+@stage_task(clusters.STAGE, labels=("shas", "proposals", "matches"))
+def find_clusters(
+    store: str,
+    options: ClusterOptions,
+    inputs: list[str],
+    shas: list[str],
+    proposals: list[ArtifactRef],
+    matches: list[ArtifactRef],
+) -> ArtifactRef:
+    """Connected photographs."""
+
+    def build(out: Path) -> None:
+        attempts, inliers = attempts_of(proposals, matches)
+        clusters.find_clusters(shas, attempts, inliers, options, out)
+
+    return publish(build)
+
+
+def attempts_of(proposals: list[ArtifactRef], matches: list[ArtifactRef]) -> matching.Attempts:
+    """Inside a stage task: what matching found for the proposed pairs; chunks may hold others as well."""
+    wanted = {pair for ref in proposals for pair in pairs.read_pairs(artifact_path(ref))}
+    return matching.read_attempts([artifact_path(ref) for ref in matches], wanted)
+
+
+def split_pair(item: str) -> tuple[str, str]:
+    """The two photographs of a pair id."""
+    first, second = item.split("-")
+    return first, second
+
+
+def pair_input(features: dict[str, str], item: str) -> str:
+    """Digest of what a pair's matches depend on: the two photographs' features (sha256 -> digest)."""
+    first, second = split_pair(item)
+    return json_sha256([features[first], features[second]])
+
+
+def pairs_wanted(store: Store, proposals: list[ArtifactRef], features: list[ArtifactRef]) -> dict[str, str]:
+    """Pair id -> digest of its input, of every pair in some proposals."""
+    digests = item_digests(store, features)
+    ids = {matching.pair_id(*pair) for ref in proposals for pair in pairs.read_pairs(store.path(ref))}
+    return {item: pair_input(digests, item) for item in sorted(ids)}
+
+
+def pair_sources(store: Store, proposals: list[ArtifactRef]) -> list[str]:
+    """What proposed the pairs behind a scene: exhaustive, or descriptor, vocabulary, expansion."""
+    columns = [hdf5.read(store.path(ref), "pairs", ["pairs/source"])["pairs/source"] for ref in proposals]
+    return sorted(
+        {source for column in columns for text in set(column.tolist()) for source in text.split("+")}
+    )

@@ -1,0 +1,109 @@
+"""From a folder to a catalogue: scan, working copies in chunks, the table of all files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from sfm import catalogue, working
+from sfm.catalogue import CatalogueOptions
+from sfm.working import WorkingOptions, read_outcomes
+from storage import hdf5
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.options import Options
+from storage.photographs import PhotoEntry, PhotoSource, ScanTable, load_scan, scan
+from storage.stages import Stage
+from storage.store import Store
+from tasks.caching import artifact_path, publish, running, stage_task
+from tasks.progress import reporter
+
+SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=(), modules=())
+
+
+class ScanOptions(Options):
+    """A scan has no options: it reports what is there."""
+
+
+def scan_table_path(store: Store, photos: str) -> Path:
+    """Where the scan of a folder of photographs is kept between runs."""
+    return store.root / "scans" / f"{json_sha256([str(Path(photos).resolve())])[:16]}.json"
+
+
+def photo_source(store: Store, photos: str) -> PhotoSource:
+    """The photographs of a folder as they were last scanned; scans it where that was never done."""
+    path = scan_table_path(store, photos)
+    return PhotoSource(Path(photos), load_scan(path) or scan(photos, path))
+
+
+@task(name="scan_photographs", persist_result=False)
+def scan_photographs(store: str, photos: str) -> ArtifactRef:
+    """List a folder and digest what is new in it. Never cached: only a look at the folder can tell."""
+    opened = Store.open(store)
+    report = reporter("scan")
+    table = scan(photos, scan_table_path(opened, photos), lambda done, total: report(done, total, "files"))
+
+    def build(out: Path) -> None:
+        hdf5.write(out, "scan", scan_arrays(table), stage="scan", options={}, inputs=[])
+
+    return opened.produce(SCAN_STAGE, ScanOptions(), [table.content_sha256], build)
+
+
+def scan_arrays(table: ScanTable) -> dict[str, Any]:
+    """The datasets of scan.h5: nothing that differs on another machine."""
+    return {
+        "photos/name": table.names,
+        "photos/sha256": table.sha256,
+        "photos/bytes": np.array(table.size, np.int64),
+        "photos/status": table.status,
+        "photos/reason": table.reason,
+    }
+
+
+@stage_task(working.STAGE, labels=("items", "photos"))
+def make_working_copies(
+    store: str, options: WorkingOptions, inputs: list[str], items: list[str], photos: str
+) -> ArtifactRef:
+    """Upright, size-limited copies of a chunk of photographs (items: sha256)."""
+    source = photo_source(running().store, photos)
+    names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
+
+    def build(out: Path) -> dict[str, Any]:
+        content = working.make_working_copies([(sha, source.path(names[sha])) for sha in items], options, out)
+        return {"items": {sha: {"input": sha, "content": digest} for sha, digest in content.items()}}
+
+    return publish(build)
+
+
+@stage_task(catalogue.STAGE, labels=("working",))
+def build_catalogue(
+    store: str, options: CatalogueOptions, inputs: list[str], scan: ArtifactRef, working: list[ArtifactRef]
+) -> ArtifactRef:
+    """Every file found and what became of it."""
+
+    def build(out: Path) -> None:
+        outcomes = read_outcomes([artifact_path(ref) for ref in working])
+        catalogue.make_catalogue(scanned_files(artifact_path(scan)), outcomes, out, inputs=inputs)
+
+    return publish(build)
+
+
+def scanned_files(path: Path) -> list[PhotoEntry]:
+    """The rows of scan.h5."""
+    columns = hdf5.read(path, "scan")
+    fields = ("name", "sha256", "bytes", "status", "reason")
+    rows = zip(*(columns[f"photos/{field}"].tolist() for field in fields), strict=True)
+    return [PhotoEntry(name, sha, size, -1, -1, status, why) for name, sha, size, status, why in rows]
+
+
+def accepted(store: Store, catalogue_ref: ArtifactRef) -> list[str]:
+    """sha256 of the accepted photographs of a catalogue, sorted."""
+    columns = hdf5.read(store.path(catalogue_ref), "catalogue", ["photos/sha256", "photos/status"])
+    good = columns["photos/status"] == "ok"
+    return sorted(str(sha) for sha in columns["photos/sha256"][good].astype(str))
+
+
+def to_decode(store: Store, scan_ref: ArtifactRef) -> dict[str, str]:
+    """sha256 -> itself, of every different readable content of a scan: items of working copies."""
+    return {sha: sha for sha, _ in catalogue.to_decode(scanned_files(store.path(scan_ref)))}
