@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm.working import Outcome
+from sfm.outcomes import Outcome
 from storage import hdf5
 from storage.options import Options
 from storage.stages import Stage
@@ -26,7 +26,7 @@ STAGE = Stage(
     schema_name="catalogue",
     suffix=".h5",
     packages=("numpy", "h5py"),
-    modules=("sfm.catalogue", "sfm.working", "sfm.decoding", "sfm.exif"),
+    modules=("sfm.catalogue", "sfm.outcomes"),
 )
 
 

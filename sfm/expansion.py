@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_array, triu
 
-from sfm.pairs import Proposal, budget, write_pairs
+from sfm.proposals import Proposal, budget, write_pairs
 from storage.options import Options
 from storage.stages import Stage
 
@@ -28,7 +28,7 @@ STAGE = Stage(
     schema_name="pairs",
     suffix=".h5",
     packages=("numpy", "scipy", "h5py"),
-    modules=("sfm.expansion", "sfm.pairs", "sfm.vocabulary", "sfm.childprocess", "sfm.colmap_database"),
+    modules=("sfm.expansion", "sfm.proposals"),
 )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.childprocess import ChildFailed, run_child, serve
-from sfm.working import Outcome
+from sfm.outcomes import Outcome
 from storage.hdf5 import ItemWriter
 from storage.options import Options, Resources
 from storage.stages import Stage
@@ -27,7 +27,7 @@ STAGE = Stage(
     schema_name="features",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.features", "sfm.childprocess", "sfm.working", "sfm.decoding", "sfm.exif"),
+    modules=("sfm.features", "sfm.childprocess", "sfm.outcomes"),
 )
 HLOC_FROM_COLMAP = -0.5  # hloc puts the centre of the first pixel at (0, 0), COLMAP at (0.5, 0.5)
 

@@ -31,7 +31,7 @@ STAGE = Stage(
     name="mapping",
     version=1,
     kind="directory",
-    packages=("pycolmap", "numpy", "h5py"),
+    packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=("sfm.mapping", "sfm.childprocess", "sfm.clusters", "sfm.colmap_database", "sfm.matching"),
 )
 SUMMARY = "summary.json"

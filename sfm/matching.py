@@ -120,7 +120,7 @@ def match_pairs(
 
 
 def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | None = None) -> Attempts:
-    """The attempted pairs of several match files (all, or the wanted ones), sorted, with their raw inliers [A]."""
+    """The attempted pairs of several match files (all or the wanted ones), sorted, with raw inliers [A]."""
     found: dict[tuple[str, str], int] = {}
     for file in files:
         with open_artifact(file, "matches") as artifact:

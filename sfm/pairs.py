@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sfm.proposals import Proposal, budget, read_pairs, write_pairs
 from sfm.vocabulary import VocabularyOptions, VocabularyResources, vocabulary_neighbours
-from storage import hdf5
 from storage.options import Options
 from storage.stages import Stage
 
@@ -31,9 +30,18 @@ STAGE = Stage(
     schema_name="pairs",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.pairs", "sfm.vocabulary", "sfm.childprocess", "sfm.colmap_database"),
+    modules=("sfm.pairs", "sfm.proposals", "sfm.vocabulary", "sfm.childprocess", "sfm.colmap_database"),
 )
 _BLOCK_ROWS = 1024
+__all__ = [
+    "STAGE",
+    "PairOptions",
+    "UnusableDescriptors",
+    "merge",
+    "nearest_neighbours",
+    "propose_pairs",
+    "read_pairs",
+]
 
 
 class PairOptions(Options):
@@ -49,15 +57,6 @@ class PairOptions(Options):
 
 class UnusableDescriptors(ValueError):
     """Global descriptors that do not fit the photographs."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """Sorted pairs (first < second, positions among the photographs), each with the sources of it."""
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    source: list[str]
 
 
 def propose_pairs(
@@ -125,11 +124,6 @@ def _top(costs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return found
 
 
-def budget(count: int, share: float) -> int:
-    """The most pairs that a share of all pairs of `count` photographs allows."""
-    return int(share * count * (count - 1) / 2)
-
-
 def merge(ranked: Mapping[str, NDArray[np.int64]], count: int, most: int) -> Proposal:
     """Neighbour lists of several sources as one list of pairs; over budget, the best ranks of every source
     come first.
@@ -151,32 +145,6 @@ def merge(ranked: Mapping[str, NDArray[np.int64]], count: int, most: int) -> Pro
     codes.sort()
     first, second = np.divmod(np.array(codes, np.int64), max(count, 1))
     return Proposal(first, second, ["+".join(best[code][1]) for code in codes])
-
-
-def write_pairs(
-    out: Path,
-    shas: Sequence[str],
-    proposal: Proposal,
-    stage: str,
-    options: Mapping[str, object],
-    inputs: Sequence[str],
-) -> None:
-    """Write a proposal over the photographs `shas` to `out` (schema pairs)."""
-    arrays = {
-        "photos/sha256": list(shas),
-        "pairs/first": proposal.first,
-        "pairs/second": proposal.second,
-        "pairs/source": proposal.source,
-    }
-    hdf5.write(out, "pairs", arrays, stage=stage, options=options, inputs=inputs)
-
-
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The pairs of a file of schema pairs as (smaller sha256, larger sha256), sorted."""
-    stored = hdf5.read(path, "pairs", ["photos/sha256", "pairs/first", "pairs/second"])
-    shas = stored["photos/sha256"]
-    pairs = zip(shas[stored["pairs/first"]].tolist(), shas[stored["pairs/second"]].tolist(), strict=True)
-    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def _check(

@@ -12,15 +12,15 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 from pydantic import Field
 
 from sfm.decoding import PILLOW_PIXEL_LIMIT, Decoded, Rejected, Unsupported, decode
+from sfm.outcomes import OUTCOMES, Outcome, read_outcomes
 from storage.digests import canonical_json
 from storage.options import Options
 from storage.stages import Stage
@@ -32,9 +32,9 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pillow", "pillow-heif", "numpy"),
-    modules=("sfm.working", "sfm.decoding", "sfm.exif"),
+    modules=("sfm.working", "sfm.decoding", "sfm.exif", "sfm.outcomes"),
 )
-OUTCOMES = "photos.json"
+__all__ = ["STAGE", "FileChanged", "WorkingOptions", "make_working_copies", "read_outcomes", "working_copy"]
 
 
 class WorkingOptions(Options):
@@ -52,20 +52,6 @@ class WorkingOptions(Options):
 
 class FileChanged(ValueError):
     """A photograph whose bytes are not those that were scanned."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF."""
-
-    status: Literal["ok", "rejected", "unsupported"]
-    reason: str = ""
-    width: int = 0
-    height: int = 0
-    orientation: int = 1
-    working_width: int = 0
-    working_height: int = 0
-    focal_prior_px: float = 0.0
 
 
 def make_working_copies(
@@ -108,15 +94,6 @@ def working_copy(content: bytes, options: WorkingOptions) -> tuple[Outcome, byte
     except Unsupported as why:
         return Outcome("unsupported", str(why)), b""
     return _good(decoded), content if decoded.as_stored else _jpeg(decoded.picture, options.jpeg_quality)
-
-
-def read_outcomes(folders: Iterable[Path]) -> dict[str, Outcome]:
-    """The outcomes of several chunks by photograph sha256."""
-    found: dict[str, Outcome] = {}
-    for folder in folders:
-        rows = json.loads((folder / OUTCOMES).read_text())
-        found |= {sha: Outcome(**row) for sha, row in rows.items()}
-    return found
 
 
 def _read(sha: str, path: Path) -> bytes:

@@ -1,0 +1,34 @@
+"""What became of each photograph when its working copy was made, as the chunk folders keep it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+OUTCOMES = "photos.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF."""
+
+    status: Literal["ok", "rejected", "unsupported"]
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+    orientation: int = 1
+    working_width: int = 0
+    working_height: int = 0
+    focal_prior_px: float = 0.0
+
+
+def read_outcomes(folders: Iterable[Path]) -> dict[str, Outcome]:
+    """The outcomes of several chunks by photograph sha256."""
+    found: dict[str, Outcome] = {}
+    for folder in folders:
+        rows = json.loads((folder / OUTCOMES).read_text())
+        found |= {sha: Outcome(**row) for sha, row in rows.items()}
+    return found
