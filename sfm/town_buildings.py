@@ -52,7 +52,7 @@ STYLES = (
         arched=True, shop=False, gable=False,
     ),
     Style(
-        wall="timber", base=(0.83, 0.79, 0.70), trim=(0.30, 0.21, 0.15), roof=(0.48, 0.27, 0.20),
+        wall="timber", base=(0.83, 0.79, 0.70), trim=(0.58, 0.50, 0.40), roof=(0.48, 0.27, 0.20),
         frame=(0.80, 0.76, 0.70), window=(1.0, 1.2), spacing=2.1, storey=2.8,
         arched=False, shop=True, gable=True,
     ),
@@ -70,20 +70,22 @@ def _window_rects(
     """Openings of a wall (left, top, width, height), on the ground floor with a door or shop fronts."""
     rects: list[Rect] = []
     floors = max(1, int(height / style.storey))
-    columns = max(1, int((width - 0.8) / style.spacing))
-    margin = (width - columns * style.spacing) / 2
+    spacing = style.spacing * rng.uniform(0.9, 1.2)
+    columns = max(1, int((width - 0.8) / spacing))
+    margin = (width - columns * spacing) / 2
     door_column = int(rng.integers(0, columns)) if door else -1
     for floor in range(floors):
         top = height - (floor + 1) * style.storey + (style.storey - style.window[1]) * 0.45
         for column in range(columns):
-            left = margin + column * style.spacing + (style.spacing - style.window[0]) / 2
+            wide, tall = np.array(style.window) * rng.uniform(0.9, 1.08, 2)
+            left = margin + column * spacing + (spacing - wide) / 2 + rng.uniform(-0.12, 0.12)
             if floor == 0 and column == door_column:
-                rects.append((left, height - 2.5, max(1.1, style.window[0]), 2.5))
+                rects.append((left, height - 2.5, max(1.1, wide), 2.5))
             elif floor == 0 and door and style.shop:
-                shop = style.spacing - 0.45
-                rects.append((left + style.window[0] / 2 - shop / 2, height - 2.5, shop, 1.9))
+                shop = spacing - 0.45
+                rects.append((left + wide / 2 - shop / 2, height - 2.5, shop, 1.9))
             elif rng.uniform() > 0.07:
-                rects.append((left, top, *style.window))
+                rects.append((left, top + rng.uniform(-0.12, 0.12), wide, tall))
     return rects
 
 
@@ -113,7 +115,7 @@ def add_wall(
     rects = _window_rects(style, width, height, rng, door)
     colour = surfaces.wall(rng, style.wall, _jitter(rng, style.base, 0.06), (width, height), t)
     details.ivy(rng, colour, t, float(rng.choice([0.0, 0.2, 0.5])))
-    details.frame_openings(colour, rects, _jitter(rng, style.trim, 0.05), t)
+    details.frame_openings(rng, colour, rects, _jitter(rng, style.trim, 0.05), t)
     details.decorate(rng, colour, t, int(rng.integers(3, 7)), 1.3)
     opaque = details.holes((colour.shape[0], colour.shape[1]), rects, t, style.arched)
     building.add(corner, across, DOWN * height, surfaces.texture(colour, opaque))
@@ -216,8 +218,11 @@ def _add_railing(
     """The railing of a balcony on three sides with cloth hung over it; size: (width, depth)."""
     wide, out = size
     shape = (round(1.0 * t), round((wide + 2 * out) * t))
-    colour = np.full((*shape, 3), 0.2, dtype=np.float32)
-    bars = np.arange(shape[1]) % round(0.16 * t) < round(0.05 * t)
+    colour = surfaces.tint((0.2, 0.2, 0.2), 0.4 * surfaces.fractal(rng, shape, t, (0.06, 0.2, 0.6)))
+    gaps = rng.uniform(0.08, 0.24, int(shape[1] / (0.08 * t)) + 1)
+    bars = np.zeros(shape[1], dtype=bool)
+    for x in np.cumsum(gaps) * t:
+        bars[int(x) : int(x) + round(0.05 * t)] = True
     opaque = np.broadcast_to(bars, shape).copy()
     opaque[: round(0.08 * t)] = opaque[-round(0.08 * t) :] = True
     for _ in range(int(rng.integers(2, 5))):

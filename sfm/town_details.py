@@ -79,13 +79,16 @@ def ivy(rng: np.random.Generator, colour: NDArray[np.float32], t: float, amount:
     colour[covered] = green[covered]
 
 
-def frame_openings(colour: NDArray[np.float32], openings: list[Rect], trim: Colour, t: float) -> None:
-    """Paint a band of trim around every opening, in place."""
+def frame_openings(
+    rng: np.random.Generator, colour: NDArray[np.float32], openings: list[Rect], trim: Colour, t: float
+) -> None:
+    """Paint a weathered band of trim around every opening, in place."""
+    worn = fractal(rng, (colour.shape[0], colour.shape[1]), t, (0.05, 0.1, 0.25))
     for left, top, width, height in openings:
-        x0, y0, x1, y1 = _pixels((left - 0.14, top - 0.14, width + 0.28, height + 0.34), t)
-        area = colour[max(y0, 0) : y1, max(x0, 0) : x1]
-        mean = area.mean(axis=-1, keepdims=True)
-        area[...] = np.asarray(trim, dtype=np.float32) * (1.0 + 0.5 * (mean - mean.mean()))
+        side, head, sill = rng.uniform(0.08, 0.22, 3)
+        x0, y0, x1, y1 = _pixels((left - side, top - head, width + 2 * side, height + head + sill), t)
+        area = (slice(max(y0, 0), y1), slice(max(x0, 0), x1))
+        colour[area] = tint(trim, 0.16 * worn[area] + rng.uniform(-0.12, 0.12))
 
 
 def holes(shape: tuple[int, int], openings: list[Rect], t: float, arched: bool) -> NDArray[np.bool_]:
@@ -137,19 +140,23 @@ def _window(rng: np.random.Generator, shape: tuple[int, int], frame: Colour, t: 
         drop = int(height * rng.uniform(0.1, 0.8))
         slats = np.where(np.arange(drop) % max(3, round(0.09 * t)) < 2, 0.0, 0.25)[:, None].astype(np.float32)
         view[:drop] = tint(muted(rng, 0.4, 0.8), slats)
-    _bars(view, frame, t, int(rng.integers(1, 3)), int(rng.integers(1, 4)))
+    _bars(rng, view, frame, t)
     return view
 
 
-def _bars(view: NDArray[np.float32], frame: Colour, t: float, across: int, down: int) -> None:
-    """The wooden frame of a window and its glazing bars, in place."""
-    thick = max(1, round(0.055 * t))
-    height, width = view.shape[:2]
-    view[:thick], view[-thick:], view[:, :thick], view[:, -thick:] = frame, frame, frame, frame
-    for x in np.linspace(0, width, across + 1)[1:-1]:
-        view[:, int(x) - thick // 2 : int(x) + thick // 2 + 1] = frame
-    for y in np.linspace(0, height, down + 1)[1:-1]:
-        view[int(y) - thick // 2 : int(y) + thick // 2 + 1] = frame
+def _bars(rng: np.random.Generator, view: NDArray[np.float32], frame: Colour, t: float) -> None:
+    """The weathered frame of a window and its glazing bars, in place."""
+    shape = (view.shape[0], view.shape[1])
+    across, down = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    thick, slim = (max(1, round(width * t)) for width in rng.uniform((0.05, 0.03), (0.1, 0.07)))
+    wood = np.zeros(shape, dtype=bool)
+    wood[:thick] = wood[-thick:] = wood[:, :thick] = wood[:, -thick:] = True
+    for share in (np.arange(1, across) + rng.uniform(-0.12, 0.12, across - 1)) / across:
+        wood[:, int(share * shape[1]) : int(share * shape[1]) + slim] = True
+    for share in (np.arange(1, down) + rng.uniform(-0.25, 0.25, down - 1)) / down:
+        wood[int(share * shape[0]) : int(share * shape[0]) + slim] = True
+    worn = 0.2 * fractal(rng, shape, t, (0.06, 0.15)) + rng.uniform(-0.2, 0.2)
+    view[wood] = tint(frame, worn)[wood]
 
 
 def foliage(rng: np.random.Generator, size_m: tuple[float, float], t: float, trunk: bool) -> Texture:

@@ -199,7 +199,9 @@ def develop(rng: np.random.Generator, picture: NDArray[np.float32], *, noise: fl
     gamma = np.float32(np.exp(rng.normal(0, 0.15)))
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
     vignette = (1 - rng.uniform(0, 0.22) * (x**2 + y**2) / 2).astype(np.float32)
-    level = np.clip(picture * cast.astype(np.float32) * vignette[..., None], 0, 1) ** gamma
+    level = picture * cast.astype(np.float32) * vignette[..., None]
+    bright = np.float32(0.75) + np.float32(0.25) * np.tanh((level - np.float32(0.75)) * np.float32(4))
+    level = np.where(level > 0.75, bright, level) ** gamma
     spread = np.float32(rng.uniform(0.006, 0.018) * noise)
     level += spread * rng.standard_normal(level.shape, dtype=np.float32)
     photograph = Image.fromarray((np.clip(level, 0, 1) * 255 + 0.5).astype(np.uint8))

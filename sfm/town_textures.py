@@ -124,7 +124,8 @@ def wall(
         under = tint((0.52, 0.34, 0.26), 0.22 * value - 0.3 * joints)
         return np.where(bare[..., None], under, colour)
     if kind == "timber":
-        return _timber(rng, tint(base, 0.12 * grain + 0.05 * drips), t)
+        patches = np.sign(smooth_noise(rng, shape, (0.5 * t, 0.5 * t)) - 0.9)
+        return _timber(rng, tint(base, 0.17 * grain + 0.06 * drips - 0.06 * patches - 0.08), t)
     block, joint, spread = {
         "brick": ((0.16, 0.42), 0.025, 0.17),
         "ashlar": ((0.42, 0.85), 0.03, 0.10),
@@ -139,17 +140,18 @@ def _timber(rng: np.random.Generator, colour: NDArray[np.float32], t: float) -> 
     height, width = colour.shape[:2]
     mask = Image.new("L", (width, height), 0)
     pen = ImageDraw.Draw(mask)
-    thick = max(2, round(0.2 * t))
     for top in np.arange(0, height, 2.8 * t):
-        pen.line([(0, top), (width, top)], fill=255, width=thick)
-        posts = np.cumsum(rng.uniform(0.7, 2.0, int(width / t) + 2)) * t
+        top += rng.uniform(-0.15, 0.15) * t
+        pen.line([(0, top), (width, top)], fill=255, width=max(2, round(rng.uniform(0.15, 0.3) * t)))
+        posts = np.cumsum(rng.uniform(1.2, 3.2, int(width / t) + 2)) * t
         for x, brace in zip(posts, rng.uniform(-1.4, 1.4, len(posts)), strict=True):
+            thick = max(2, round(rng.uniform(0.12, 0.27) * t))
             pen.line([(x, top), (x, top + 2.8 * t)], fill=255, width=thick)
-            if abs(brace) > 0.6:
+            if abs(brace) > 0.8:
                 pen.line([(x, top), (x + brace * t, top + 2.8 * t)], fill=255, width=thick)
-    grain = smooth_noise(rng, (height, width), (0.4 * t, 0.08 * t))
-    grain = grain + fractal(rng, (height, width), t, (0.06, 0.3))
-    return np.where((np.asarray(mask) > 0)[..., None], tint((0.27, 0.19, 0.14), 0.22 * grain), colour)
+    grain = smooth_noise(rng, (height, width), (0.3 * t, 0.08 * t))
+    grain = grain + fractal(rng, (height, width), t, (0.06, 0.12, 0.3))
+    return np.where((np.asarray(mask) > 0)[..., None], tint((0.36, 0.26, 0.19), 0.3 * grain), colour)
 
 
 def roof(
