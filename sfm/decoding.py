@@ -158,7 +158,7 @@ def _raise_for_unknown(content: bytes) -> None:
         raise Unsupported(_HEIF_REMEDY)
     if brand in _VIDEO_BRANDS or content[:4] == b"\x1aE\xdf\xa3" or content[8:12] == b"AVI ":
         raise Unsupported(_VIDEO_REMEDY)
-    raise Rejected("not an image in a format that Pillow reads")
+    raise Rejected("not an image that Pillow reads, or too damaged to tell")
 
 
 def _one_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ def _photos() -> tuple[Dataset, ...]:
     """The table of photographs that the catalogue makes and the scene carries on."""
     return (
         Dataset("photos/name", ("N",), "str", _NAME, unique=True),
-        Dataset("photos/sha256", ("N",), "S64", _SHA),
+        Dataset("photos/sha256", ("N",), "S64", f"{_SHA}; empty where it was not read", none=True),
         Dataset(
             "photos/width",
             ("N",),
@@ -70,7 +70,7 @@ SCAN = Layout(
     attributes={"skipped": "JSON: how many files were left out, by reason"},
     datasets=(
         Dataset("photos/name", ("N",), "str", _NAME, unique=True),
-        Dataset("photos/sha256", ("N",), "S64", _SHA),
+        Dataset("photos/sha256", ("N",), "S64", f"{_SHA}; empty where it was not read", none=True),
         Dataset("photos/bytes", ("N",), "int64", "size of the file", "bytes", minimum=0),
         Dataset(
             "photos/status", ("N",), "str", "whether the file can be read at all", values=PHOTO_STATUS

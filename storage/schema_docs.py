@@ -75,7 +75,7 @@ def _row(dataset: Dataset, layout: Layout) -> str:
 
 def _promises(dataset: Dataset, layout: Layout) -> Iterator[str]:
     """What holds for the values, in words."""
-    none = ", -1 = none" if dataset.none else ""
+    none = (", empty = none" if dataset.dtypes == ("S64",) else ", -1 = none") if dataset.none else ""
     if dataset.index:
         yield f"index into {dataset.index}{none}"
     elif dataset.minimum is not None or dataset.maximum is not None:

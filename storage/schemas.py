@@ -43,7 +43,7 @@ class Dataset:
     unit: str = ""
     optional: bool = False
     index: str = ""  # the size that the values point into: 0 <= value < size
-    none: bool = False  # -1 = none is allowed beside the index or the minimum
+    none: bool = False  # -1 = none is allowed beside the index or the minimum; for S64 an empty text
     csr: str = ""  # this is an indptr; the size of the columns that it cuts into rows
     rows: RowOrder = (
         "any"  # order of the values within one CSR row: rising allows equals, increasing does not

@@ -66,7 +66,7 @@ def _block_problems(
             value, where = _first(bad, block, start)
             yield "values", f"has {_show(value)} at {where}; allowed: {', '.join(map(str, dataset.values))}"
     if block.dtype.kind == "S" and dataset.dtypes[0] == "S64":
-        yield from _digest_problems(block, start)
+        yield from _digest_problems(block, start, dataset.none)
 
 
 def _range_problems(
@@ -97,11 +97,13 @@ def _range_problems(
             )
 
 
-def _digest_problems(block: NDArray[Any], start: int) -> Iterator[tuple[str, str]]:
+def _digest_problems(block: NDArray[Any], start: int, none: bool) -> Iterator[tuple[str, str]]:
     flat = np.ascontiguousarray(block.reshape(-1))
     codes = flat.view(np.uint8).reshape(len(flat), -1)
     digit = (codes >= ord("0")) & (codes <= ord("9")) | (codes >= ord("a")) & (codes <= ord("f"))
     bad: NDArray[Any] = np.asarray(~digit.all(axis=1)) if codes.shape[1] == 64 else np.full(len(flat), True)
+    if none:  # an empty text: the file was not read
+        bad &= codes.any(axis=1)
     if bad.any():
         value, where = _first(bad, flat, start)
         yield "digest", f"has {_show(value)} at {where}; it must be 64 lower-case hexadecimal digits"
