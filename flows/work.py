@@ -98,7 +98,7 @@ class Work:
         """The run's artifacts of this name, [] for none."""
         return list(self.record.refs_of(name))
 
-    def task(self, task: "Task[..., Any]") -> Callable[..., Any]:
+    def task(self, task: Any) -> Any:
         """A stage task as it is, or one that computes again where this part is forced."""
         return task.with_options(refresh_cache=True) if self.force else task
 
