@@ -1,4 +1,4 @@
-"""Places made of points with descriptors: features as if photographs of them had been taken, with known cameras."""
+"""Places made of points with descriptors: features as if photographed, with known cameras."""
 
 from __future__ import annotations
 

@@ -29,7 +29,11 @@ FILES = [
     File("broken too.jpg", C),
     File("film.mp4", "", "unsupported", "video (.mp4)"),
 ]
-OUTCOMES = {A: GOOD, B: Outcome("ok", "first of 3 frames", 10, 10, 1, 10, 10), C: Outcome("rejected", "empty")}
+OUTCOMES = {
+    A: GOOD,
+    B: Outcome("ok", "first of 3 frames", 10, 10, 1, 10, 10),
+    C: Outcome("rejected", "empty"),
+}
 
 
 def test_each_content_is_decoded_once_under_its_first_name():

@@ -87,7 +87,8 @@ def test_an_unknown_module_is_an_error():
 def test_the_child_ends_with_a_killed_parent(tmp_path):
     script = (
         "from pathlib import Path; from sfm.childprocess import run_child; "
-        f"run_child('a_child', {{'do': 'sleep'}}, label='x', time_limit_s=60, scratch=Path({str(tmp_path)!r}))"
+        "run_child('a_child', {'do': 'sleep'}, label='x', time_limit_s=60, "
+        f"scratch=Path({str(tmp_path)!r}))"
     )
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ["PYTHONPATH"]])}

@@ -1,4 +1,4 @@
-"""Working copies: good photographs upright and limited, bad files named with the reason, never an exception."""
+"""Working copies: good photographs upright and limited, bad files with the reason, never an exception."""
 
 import hashlib
 import io

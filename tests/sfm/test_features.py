@@ -1,0 +1,117 @@
+"""Local features are COLMAP's, in hloc's layout, whatever the chunk and the threads."""
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from PIL import Image, ImageFilter
+
+from sfm import features
+from sfm.childprocess import ChildFailed
+from sfm.features import FeatureOptions, FeatureResources, MissingFeatures, extract_features
+from sfm.outcomes import Outcome
+from storage.hdf5 import open_artifact, read_items
+from tests.sfm.feature_scenes import sha_of
+
+NAMES = ["blobs", "more blobs", "blank"]
+SHAS = [sha_of(name) for name in NAMES]
+
+
+def outcome(width: int, height: int) -> Outcome:
+    return Outcome("ok", "", width, height, 1, width, height, 210.5)
+
+
+@pytest.fixture(scope="module")
+def working(tmp_path_factory) -> list[tuple[str, Path, Outcome]]:
+    folder = tmp_path_factory.mktemp("working")
+    rng = np.random.default_rng(0)
+    for sha, name in zip(SHAS, NAMES, strict=True):
+        noise = Image.fromarray(rng.integers(0, 256, (120, 160), dtype=np.uint8))
+        picture = Image.new("L", (160, 120), 127) if name == "blank" else noise.filter(ImageFilter.BoxBlur(3))
+        picture.save(folder / f"{sha}.jpg", quality=95)
+    return [(sha, folder, outcome(160, 120)) for sha in SHAS]
+
+
+@pytest.fixture(scope="module")
+def extracted(working, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    out = tmp_path_factory.mktemp("features") / "f.h5"
+    return out, extract_features(working, FeatureOptions(peak_threshold=0.002), out, inputs=["a" * 64])
+
+
+def test_every_photograph_has_its_group(extracted):
+    out, digests = extracted
+    groups = dict(read_items(out))
+    assert set(groups) == set(digests) == set(SHAS)
+    for sha in SHAS:
+        group, count = groups[sha], len(groups[sha]["keypoints"])
+        assert (count > 20) == (sha != SHAS[2])
+        assert group["keypoints"].shape == (count, 2)
+        assert group["descriptors"].shape == (128, count) and group["descriptors"].dtype == np.uint8
+        assert group["image_size"].tolist() == [160, 120]
+        assert group["focal_prior_px"] == 210.5
+        assert (group["scales"] > 0).all() and np.abs(group["orientations"]).max(initial=0) <= np.pi + 1e-6
+    with open_artifact(out, "features") as artifact:
+        assert artifact.inputs == ["a" * 64]
+        assert artifact.validate() == []
+
+
+def test_keypoints_are_colmaps_minus_half_a_pixel(working, extracted, tmp_path):
+    sha, folder, _ = working[0]
+    database = tmp_path / "db"
+    pycolmap.Database.open(database).close()
+    options = pycolmap.FeatureExtractionOptions()
+    options.sift.peak_threshold = 0.002
+    pycolmap.extract_features(database, folder, image_names=[f"{sha}.jpg"], extraction_options=options)
+    with pycolmap.Database.open(database) as opened:
+        keypoints, descriptors = opened.read_keypoints(1), opened.read_descriptors(1).data
+    group = dict(read_items(extracted[0], [sha]))[sha]
+    np.testing.assert_allclose(group["keypoints"] + 0.5, keypoints[:, :2], atol=1e-4)
+    np.testing.assert_array_equal(group["descriptors"].T, descriptors)
+
+
+def test_neither_company_nor_threads_matter(working, extracted, tmp_path):
+    options, two = FeatureOptions(peak_threshold=0.002), FeatureResources(threads=2)
+    again = extract_features(working[::-1], options, tmp_path / "again.h5", resources=two, inputs=["a" * 64])
+    alone = extract_features(working[1:2], options, tmp_path / "alone.h5")
+    assert again == extracted[1]
+    assert (tmp_path / "again.h5").read_bytes() == extracted[0].read_bytes()
+    assert alone == {SHAS[1]: extracted[1][SHAS[1]]}
+
+
+def test_fewer_features_can_be_asked_for(working, extracted, tmp_path):
+    options = FeatureOptions(peak_threshold=0.002, max_num_features=64)
+    extract_features(working[:1], options, tmp_path / "f.h5")
+    few = dict(read_items(tmp_path / "f.h5"))[SHAS[0]]
+    many = dict(read_items(extracted[0]))[SHAS[0]]
+    assert 0 < len(few["keypoints"]) < len(many["keypoints"])
+    assert np.median(few["scores"]) > np.median(many["scores"])
+    assert set(map(tuple, few["keypoints"])) <= set(map(tuple, many["keypoints"]))
+
+
+def test_a_photograph_without_working_copy_is_refused(working, tmp_path):
+    rejected = (SHAS[0], working[0][1], Outcome("rejected", "empty"))
+    with pytest.raises(MissingFeatures, match=rf"{SHAS[0]}: it is rejected \(empty\)"):
+        extract_features([rejected], FeatureOptions(), tmp_path / "f.h5")
+
+
+def test_a_missing_working_copy_is_named(tmp_path):
+    with pytest.raises(ChildFailed, match="features of 1 photographs"):
+        extract_features([(SHAS[0], tmp_path, outcome(9, 9))], FeatureOptions(), tmp_path / "f.h5")
+
+
+def test_a_photograph_that_aborts_native_code_costs_only_itself(working, extracted, tmp_path, monkeypatch):
+    real = features.run_child
+
+    def aborting(module, request, **more):
+        shas = {photograph[0] for photograph in request["photographs"]}
+        if SHAS[0] in shas - set(request.get("empty", ())):
+            raise ChildFailed("the child process ended by signal SIGABRT", -6)
+        return real(module, request, **more)
+
+    monkeypatch.setattr(features, "run_child", aborting)
+    digests = extract_features(working, FeatureOptions(peak_threshold=0.002), tmp_path / "f.h5")
+    groups = dict(read_items(tmp_path / "f.h5"))
+    assert len(groups[SHAS[0]]["keypoints"]) == 0
+    assert digests[SHAS[1]] == extracted[1][SHAS[1]]
+    assert [path.name for path in tmp_path.iterdir()] == ["f.h5"]

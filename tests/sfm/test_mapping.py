@@ -1,0 +1,133 @@
+"""One cluster becomes the right cameras, the same bytes each time, and a clear word where it cannot."""
+
+import numpy as np
+import pycolmap
+import pytest
+
+from sfm import mapping
+from sfm.childprocess import ChildFailed
+from sfm.clusters import Cluster, ClusterOptions, find_clusters
+from sfm.mapping import MappingOptions, MappingResources, UnmappableCluster, map_cluster, model_folders
+from sfm.matching import MatchingOptions, match_pairs, read_attempts
+from storage.digests import content_sha256
+from storage.hdf5 import open_artifact
+from tests.sfm.feature_scenes import FOCAL, all_pairs, make_place, write_places, write_working
+
+PLACE, OTHER = make_place("house", 7), make_place("tower", 2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Clusters, features, matches and working copies of two places."""
+    folder = tmp_path_factory.mktemp("world")
+    shas = sorted([*PLACE.shas, *OTHER.shas])
+    features = write_places(folder / "f.h5", PLACE, OTHER)
+    match_pairs(all_pairs(shas), features, MatchingOptions(), folder / "m.h5")
+    clusters = find_clusters(shas, *read_attempts([folder / "m.h5"]), ClusterOptions(), folder / "c.json")
+    with open_artifact(folder / "m.h5") as artifact:
+        matches = {tuple(item.split("/")): folder / "m.h5" for item in artifact.items()}
+    by_size = sorted(clusters, key=lambda cluster: -len(cluster.photographs))
+    return by_size, features, matches, write_working(folder / "working", shas)
+
+
+@pytest.fixture(scope="module")
+def mapped(world, tmp_path_factory):
+    clusters, *files = world
+    out = tmp_path_factory.mktemp("mapping") / "house"
+    return out, map_cluster(clusters[0], *files, MappingOptions(), out)
+
+
+def test_the_clusters_are_the_places(world):
+    assert [set(cluster.photographs) for cluster in world[0]] == [set(PLACE.shas), set(OTHER.shas)]
+
+
+def test_cameras_are_where_they_were(mapped):
+    out, summary = mapped
+    (folder,) = model_folders(out)
+    model = pycolmap.Reconstruction(folder)
+    assert {image.name for image in model.images.values()} == {f"{sha}.jpg" for sha in PLACE.shas}
+    found = {image.name: image.projection_center() for image in model.images.values()}
+    centers = np.stack([found[f"{sha}.jpg"] for sha in PLACE.shas])
+    alignment = pycolmap.estimate_sim3d(centers, PLACE.centers)
+    errors = np.linalg.norm((alignment * centers) - PLACE.centers, axis=1)
+    extent = np.linalg.norm(np.ptp(PLACE.centers, axis=0))
+    assert np.median(errors) < 0.01 * extent
+    facts = summary["models"][0]
+    assert (facts["registered"], facts["points"]) == (7, model.num_points3D())
+    assert facts["points_per_photo"] > 100 and facts["reprojection_error_px"] < 0.5
+    focal = [camera.mean_focal_length() for camera in model.cameras.values()]
+    np.testing.assert_allclose(focal, FOCAL, rtol=0.03)
+
+
+def test_mapping_again_gives_the_same_bytes(mapped, world, tmp_path):
+    clusters, *files = world
+    map_cluster(clusters[0], *files, MappingOptions(), tmp_path / "again")
+    for first in mapped[0].rglob("*"):
+        if first.is_file():
+            assert (tmp_path / "again" / first.relative_to(mapped[0])).read_bytes() == first.read_bytes()
+    assert content_sha256(tmp_path / "again") == content_sha256(mapped[0])
+
+
+def test_a_cluster_that_is_too_small_has_no_model(world, tmp_path):
+    clusters, *files = world
+    summary = map_cluster(clusters[1], *files, MappingOptions(), tmp_path / "tower")
+    assert summary == {"photographs": 2, "models": [], "dropped": []}
+    assert [path.name for path in (tmp_path / "tower").iterdir()] == ["summary.json"]
+    assert model_folders(tmp_path / "tower") == []
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {"min_points": 10_000},
+        {"min_points_per_photo": 900.0},
+        {"max_reprojection_error_px": 0.01},
+        {"min_model_size": 7},
+    ],
+)
+def test_models_below_the_gates_are_dropped_and_told(world, tmp_path, gate):
+    clusters, *files = world
+    summary = map_cluster(clusters[0], *files, MappingOptions(**gate), tmp_path / "out")
+    kept = 1 if gate == {"min_model_size": 7} else 0
+    assert (len(summary["models"]), len(summary["dropped"])) == (kept, 1 - kept)
+    assert (tmp_path / "out" / "0").exists() == bool(kept)
+
+
+def test_a_cluster_that_gives_nothing_is_no_error(world, tmp_path):
+    clusters, *files = world
+    summary = map_cluster(clusters[0], *files, MappingOptions(init_min_inliers=5000), tmp_path / "out")
+    assert (summary["models"], summary["dropped"]) == ([], [])
+
+
+def test_the_time_limit_names_the_cluster(world, tmp_path):
+    clusters, *files = world
+    with pytest.raises(
+        ChildFailed, match=rf"mapping of cluster {clusters[0].name[:12]} \(7 photographs\).*limit"
+    ):
+        map_cluster(
+            clusters[0],
+            *files,
+            MappingOptions(),
+            tmp_path / "o",
+            resources=MappingResources(time_limit_s=0.05),
+        )
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"), [(0, "no features of"), (1, "no matches of"), (2, "no working copy of")]
+)
+def test_missing_inputs_are_named(world, tmp_path, missing, what):
+    clusters, *files = world
+    files[missing] = {}
+    with pytest.raises(UnmappableCluster, match=f"cluster {clusters[0].name[:12]}: {what}"):
+        map_cluster(clusters[0], *files, MappingOptions(), tmp_path / "o")
+
+
+def test_native_code_stays_out_of_this_process(monkeypatch, world, tmp_path):
+    calls = []
+    monkeypatch.setattr(
+        mapping, "run_child", lambda module, *_, **__: calls.append(module) or {"models": [], "dropped": []}
+    )
+    map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
+    map_cluster(Cluster(("a",), ()), {"a": tmp_path}, {}, {"a": tmp_path}, MappingOptions(), tmp_path / "p")
+    assert calls == ["sfm.mapping"]
