@@ -12,11 +12,13 @@ from typing import Any, Literal, TypeVar
 
 from prefect import Task, flow
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture, as_completed
 from prefect.results import ResultRecord
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.callables import get_call_parameters
 
 from storage.store import Store
+from tasks.progress import reporter
 
 MAX_TASKS = 1000
 """Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
@@ -108,11 +110,13 @@ def _submit_all(
     task: Task[..., Result], calls: Sequence[Mapping[str, Any]], workers: int, common: Mapping[str, Any]
 ) -> list[Result]:
     with ThreadPoolTaskRunner[Result](max_workers=workers) as runner:
-        futures = [
+        futures: list[PrefectFuture[Any]] = [
             runner.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
         ]
-        for future in futures:
+        report = reporter(task.name.replace("_", " "))
+        for done, future in enumerate(as_completed(futures), start=1):
             future.wait()
+            report(done, len(futures), "tasks")
     outcomes = [future.result(raise_on_failure=False) for future in futures]
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if not errors:
