@@ -41,5 +41,5 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-store demo-photos
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-store demo-photos demo-photos-truth.h5 demo-photos-town.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
