@@ -1,4 +1,4 @@
-"""The scene to a training set: guarded negatives first, then splits, queries, positives, geometry benchmark."""
+"""The scene to a training set: guarded negatives, then splits, queries, positives, geometry benchmark."""
 
 from collections.abc import Sequence
 

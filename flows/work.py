@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
 from storage import runs
@@ -21,9 +21,6 @@ from storage.runs import RunRecord
 from storage.stages import Stage
 from storage.store import Store
 from tasks.chunks import chunk_calls
-
-if TYPE_CHECKING:
-    from prefect import Task
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +59,7 @@ class Work:
 
     @classmethod
     def load(cls, store: str, run: str, part: str, force: Sequence[str] = ()) -> "Work":
-        """The work of a part of a run in the ledger; force: parts that are computed again. Raises UnknownRun."""
+        """The work of a part of a run in the ledger; force: parts to compute again. Raises UnknownRun."""
         opened = Store.open(store)
         record = runs.load(opened, run)
         options = PipelineOptions.model_validate(record.options)
@@ -103,7 +100,7 @@ class Work:
         return task.with_options(refresh_cache=True) if self.force else task
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Calls of a stage task that together make all wanted items (id -> digest of what it is made from)."""
+        """Calls of a stage task that together make all wanted items (id -> digest of its input)."""
         return chunk_calls(self.store, stage, options, wanted, self.resources.size_of_chunk(stage.name))
 
     def keep(self, **refs: Refs) -> None:
@@ -131,7 +128,7 @@ def begin(
     from_run: RunRecord | None = None,
     shared: Sequence[str] = (),
 ) -> RunRecord:
-    """A new record in the ledger; of `from_run` it shares the artifacts that the flows named in `shared` made."""
+    """A new record in the ledger; it shares what the flows `shared` made in `from_run`."""
     names = [name for stage in shared for name in MADE_BY[stage]]
     refs = {name: ref for name, ref in (from_run.refs if from_run else {}).items() if name in names}
     collection = (
@@ -171,8 +168,8 @@ def run_stage(
 ) -> RunRecord:
     """One stage alone: a new run that shares the upstream artifacts of an earlier one.
 
-    options: only the stage's own sections count; the rest is the earlier run's. Raises MissingUpstream where an
-    upstream artifact is gone, unless `build_upstream`, and UnknownRun.
+    options: only the stage's own sections count; the rest is the earlier run's. Raises MissingUpstream where
+    an upstream artifact is gone, unless `build_upstream`, and UnknownRun.
     """
     opened = Store.open(store)
     earlier = runs.load(opened, from_run)

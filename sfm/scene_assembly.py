@@ -20,7 +20,7 @@ STAGE = Stage(
     version=1,
     schema_name="scene",
     suffix=".h5",
-    packages=("numpy", "scipy", "h5py"),
+    packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=(
         "sfm.scene_assembly",
         "sfm.childprocess",
@@ -49,8 +49,9 @@ def build_scene(
 ) -> None:
     """Write scene.h5.
 
-    attempts: every pair that was matched and its raw inliers; models: name of a cluster (its smallest sha256) -> the folder that mapping made of it. Pairs are those that join
-    the clusters; every attempt is kept beside them. Raises BadScene, BadModel.
+    attempts: every pair that was matched and its raw inliers; models: name of a cluster (its smallest
+    sha256) -> the folder that mapping made of it. Pairs are those that join the clusters; every attempt is
+    kept beside them. Raises BadScene, BadModel.
     """
     columns = hdf5.read(catalogue, "catalogue")
     sha256 = np.where(columns["photos/status"] == "ok", columns["photos/sha256"].astype("S64"), b"")

@@ -72,9 +72,7 @@ SCAN = Layout(
         Dataset("photos/name", ("N",), "str", _NAME, unique=True),
         Dataset("photos/sha256", ("N",), "S64", f"{_SHA}; empty where it was not read", none=True),
         Dataset("photos/bytes", ("N",), "int64", "size of the file", "bytes", minimum=0),
-        Dataset(
-            "photos/status", ("N",), "str", "whether the file can be read at all", values=PHOTO_STATUS
-        ),
+        Dataset("photos/status", ("N",), "str", "whether the file can be read at all", values=PHOTO_STATUS),
         Dataset("photos/reason", ("N",), "str", "why it is not ok, with the remedy; empty where it is"),
     ),
 )

@@ -36,8 +36,9 @@ only where the table says so.
 
 ```python
 import h5py
+
 with h5py.File("scene.h5") as file:
-    begin, end = file["visibility/indptr"][7:9]            # camera 7
+    begin, end = file["visibility/indptr"][7:9]  # camera 7
     xyz = file["points/xyz"][:][file["visibility/point"][begin:end]]
 ```
 

@@ -43,7 +43,7 @@ def file_of_items(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, Path]:
 
 
 def descriptor_rows(files: Mapping[str, Path], shas: Sequence[str]) -> NDArray[np.float32]:
-    """[N, D] float32: the global descriptor of each photograph, zeros where it has none (files: item -> file)."""
+    """[N, D] float32: global descriptor of each photograph, zeros where it has none (files: item -> file)."""
     by_file: dict[Path, list[int]] = {}
     for row, sha in enumerate(shas):
         if sha in files:

@@ -84,7 +84,10 @@ def evaluate_configurations(
     configurations: list[dict[str, Any]],
     sources: list[str],
 ) -> ArtifactRef:
-    """All configurations on the geometry benchmark (each: network, whitening, scales, descriptors, transform)."""
+    """All configurations on the geometry benchmark.
+
+    configurations: each with its network, whitening and scales (names), descriptors and transform.
+    """
     opened = running().store
 
     def build(out: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm import scene_assembly, selection, training_pairs
+from sfm import scene_assembly, training_pairs
 from sfm.scene import Scene
 from sfm.selection import NoModels, NoQueries, SelectionOptions, m1_pool, m2, m3, select
 from sfm.training_set import Candidates, TrainingSet
@@ -293,6 +293,9 @@ def test_a_train_without_positives_is_an_error(make_scene: MakeScene) -> None:
 
 
 def test_the_stages_declare_what_they_import_and_select_does_not_import_the_scene() -> None:
-    for stage, module in ((training_pairs.STAGE, "sfm.training_pairs"), (scene_assembly.STAGE, "sfm.scene_assembly")):
+    for stage, module in (
+        (training_pairs.STAGE, "sfm.training_pairs"),
+        (scene_assembly.STAGE, "sfm.scene_assembly"),
+    ):
         assert set(stage.modules) == set(first_party_closure(module))
     assert not any(name.startswith("sfm.scene") for name in training_pairs.STAGE.modules)

@@ -192,7 +192,13 @@ def whitening() -> dict[str, Any]:
 
 
 def scan() -> dict[str, Any]:
-    return {"photos/name": NAMES, "photos/sha256": SHA[:4], "photos/bytes": ints(10, 20, 30, 0)}
+    return {
+        "photos/name": NAMES,
+        "photos/sha256": [SHA[0], SHA[1], SHA[2], ""],
+        "photos/bytes": ints(10, 20, 30, 0),
+        "photos/status": ["ok", "ok", "ok", "rejected"],
+        "photos/reason": ["", "", "", "cannot be read: Permission denied"],
+    }
 
 
 def descriptors() -> dict[str, Any]:
