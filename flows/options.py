@@ -133,7 +133,7 @@ class PipelineResources(Resources):
         return FeatureResources(time_limit_s=self.chunk_time_limit_s)
 
     def pairs(self) -> VocabularyResources:
-        return VocabularyResources(threads=self.workers, time_limit_s=self.chunk_time_limit_s)
+        return VocabularyResources(time_limit_s=self.chunk_time_limit_s)
 
     def matching(self) -> MatchingResources:
         return MatchingResources(time_limit_s=self.chunk_time_limit_s)

@@ -50,7 +50,7 @@ class PairOptions(Options):
     exhaustive_below: int = Field(
         300, ge=0, description="collections smaller than this match all pairs, photographs"
     )
-    neighbours: int = Field(12, ge=0, description="nearest photographs by global descriptor, per photograph")
+    neighbours: int = Field(10, ge=0, description="nearest photographs by global descriptor, per photograph")
     max_pair_share: float = Field(0.06, gt=0, le=1, description="pairs proposed at most, share of all pairs")
     vocabulary: VocabularyOptions = Field(VocabularyOptions(), description="neighbours by local features")
 

@@ -32,14 +32,13 @@ class VocabularyOptions(Options):
         1024, ge=16, description="visual words at most; a collection with few features gets fewer"
     )
     features: int = Field(
-        1000, ge=16, description="features per photograph that are looked up, the largest ones"
+        500, ge=16, description="features per photograph that are looked up, the largest ones"
     )
 
 
 class VocabularyResources(Resources):
-    """What the vocabulary tree may use."""
+    """What the vocabulary tree may use; always one thread, because its answers depend on the number."""
 
-    threads: int = Field(1, ge=1, description="threads of the child process")
     time_limit_s: float = Field(3600.0, gt=0, description="fails when it takes longer, seconds")
 
 
@@ -59,12 +58,9 @@ def vocabulary_neighbours(
     request = {
         "features": {sha: str(features[sha]) for sha in shas},
         "options": options.model_dump(mode="json"),
-        "threads": resources.threads,
     }
     label = f"vocabulary tree of {len(shas)} photographs"
-    reply = run_child(
-        "sfm.vocabulary", request, label=label, time_limit_s=resources.time_limit_s, threads=resources.threads
-    )
+    reply = run_child("sfm.vocabulary", request, label=label, time_limit_s=resources.time_limit_s)
     found = np.full((len(shas), options.neighbours), -1, np.int64)
     for row, neighbours in enumerate(reply["neighbours"]):
         found[row, : len(neighbours)] = neighbours
@@ -84,8 +80,8 @@ def _lookup(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     if words < 2:
         return {"neighbours": [[] for _ in identifiers]}
     tree = scratch / "tree.bin"
-    _train(sample, words, request["threads"]).write(tree)
-    return {"neighbours": _ask(database, tree, identifiers, options.neighbours, request["threads"])}
+    _train(sample, words).write(tree)
+    return {"neighbours": _ask(database, tree, identifiers, options.neighbours)}
 
 
 def _training_sample(database: Path, count: int) -> NDArray[np.uint8]:
@@ -103,7 +99,7 @@ def _training_sample(database: Path, count: int) -> NDArray[np.uint8]:
     return np.concatenate([np.empty((0, 128), np.uint8), *rows])
 
 
-def _train(sample: NDArray[np.uint8], words: int, threads: int) -> Any:
+def _train(sample: NDArray[np.uint8], words: int) -> Any:
     import pycolmap
 
     build = pycolmap.VisualIndex.BuildOptions()
@@ -111,15 +107,13 @@ def _train(sample: NDArray[np.uint8], words: int, threads: int) -> Any:
     build.num_iterations = 5
     build.num_rounds = 1
     build.num_checks = _CHECKS
-    build.num_threads = threads
+    build.num_threads = 1
     index = pycolmap.VisualIndex.create(128, 64)
     index.build(build, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, sample).to_float())
     return index
 
 
-def _ask(
-    database: Path, tree: Path, identifiers: Mapping[str, int], count: int, threads: int
-) -> list[list[int]]:
+def _ask(database: Path, tree: Path, identifiers: Mapping[str, int], count: int) -> list[list[int]]:
     """Positions of the nearest other photographs, by photograph in sorted order, best first."""
     import pycolmap
 
@@ -128,7 +122,7 @@ def _ask(
     options.num_images = count + 1  # the photograph itself is the first that is found
     options.num_nearest_neighbors = 1
     options.num_checks = _CHECKS
-    options.num_threads = threads
+    options.num_threads = 1
     found: dict[int, list[int]] = {identifier: [] for identifier in identifiers.values()}
     with pycolmap.Database.open(database) as opened:
         for first, second in pycolmap.VocabTreePairGenerator(options, opened).all_pairs():
