@@ -113,12 +113,12 @@ def is_singleton(arrays: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 def forbidden_positions(arrays: Mapping[str, Any], cluster: int, pool: Indices) -> Indices:
     """Positions in the pool that must not serve queries of the cluster: singletons without an allowed
-    verdict."""
-    allowed = (np.asarray(arrays["negatives/cluster"]) == cluster) & np.asarray(
-        arrays["negatives/allowed"], dtype=bool
-    )
-    cleared = np.asarray(arrays["negatives/image"])[allowed]
-    return np.flatnonzero(is_singleton(arrays)[pool] & ~np.isin(pool, cleared))
+    verdict, and whatever was refused."""
+    here = np.asarray(arrays["negatives/cluster"]) == cluster
+    allowed = np.asarray(arrays["negatives/allowed"], dtype=bool)
+    images = np.asarray(arrays["negatives/image"])
+    uncleared = is_singleton(arrays)[pool] & ~np.isin(pool, images[here & allowed])
+    return np.flatnonzero(uncleared | np.isin(pool, images[here & ~allowed]))
 
 
 def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr_array:

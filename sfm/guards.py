@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sfm import cluster_guards
 from storage.options import Options
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class BadDescriptors(ValueError):
 
 
 class GuardOptions(Options):
-    """How thoroughly singletons are matched before they may be negatives."""
+    """How thoroughly photographs are matched before they may be negatives."""
 
     guard_clusters: int = Field(
         default=10, ge=1, description="query clusters, nearest by descriptor, per singleton"
@@ -102,7 +103,12 @@ def proposals(
         if split != TRAIN:
             connected = _connected_of_split(scene, splits, split, options.guard_photographs)
             wanted.append(np.stack([np.repeat(mine, connected.size), np.tile(connected, mine.size)], axis=1))
-    pairs = np.unique(np.sort(np.concatenate(wanted), axis=1), axis=0)
+    return unmatched(scene, np.concatenate(wanted))
+
+
+def unmatched(scene: Scene, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs [K, 2] of photographs in any order -> first < second, sorted, each once, those matched left out."""
+    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     matched = np.isin(
         _key(scene, pairs[:, 0], pairs[:, 1]), _key(scene, scene.attempts.first, scene.attempts.second)
     )
@@ -115,7 +121,8 @@ def verdicts(
     matched: Pairs | None = None,
     options: GuardOptions | None = None,
 ) -> Verdicts:
-    """What is known about every (singleton, query cluster of its split) that was matched at all.
+    """What is known about every (singleton, query cluster of its split) that was matched at all, and the
+    photographs of larger clusters that may show the query cluster's place (never allowed).
 
     matched: the proposals with their raw inliers, beside scene.attempts. `allowed` = fewer raw inliers than
     the guard's with every photograph of the cluster that it was matched to, and matched to enough of them:
@@ -138,11 +145,16 @@ def verdicts(
     held_back = np.flatnonzero(splits[pair[:, 1]] != TRAIN)
     met = _met_every_model(scene, pair[held_back], _key(scene, photo, other), options.guard_photographs)
     thorough[held_back] &= met
-    return Verdicts(pair[:, 0], pair[:, 1], most, thorough & (most < options.guard_inliers))
+    bars = cluster_guards.barred(scene, splits, matched, options.guard_inliers)
+    photo, cluster = np.append(pair[:, 0], bars[0]), np.append(pair[:, 1], bars[1])
+    allowed = np.append(thorough & (most < options.guard_inliers), np.zeros(bars[0].size, dtype=bool))
+    order = np.lexsort((cluster, photo))
+    return Verdicts(photo[order], cluster[order], np.append(most, bars[2])[order], allowed[order])
 
 
 def benchmark_junk(scene: Scene, splits: NDArray[np.int8], table: Verdicts) -> dict[int, NDArray[np.int64]]:
-    """Query cluster of val and test -> singletons of its split that no verdict clears.
+    """Query cluster of val and test -> singletons of its split that no verdict clears, and clusters that may
+    match.
 
     Neither right nor wrong answers.
     """
@@ -152,7 +164,9 @@ def benchmark_junk(scene: Scene, splits: NDArray[np.int8], table: Verdicts) -> d
     result = {}
     for cluster in clusters[splits[clusters] != TRAIN].tolist():
         mine = alone[splits[scene.photos.cluster[alone]] == splits[cluster]]
-        result[cluster] = mine[~np.isin(_key(scene, mine, np.full(mine.size, cluster)), cleared)]
+        doubtful = mine[~np.isin(_key(scene, mine, np.full(mine.size, cluster)), cleared)]
+        refused = table.photo[(table.cluster == cluster) & ~table.allowed]
+        result[cluster] = np.union1d(doubtful, refused)
     return result
 
 

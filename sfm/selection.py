@@ -41,6 +41,7 @@ __all__ = ["MODULES", "SelectionOptions", "TrainingSet", "assign_splits", "m1_po
 MODULES = (
     "sfm.selection",
     "sfm.benchmark_labels",
+    "sfm.cluster_guards",
     "sfm.exchange",
     "sfm.geometry",
     "sfm.guards",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm import guards, selection
+from sfm import cluster_guards, guards, selection
 from sfm.selection import SelectionOptions
 from storage import hdf5
 from storage.stages import Stage
@@ -53,13 +53,21 @@ def guard_pairs(
     *,
     inputs: Sequence[str] = (),
 ) -> int:
-    """Write the pairs that must be matched before singletons may be negatives (schema pairs); their number.
+    """Write the pairs that must be matched before photographs may be negatives (schema pairs); their number.
 
     scene: with its attempts; descriptors: [N, D] L2-normalised, aligned with scene.photos. Raises
     BadDescriptors.
     """
     splits = selection.assign_splits(scene, options, options.seed)
-    first, second = guards.proposals(scene, descriptors, splits, options.guards)
+    alone = np.stack(guards.proposals(scene, descriptors, splits, options.guards), axis=1)
+    between = cluster_guards.nearest_pairs(
+        scene,
+        descriptors,
+        splits,
+        num_clusters=options.guards.guard_clusters,
+        num_pairs=options.guards.guard_photographs,
+    )
+    first, second = guards.unmatched(scene, np.concatenate([alone, between]))
     accepted = np.flatnonzero(scene.photos.cluster >= 0)
     position = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
     position[accepted] = np.arange(accepted.size)

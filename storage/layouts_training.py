@@ -67,7 +67,13 @@ def _images_and_positives() -> tuple[Dataset, ...]:
         Dataset(
             "positives/m3/image", ("B",), "int64", "images to draw from at random", index="N", rows="unique"
         ),
-        Dataset("negatives/image", ("V",), "int64", "photograph that is a cluster of its own", index="N"),
+        Dataset(
+            "negatives/image",
+            ("V",),
+            "int64",
+            "photograph without verified pairs, or of a cluster that may match",
+            index="N",
+        ),
         Dataset("negatives/cluster", ("V",), "int64", "cluster of the query", minimum=0),
         Dataset(
             "negatives/max_inliers",
@@ -131,7 +137,7 @@ TRAINING_SET = Layout(
         "positives": "three strategies to choose a positive",
         "positives/m1_pool": "m1: the nearest descriptor of these is the positive (CSR over queries)",
         "positives/m3": "m3: one of these at random is the positive (CSR over queries)",
-        "negatives": "verdicts on photographs without verified pairs; no verdict = not allowed",
+        "negatives": "verdicts: photographs without verified pairs need an allowed one, refused ones never serve",
         "benchmark": "geometry benchmark: labels that no person made",
         **_benchmark_groups("val"),
         **_benchmark_groups("test"),
