@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.options import PipelineOptions, PipelineResources
+from flows.options import PipelineResources, ReconstructSections
 from flows.work import Work, run_stage
 from retrieval import extraction
 from sfm import features, matching, working
 from sfm.catalogue import CatalogueOptions
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
-from tasks.chunks import item_digests, items_input
+from tasks.chunks import chunks_holding, holders, item_digests, items_input
 from tasks.describing import describe_photographs, make_network, network_digest
 from tasks.mapping import assemble_scene, clusters_to_map, map_cluster, mapping_calls
 from tasks.matching import (
+    ends,
     expand_pairs,
     extract_features,
     find_clusters,
@@ -30,7 +31,7 @@ from tasks.runtime import fan_out
 def reconstruct(
     store: str,
     from_run: str = "latest",
-    options: PipelineOptions | None = None,
+    options: ReconstructSections | None = None,
     resources: PipelineResources | None = None,
     force: bool = False,
     build_upstream: bool = False,
@@ -107,13 +108,14 @@ def find_features(work: Work) -> None:
     copies, catalogue = work.many("working"), work.one("catalogue")
     digests = item_digests(work.store, copies)
     wanted = {sha: digests[sha] for sha in accepted(work.store, catalogue)}
+    holding = holders(work.store, copies)
+    chunks = work.chunks(features.STAGE, options, wanted)
     found = fan_out(
         work.task(extract_features),
-        work.chunks(features.STAGE, options, wanted),
+        [{**chunk, "working": chunks_holding(holding, chunk["items"])} for chunk in chunks],
         workers=work.resources.workers,
         store=work.root,
         options=options,
-        working=copies,
         resources=work.resources.features(),
     )
     work.keep(features=found)
@@ -156,13 +158,14 @@ def match(work: Work) -> None:
 def match_proposals(work: Work, proposals: list[ArtifactRef]) -> list[ArtifactRef]:
     """Matches of every pair of some proposals, in chunks."""
     options, local = work.options.reconstruction.matching, work.many("features")
+    holding = holders(work.store, local)
+    chunks = work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local))
     return fan_out(
         work.task(match_pairs),
-        work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local)),
+        [{**chunk, "features": chunks_holding(holding, ends(chunk["items"]))} for chunk in chunks],
         workers=work.resources.workers,
         store=work.root,
         options=options,
-        features=local,
         resources=work.resources.matching(),
     )
 
@@ -190,9 +193,6 @@ def map_models(work: Work) -> None:
         store=work.root,
         options=options.mapping,
         clusters_of=found,
-        features=sources[0],
-        matches=sources[1],
-        working=sources[2],
         resources=work.resources.mapping(),
     )
     scene = work.task(assemble_scene)(

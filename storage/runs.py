@@ -88,7 +88,8 @@ class Stale:
     current: tuple[ArtifactRef, ...]
 
     def __str__(self) -> str:
-        names = ", ".join(ref.content_sha256[:16] for ref in self.current)
+        names = ", ".join(ref.content_sha256[:16] for ref in self.current[:3])
+        names += f" and {len(self.current) - 3} more" if len(self.current) > 3 else ""
         made_from = f"{self.built_from.stage} {self.built_from.content_sha256[:16]}"
         return f"{self.ref.path}: built from {made_from}, current is {names}"
 
@@ -176,8 +177,14 @@ def delete(store: Store, run: str) -> None:
 
 
 def stale(store: Store, record: RunRecord) -> list[Stale]:
-    """Artifacts of this run and of earlier ones of its collection that were not built from what it has."""
-    seen: set[str] = set()
+    """Artifacts of earlier runs of its collection that were not built from what this run has.
+
+    What this run itself holds is never stale: its keys say so, whichever equal chunks it was built from.
+    """
+    seen = {ref.path for ref in record.all_refs()}
+    current: dict[str, list[ArtifactRef]] = {}
+    for ref in record.all_refs():
+        current.setdefault(ref.stage, []).append(ref)
     found: list[Stale] = []
     for other in records(store):
         if other.collection != record.collection or other.id > record.id:
@@ -185,16 +192,18 @@ def stale(store: Store, record: RunRecord) -> list[Stale]:
         for ref in other.all_refs():
             if ref.path not in seen:
                 seen.add(ref.path)
-                found += _stale_inputs(store, record, other.id, ref)
+                found += _stale_inputs(store, current, other.id, ref)
     return found
 
 
-def _stale_inputs(store: Store, record: RunRecord, run: str, ref: ArtifactRef) -> Iterator[Stale]:
+def _stale_inputs(
+    store: Store, current: Mapping[str, Sequence[ArtifactRef]], run: str, ref: ArtifactRef
+) -> Iterator[Stale]:
     sidecar = store.sidecar(ref)
     for source in sidecar.upstream if sidecar else ():
-        current = record.refs_of(source.stage)
-        if current and source.content_sha256 not in {r.content_sha256 for r in current}:
-            yield Stale(ref, run, source, current)
+        now_there = current.get(source.stage, ())
+        if now_there and source.content_sha256 not in {r.content_sha256 for r in now_there}:
+            yield Stale(ref, run, source, tuple(now_there))
             return
 
 

@@ -28,7 +28,7 @@ cached. Without Prefect, `build_scene.fn(...)` does the same work on the same st
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,15 +101,17 @@ class StagePolicy(CachePolicy):
         """The call that `arguments` (by parameter name) describe. Raises WrongInput."""
         assert self.stage is not None
         digests: list[str] = []
-        upstream: list[ArtifactRef] = []
+        upstream: dict[str, ArtifactRef] = {}
         for name in self.parameters:
-            if name not in (*_CONVENTION, *self.labels):
+            if name in self.labels:
+                upstream |= {ref.path: ref for ref in _held(arguments.get(name))}
+            elif name not in _CONVENTION:
                 refs = _references(name, arguments.get(name))
                 digests += ["none"] if refs is None else [ref.content_sha256 for ref in refs]
-                upstream += refs or []
+                upstream |= {ref.path: ref for ref in refs or []}
         digests += arguments.get("inputs") or []
         store, options = open_store(arguments["store"]), arguments["options"]
-        return Call(self.stage, store, options, tuple(digests), tuple(upstream), force)
+        return Call(self.stage, store, options, tuple(digests), tuple(upstream.values()), force)
 
     def compute_key(
         self,
@@ -145,8 +147,9 @@ def stage_task(
 ) -> Callable[[Callable[..., Refs]], Task[..., Refs]]:
     """Make a Prefect task of a function that publishes artifacts of `stage` (convention: see the module).
 
-    `labels`: parameters that are neither inputs nor in the key, such as a name for the log. Other keywords go
-    to `prefect.task`. Raises WrongStageTask for a function that does not follow the convention.
+    `labels`: parameters that are not in the key, such as a name for the log, or artifacts whose content is in
+    the key through `inputs`; the artifacts among them are ancestors of the result all the same. Other
+    keywords go to `prefect.task`. Raises WrongStageTask for a function that does not follow the convention.
     """
 
     def decorate(function: Callable[..., Refs]) -> Task[..., Refs]:
@@ -255,6 +258,18 @@ def _references(name: str, value: Any) -> list[ArtifactRef] | None:
         f"input {name!r} is a {type(value).__name__} without a content digest: pass an ArtifactRef or a list "
         "of them, give digests as `inputs`, or declare it with labels= if the result does not depend on it"
     )
+
+
+def _held(value: Any) -> Iterator[ArtifactRef]:
+    """The references in a label's value, however deep."""
+    if isinstance(value, ArtifactRef):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _held(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _held(item)
 
 
 def _refreshes(context: TaskRunContext) -> bool:

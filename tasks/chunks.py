@@ -1,6 +1,6 @@
 """Chunks of items as calls of a stage task: those that exist keep their items, misses form new ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,17 @@ def chunk_calls(
     return [{"items": list(chunk.items), "inputs": list(chunk.inputs)} for chunk in chunks]
 
 
+def holders(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, ArtifactRef]:
+    """Item id -> the chunk that holds it."""
+    return {item: ref for ref in refs for item in store.item_digests(ref)}
+
+
+def chunks_holding(holding: Mapping[str, ArtifactRef], items: Iterable[str]) -> list[ArtifactRef]:
+    """The chunks that hold these items, by path: a task that got all would read and remember all of them."""
+    found = {holding[item].path: holding[item] for item in items if item in holding}
+    return [found[path] for path in sorted(found)]
+
+
 def item_digests(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, str]:
     """Item id -> content digest, over several chunks."""
     return {item: digest for ref in refs for item, digest in store.item_digests(ref).items()}
@@ -39,7 +50,7 @@ def items_input(store: Store, refs: Sequence[ArtifactRef], items: Sequence[str] 
 
 def file_of_items(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, Path]:
     """Item id -> file or folder of the chunk that holds it."""
-    return {item: store.path(ref) for ref in refs for item in store.item_digests(ref)}
+    return {item: store.path(ref) for item, ref in holders(store, refs).items()}
 
 
 def descriptor_rows(files: Mapping[str, Path], shas: Sequence[str]) -> NDArray[np.float32]:

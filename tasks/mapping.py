@@ -11,7 +11,7 @@ from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
 from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.chunks import file_of_items, item_digests
+from tasks.chunks import chunks_holding, file_of_items, holders, item_digests
 from tasks.matching import attempts_of, split_pair
 
 
@@ -60,14 +60,24 @@ def mapping_calls(
     matches: list[ArtifactRef],
     working: list[ArtifactRef],
 ) -> list[dict[str, Any]]:
-    """Per cluster its name and digests of the features, matches and working copies that it is made from."""
+    """Per cluster its name, the chunks that it is made from, and digests of what they say about it."""
     of_features, of_matches = item_digests(store, features), item_digests(store, matches)
     of_working = item_digests(store, working)
+    in_features, in_matches, in_working = (holders(store, refs) for refs in (features, matches, working))
     calls = []
     for cluster in found:
+        ids = {matching.pair_id(*pair): pair for pair in cluster.pairs}
         members = [[sha, of_features[sha], of_working[sha]] for sha in cluster.photographs]
-        pairs = [[*pair, of_matches[matching.pair_id(*pair)]] for pair in cluster.pairs]
-        calls.append({"name": cluster.name, "inputs": [json_sha256(members), json_sha256(pairs)]})
+        pairs = [[*pair, of_matches[item]] for item, pair in ids.items()]
+        calls.append(
+            {
+                "name": cluster.name,
+                "inputs": [json_sha256(members), json_sha256(pairs)],
+                "features": chunks_holding(in_features, cluster.photographs),
+                "matches": chunks_holding(in_matches, ids),
+                "working": chunks_holding(in_working, cluster.photographs),
+            }
+        )
     return calls
 
 

@@ -1,5 +1,6 @@
 """Local features, pairs, matches and clusters."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,11 @@ def split_pair(item: str) -> tuple[str, str]:
     """The two photographs of a pair id."""
     first, second = item.split("-")
     return first, second
+
+
+def ends(items: Iterable[str]) -> set[str]:
+    """The photographs of pair ids."""
+    return {sha for item in items for sha in split_pair(item)}
 
 
 def pair_input(features: dict[str, str], item: str) -> str:

@@ -108,6 +108,25 @@ def test_stale(store, options):
     assert [stale.ref for stale in runs.stale(store, third)] == [from_old]
 
 
+def test_names_of_a_run_need_not_be_stages_and_equal_chunks_are_not_stale(store, options):
+    """Two names of one stage are looked at together; what the run holds itself is never stale."""
+    near, far = make(store, options, "descriptors", text="near"), make(store, options, "descriptors")
+    pairs = make(store, options, "pairs", [near.content_sha256], upstream=[near])
+    regrouped = make(
+        store, options, "matches", ["g"], upstream=[make(store, options, "features", text="old")]
+    )
+    features = make(store, options, "features", text="new")
+    first = runs.start(store, "town").with_refs({"proposals": pairs, "near": near}).finished("completed")
+    second = runs.start(store, "town").with_refs(
+        {"near": near, "far": [far], "features": features, "matches": regrouped}
+    )
+    for record in (first, second):
+        runs.save(store, record)
+    assert runs.stale(store, second) == []
+    third = second.model_copy(update={"refs": {"far": (far,)}})
+    assert [stale.ref for stale in runs.stale(store, third)] == [pairs, regrouped][:1]
+
+
 def test_record_is_json_both_ways(store):
     record = runs.start(store, "town", options={"x": [1, None, "a"]})
     assert RunRecord.model_validate_json(record.model_dump_json()) == record

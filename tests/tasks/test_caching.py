@@ -377,3 +377,34 @@ def test_the_content_behind_an_option_counts_not_its_place(
     assert dict(toy.COMPUTED) == {"weighed": 1}
     second.write_text("8")
     assert command.run(weigh, str(store.root), Weights(weights=second)) != ref
+
+
+def test_artifacts_among_labels_are_ancestors_and_not_in_the_key(store: Store) -> None:
+    """However deep they are held; once each; a label without any is nothing."""
+
+    @stage_task(Stage(name="held", suffix=".txt"), labels=("one", "many", "deep", "text"))
+    def held(
+        store: str,
+        options: Options,
+        inputs: list[str],
+        first: ArtifactRef,
+        one: ArtifactRef | None = None,
+        many: list[ArtifactRef] | None = None,
+        deep: list[dict[str, object]] | None = None,
+        text: str = "",
+    ) -> ArtifactRef:
+        return publish(lambda out: out.write_text("x") and None)
+
+    refs = [
+        toy.number.fn(store=str(store.root), options=toy.NumberOptions(), inputs=[str(i)]) for i in range(4)
+    ]
+    common = {"store": str(store.root), "options": Options(), "inputs": ["a"], "first": refs[0]}
+    plain = held.fn(**common)
+    assert store.sidecar(plain).upstream == (refs[0],)
+    policy = held.cache_policy
+    assert isinstance(policy, StagePolicy)
+    labels = {"one": refs[1], "many": [refs[2], refs[1]], "deep": [{"a": [refs[3]], "b": None}], "text": "t"}
+    call = policy.call({**common, **labels}, force=False)
+    assert call.key == plain.key
+    assert call.upstream == (refs[0], refs[1], refs[2], refs[3])
+    assert held.fn(**common, **labels) == plain
