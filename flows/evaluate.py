@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.options import PipelineOptions, PipelineResources
+from flows.options import EvaluateSections, PipelineResources
 from flows.whiten import METHODS, described
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
@@ -17,7 +17,7 @@ from tasks.matching import pair_sources
 def evaluate(
     store: str,
     from_run: str = "latest",
-    options: PipelineOptions | None = None,
+    options: EvaluateSections | None = None,
     resources: PipelineResources | None = None,
     force: bool = False,
     build_upstream: bool = False,

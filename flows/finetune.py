@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.options import PipelineOptions, PipelineResources
+from flows.options import FinetuneSections, PipelineResources
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
 from tasks.describing import make_network
@@ -15,7 +15,7 @@ from tasks.learning import finetune_network
 def finetune(
     store: str,
     from_run: str = "latest",
-    options: PipelineOptions | None = None,
+    options: FinetuneSections | None = None,
     resources: PipelineResources | None = None,
     force: bool = False,
     build_upstream: bool = False,

@@ -64,24 +64,50 @@ class DescriptionOptions(Options):
         return sets
 
 
-class PipelineOptions(Options):
-    """Everything that changes a result, per stage."""
+class ReconstructSections(Options):
+    """Options of the flow `reconstruct`."""
 
     reconstruction: ReconstructionOptions = Field(ReconstructionOptions(), description="reconstruct")
+
+
+class SelectSections(Options):
+    """Options of the flow `select`."""
+
     selection: SplitOptions = Field(SplitOptions(), description="select")
+
+
+class FinetuneSections(Options):
+    """Options of the flow `finetune`."""
+
     network: NetworkOptions = Field(NetworkOptions(), description="the network that is fine-tuned")
     training: TrainingOptions = Field(TrainingOptions(), description="finetune")
+
+
+class WhitenSections(Options):
+    """Options of the flow `whiten`."""
+
     description: DescriptionOptions = Field(DescriptionOptions(), description="descriptors for the rest")
     whitening: WhiteningOptions = Field(WhiteningOptions(), description="whiten")
+
+
+class EvaluateSections(Options):
+    """Options of the flow `evaluate`."""
+
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="evaluate")
 
 
+class PipelineOptions(
+    EvaluateSections, WhitenSections, FinetuneSections, SelectSections, ReconstructSections
+):
+    """Everything that changes a result, in the order of the stages."""
+
+
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "reconstruct": ("reconstruction",),
-    "select": ("selection",),
-    "finetune": ("network", "training"),
-    "whiten": ("description", "whitening"),
-    "evaluate": ("evaluation",),
+    "reconstruct": tuple(ReconstructSections.model_fields),
+    "select": tuple(SelectSections.model_fields),
+    "finetune": tuple(FinetuneSections.model_fields),
+    "whiten": tuple(WhitenSections.model_fields),
+    "evaluate": tuple(EvaluateSections.model_fields),
 }
 """Which sections of PipelineOptions are a stage's own."""
 

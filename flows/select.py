@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.options import PipelineOptions, PipelineResources
+from flows.options import PipelineResources, SelectSections
 from flows.reconstruct import match_proposals
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
@@ -18,7 +18,7 @@ from tasks.selecting import propose_guard_pairs, select_training_set
 def select(
     store: str,
     from_run: str = "latest",
-    options: PipelineOptions | None = None,
+    options: SelectSections | None = None,
     resources: PipelineResources | None = None,
     force: bool = False,
     build_upstream: bool = False,

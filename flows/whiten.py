@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from prefect import flow
 
-from flows.options import PipelineOptions, PipelineResources
+from flows.options import PipelineResources, WhitenSections
 from flows.reconstruct import describe_all
 from flows.work import Work, run_stage
 from storage.artifacts import ArtifactRef
@@ -32,7 +32,7 @@ class Described(NamedTuple):
 def whiten(
     store: str,
     from_run: str = "latest",
-    options: PipelineOptions | None = None,
+    options: WhitenSections | None = None,
     resources: PipelineResources | None = None,
     force: bool = False,
     build_upstream: bool = False,
