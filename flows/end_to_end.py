@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prefect import flow
 
 from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.pages import show_stage
 from flows.work import begin, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -23,8 +24,8 @@ def end_to_end(
 ) -> RunRecord:
     """Reconstruct, select, fine-tune, whiten, evaluate; what is done already comes from the cache.
 
-    until: last stage to run; force: stages that are computed again; accept_older_code: stages whose results of
-    older code are used. Raises what the stages raise; the run's record says how it ended.
+    until: last stage to run; force: stages that are computed again; accept_older_code: stages whose results
+    of older code are used. Raises what the stages raise; the run's record says how it ended.
     """
     opened = Store.create(store)
     used = (resources or PipelineResources()).model_copy(update={"photos": photos})
@@ -33,4 +34,5 @@ def end_to_end(
     with recorded(opened, record.id):
         for stage in wanted:
             flow(name=stage, persist_result=False)(part_of(stage))(store, record.id, list(force))
+            show_stage(opened, runs.load(opened, record.id), stage)
     return runs.load(opened, record.id)

@@ -160,7 +160,7 @@ def run_stage(
     stage: str,
     store: str,
     from_run: str,
-    options: PipelineOptions | None,
+    options: Options | None,
     resources: PipelineResources | None,
     *,
     force: bool,
@@ -190,6 +190,7 @@ def run_stage(
         for name in before if gone else ():
             part_of(name)(store, record.id)
         part_of(stage)(store, record.id, [stage] if force else [])
+        import_module("flows.pages").show_stage(opened, runs.load(opened, record.id), stage)
     return runs.load(opened, record.id)
 
 
