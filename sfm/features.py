@@ -135,7 +135,7 @@ def _extract(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     images.mkdir()
     for sha, path, _ in photographs:
         if sha not in empty:
-            (images / f"{sha}.jpg").symlink_to(path)
+            (images / f"{sha}.jpg").symlink_to(Path(path).resolve())
     names = sorted(path.name for path in images.iterdir())
     if names:
         _run_colmap(database, images, names, FeatureOptions(**request["options"]), request["threads"])

@@ -134,7 +134,7 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     images.mkdir()
     raw.mkdir()
     for sha, path in request["images"].items():
-        (images / image_name(sha)).symlink_to(path)
+        (images / image_name(sha)).symlink_to(Path(path).resolve())
     identifiers = write_features(database, request["features"], with_descriptors=False)
     write_geometries(database, identifiers, _geometries(request["matches"]))
     kept: list[tuple[dict[str, Any], int]] = []

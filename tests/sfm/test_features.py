@@ -79,6 +79,13 @@ def test_neither_company_nor_threads_matter(working, extracted, tmp_path):
     assert alone == {SHAS[1]: extracted[1][SHAS[1]]}
 
 
+def test_folders_may_be_given_relative(working, extracted, tmp_path, monkeypatch):
+    monkeypatch.chdir(working[0][1].parent)
+    relative = [(sha, Path(folder.name), each) for sha, folder, each in working[:1]]
+    digests = extract_features(relative, FeatureOptions(peak_threshold=0.002), tmp_path / "f.h5")
+    assert digests[SHAS[0]] == extracted[1][SHAS[0]]
+
+
 def test_fewer_features_can_be_asked_for(working, extracted, tmp_path):
     options = FeatureOptions(peak_threshold=0.002, max_num_features=64)
     extract_features(working[:1], options, tmp_path / "f.h5")

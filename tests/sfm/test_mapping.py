@@ -68,6 +68,15 @@ def test_mapping_again_gives_the_same_bytes(mapped, world, tmp_path):
     assert content_sha256(tmp_path / "again") == content_sha256(mapped[0])
 
 
+def test_folders_may_be_given_relative(mapped, world, tmp_path, monkeypatch):
+    clusters, features, matches, working = world
+    folder = working[PLACE.shas[0]]
+    monkeypatch.chdir(folder.parent)
+    relative = dict.fromkeys(working, folder.relative_to(folder.parent))
+    map_cluster(clusters[0], features, matches, relative, MappingOptions(), tmp_path / "out")
+    assert content_sha256(tmp_path / "out") == content_sha256(mapped[0])
+
+
 def test_a_cluster_that_is_too_small_has_no_model(world, tmp_path):
     clusters, *files = world
     summary = map_cluster(clusters[1], *files, MappingOptions(), tmp_path / "tower")
