@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,8 +92,8 @@ def serve(handle: Callable[[dict[str, Any], Path], dict[str, Any]]) -> None:
 
     Call it under `if __name__ == "__main__"` of a module that `run_child` names.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     place = Path(sys.argv[1])
+    threading.Thread(target=_end_with_parent, args=(place,), daemon=True).start()
     try:
         reply = handle(json.loads((place / "request.json").read_text()), place)
     except Exception as error:
@@ -105,10 +106,14 @@ def serve(handle: Callable[[dict[str, Any], Path], dict[str, Any]]) -> None:
     os._exit(0)  # native thread pools are not worth waiting for
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(place: Path) -> None:
+    """Wait for the pipe to close, then clean up in the parent's stead and end."""
     while os.read(0, 1):
         pass
-    os._exit(_EXIT_ORPHANED)
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+    finally:
+        os._exit(_EXIT_ORPHANED)
 
 
 def _write_reply(place: Path, content: dict[str, Any]) -> None:
