@@ -1,6 +1,5 @@
 """How much better is it now: every network, whitening and set of scales on the geometry benchmark."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -28,9 +27,8 @@ def evaluate(
     )
 
 
-def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+def steps(work: Work) -> None:
     """evaluation.h5, noted in the run."""
-    work = Work.load(store, run, "evaluate", force)
     whitenings = work.many("whiten")
     found = list(described(work))
     configurations: list[dict[str, Any]] = []

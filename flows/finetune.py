@@ -1,7 +1,5 @@
 """The training set to a fine-tuned network."""
 
-from collections.abc import Sequence
-
 from prefect import flow
 
 from flows.options import FinetuneSections, PipelineResources
@@ -26,9 +24,8 @@ def finetune(
     )
 
 
-def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+def steps(work: Work) -> None:
     """The network off the shelf and fine-tuned, noted in the run."""
-    work = Work.load(store, run, "finetune", force)
     network = work.task(make_network)(store=work.root, options=work.options.network)
     tuned = work.task(finetune_network)(
         store=work.root,

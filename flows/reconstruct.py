@@ -24,7 +24,6 @@ from tasks.matching import (
     propose_pairs,
 )
 from tasks.photographs import accepted, build_catalogue, make_working_copies, scan_photographs, to_decode
-from tasks.runtime import fan_out
 
 
 @flow(name="reconstruct", persist_result=False)
@@ -42,9 +41,8 @@ def reconstruct(
     )
 
 
-def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+def steps(work: Work) -> None:
     """From the folder of photographs to scene.h5, noted in the run."""
-    work = Work.load(store, run, "reconstruct", force)
     read_photographs(work)
     describe(work)
     find_features(work)
@@ -55,9 +53,9 @@ def part(store: str, run: str, force: Sequence[str] = ()) -> None:
 def read_photographs(work: Work) -> None:
     """Scan the folder, make working copies, write the catalogue."""
     options = work.options.reconstruction
-    scan = scan_photographs(work.root, work.photos)
-    copies = fan_out(
-        work.task(make_working_copies),
+    scan = work.task(scan_photographs)(work.root, work.photos)
+    copies = work.fan_out(
+        make_working_copies,
         work.chunks(working.STAGE, options.working, to_decode(work.store, scan)),
         workers=work.resources.workers,
         store=work.root,
@@ -89,8 +87,8 @@ def describe_all(
 ) -> list[ArtifactRef]:
     """Descriptors of photographs (sha256) by one network, in chunks; one task at a time has all threads."""
     digest = network_digest(work.store, network)
-    return fan_out(
-        work.task(describe_photographs),
+    return work.fan_out(
+        describe_photographs,
         work.chunks(extraction.STAGE, options, dict.fromkeys(shas, digest)),
         workers=1,
         store=work.root,
@@ -110,8 +108,8 @@ def find_features(work: Work) -> None:
     wanted = {sha: digests[sha] for sha in accepted(work.store, catalogue)}
     holding = holders(work.store, copies)
     chunks = work.chunks(features.STAGE, options, wanted)
-    found = fan_out(
-        work.task(extract_features),
+    found = work.fan_out(
+        extract_features,
         [{**chunk, "working": chunks_holding(holding, chunk["items"])} for chunk in chunks],
         workers=work.resources.workers,
         store=work.root,
@@ -160,8 +158,8 @@ def match_proposals(work: Work, proposals: list[ArtifactRef]) -> list[ArtifactRe
     options, local = work.options.reconstruction.matching, work.many("features")
     holding = holders(work.store, local)
     chunks = work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local))
-    return fan_out(
-        work.task(match_pairs),
+    return work.fan_out(
+        match_pairs,
         [{**chunk, "features": chunks_holding(holding, ends(chunk["items"]))} for chunk in chunks],
         workers=work.resources.workers,
         store=work.root,
@@ -186,8 +184,8 @@ def map_models(work: Work) -> None:
         matches=matches,
     )
     sources = (work.many("features"), matches, work.many("working"))
-    models = fan_out(
-        work.task(map_cluster),
+    models = work.fan_out(
+        map_cluster,
         mapping_calls(work.store, clusters_to_map(work.store, found, options.mapping), *sources),
         workers=work.resources.workers,
         store=work.root,

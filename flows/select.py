@@ -1,7 +1,5 @@
 """The scene to a training set: guarded negatives, then splits, queries, positives, geometry benchmark."""
 
-from collections.abc import Sequence
-
 from prefect import flow
 
 from flows.options import PipelineResources, SelectSections
@@ -29,9 +27,8 @@ def select(
     )
 
 
-def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+def steps(work: Work) -> None:
     """From scene.h5 to training_set.h5, noted in the run."""
-    work = Work.load(store, run, "select", force)
     options, scene = work.options.selection, work.one("scene")
     descriptors = work.many("proposal_descriptors")
     guard = work.task(propose_guard_pairs)(

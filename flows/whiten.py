@@ -1,6 +1,6 @@
 """Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from prefect import flow
@@ -43,9 +43,8 @@ def whiten(
     )
 
 
-def part(store: str, run: str, force: Sequence[str] = ()) -> None:
+def steps(work: Work) -> None:
     """PCAw and Lw of every network and set of scales, noted in the run."""
-    work = Work.load(store, run, "whiten", force)
     found = list(described(work))
     whitenings = [
         work.task(learn_whitening)(

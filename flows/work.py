@@ -9,18 +9,21 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
-from storage import runs
+from storage import older, runs
 from storage.artifacts import ArtifactRef
 from storage.options import Options
 from storage.runs import RunRecord
 from storage.stages import Stage
 from storage.store import Store
+from tasks.caching import StagePolicy, adopt
 from tasks.chunks import chunk_calls
+from tasks.runtime import fan_out
 
 logger = logging.getLogger(__name__)
 
@@ -49,22 +52,30 @@ class NoPhotographs(ValueError):
 
 @dataclass
 class Work:
-    """What a part of a flow works on. `force`: whether it is computed again, cached or not."""
+    """What a part of a flow works on.
+
+    force: whether it is computed again, cached or not; accept: parts and stages whose results of older code
+    are used.
+    """
 
     store: Store
     record: RunRecord
     options: PipelineOptions
     resources: PipelineResources
+    part: str
     force: bool = False
+    accept: frozenset[str] = frozenset()
 
     @classmethod
-    def load(cls, store: str, run: str, part: str, force: Sequence[str] = ()) -> "Work":
+    def load(
+        cls, store: str, run: str, part: str, force: Sequence[str] = (), accept: Sequence[str] = ()
+    ) -> "Work":
         """The work of a part of a run in the ledger; force: parts to compute again. Raises UnknownRun."""
         opened = Store.open(store)
         record = runs.load(opened, run)
         options = PipelineOptions.model_validate(record.options)
         resources = PipelineResources.model_validate(record.resources)
-        return cls(opened, record, options, resources, part in force)
+        return cls(opened, record, options, resources, part, part in force, frozenset(accept))
 
     @property
     def root(self) -> str:
@@ -95,13 +106,42 @@ class Work:
         """The run's artifacts of this name, [] for none."""
         return list(self.record.refs_of(name))
 
-    def task(self, task: Any) -> Any:
+    def task(self, task: Any) -> Callable[..., Any]:
         """A stage task as it is, or one that computes again where this part is forced."""
-        return task.with_options(refresh_cache=True) if self.force else task
+        return partial(self._call, task)
+
+    def _call(self, task: Any, *args: Any, **arguments: Any) -> Any:
+        self._adopt(task, arguments)
+        return self._forced(task)(*args, **arguments)
+
+    def fan_out(
+        self, task: Any, calls: Sequence[Mapping[str, Any]], *, workers: int, **common: Any
+    ) -> list[ArtifactRef]:
+        """`task(**common, **call)` for every call, `workers` at a time; see `tasks.runtime.fan_out`."""
+        for call in calls:
+            self._adopt(task, {**common, **call})
+        return fan_out(self._forced(task), calls, workers=workers, **common)
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
         """Calls of a stage task that together make all wanted items (id -> digest of its input)."""
-        return chunk_calls(self.store, stage, options, wanted, self.resources.size_of_chunk(stage.name))
+        if self.accepts(stage.name):
+            older.accept_chunks(self.store, stage, options, wanted)
+        size = self.resources.size_of_chunk(stage.name)
+        return chunk_calls(self.store, stage, options, wanted, size, again=self.force)
+
+    def accepts(self, stage: str) -> bool:
+        """Whether results of older code of a stage are used."""
+        return bool(self.accept & {self.part, stage})
+
+    def _forced(self, task: Any) -> Any:
+        return task.with_options(refresh_cache=True) if self.force else task
+
+    def _adopt(self, task: Any, arguments: Mapping[str, Any]) -> None:
+        policy = task.cache_policy
+        if not isinstance(policy, StagePolicy) or policy.stage is None or self.force:
+            return
+        if self.accepts(policy.stage.name):
+            adopt(policy.call(arguments, force=False))
 
     def keep(self, **refs: Refs) -> None:
         """Note what was made, in the ledger at once."""
@@ -114,10 +154,19 @@ class Work:
         runs.save(self.store, self.record)
 
 
-def part_of(stage: str) -> Callable[..., None]:
-    """The function that does a stage's work on a run in the ledger: `part(store, run, force)`."""
-    found: Callable[..., None] = import_module(f"flows.{stage}").part
+def steps_of(stage: str) -> Callable[[Work], None]:
+    """What a flow does: its module's `steps(work)`."""
+    found: Callable[[Work], None] = import_module(f"flows.{stage}").steps
     return found
+
+
+def part_of(stage: str) -> Callable[..., None]:
+    """The function that does a stage's work on a run in the ledger, noted there."""
+
+    def part(store: str, run: str, force: Sequence[str] = (), accept_older_code: Sequence[str] = ()) -> None:
+        steps_of(stage)(Work.load(store, run, stage, force, accept_older_code))
+
+    return part
 
 
 def begin(

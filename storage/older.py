@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +75,19 @@ def older_chunks(store: Store, stage: Stage, options: BaseModel) -> list[OlderCo
     ]
 
 
-def accept_chunks(store: Store, stage: Stage, options: BaseModel) -> list[ArtifactRef]:
-    """Adopt all of these chunks under today's keys."""
+def accept_chunks(
+    store: Store, stage: Stage, options: BaseModel, wanted: Mapping[str, str] | None = None
+) -> list[ArtifactRef]:
+    """Adopt these chunks under today's keys: those with wanted items (id -> input digest) that no chunk of
+    today has, or, without ``wanted``, all."""
     adopted = []
+    held = items.locate(store, stage, options, wanted or {})
+    missing = {name: digest for name, digest in (wanted or {}).items() if name not in held}
     for chunk in older_chunks(store, stage, options):
+        own = items.read(store.root, chunk.ref)
+        if wanted is not None and not any(missing.get(name) == facts["input"] for name, facts in own.items()):
+            continue
+        missing = {name: digest for name, digest in missing.items() if name not in own}
         sidecar = store.sidecar(chunk.ref)
         if sidecar is not None:
             adopted.append(accept(store, stage, options, sidecar.key_parts["inputs"]))

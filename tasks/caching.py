@@ -27,6 +27,7 @@ cached. Without Prefect, `build_scene.fn(...)` does the same work on the same st
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -48,6 +49,8 @@ from storage.stages import Stage
 from storage.store import Store
 from tasks.records import StoreRecords, read_record, remove_record, use_store, write_record
 from tasks.runtime import is_transient, open_store, tally
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 3
 RETRY_DELAYS_S = (2.0, 10.0, 60.0)
@@ -187,6 +190,15 @@ def publish(build: Callable[[Path], Mapping[str, Any] | None]) -> ArtifactRef:
     return call.store.produce(
         call.stage, call.options, call.inputs, build, force=call.force, upstream=call.upstream
     )
+
+
+def adopt(call: Call) -> ArtifactRef | None:
+    """Where only edited code or updated packages keep an artifact from being that of `call`: make it so."""
+    older = call.store.why_missing(call.stage, call.options, call.inputs)
+    if older is None:
+        return None
+    logger.info("accepted %s", older)
+    return call.store.accept_older_code(call.stage, call.options, call.inputs)
 
 
 def artifact_path(ref: ArtifactRef) -> Path:

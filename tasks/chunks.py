@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage import hdf5
-from storage.artifacts import ArtifactRef
+from storage.artifacts import ArtifactRef, items_digest
 from storage.digests import json_sha256
 from storage.options import Options
 from storage.stages import Stage
@@ -16,11 +16,23 @@ from storage.store import Store
 
 
 def chunk_calls(
-    store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int
+    store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int, *, again: bool = False
 ) -> list[dict[str, Any]]:
-    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest)."""
+    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest).
+
+    again: the calls are to compute what is there already, so that none may hold an item that is not wanted.
+    """
     chunks = store.plan_items(stage, options, wanted, size)
-    return [{"items": list(chunk.items), "inputs": list(chunk.inputs)} for chunk in chunks]
+    calls = [
+        {"items": list(chunk.items), "inputs": list(chunk.inputs)}
+        for chunk in chunks
+        if not again or all(item in wanted for item in chunk.items)
+    ]
+    left = {item: wanted[item] for item in wanted.keys() - {i for call in calls for i in call["items"]}}
+    for start in range(0, len(left), size):
+        names = sorted(left)[start : start + size]
+        calls.append({"items": names, "inputs": [items_digest({name: left[name] for name in names})]})
+    return calls
 
 
 def holders(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, ArtifactRef]:
