@@ -4,15 +4,17 @@ VENV   := .venv
 STAMP  := $(VENV)/installed.stamp
 BIN    := $(VENV)/bin
 JOBS   ?= 2
+KILLS  ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test crash lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make install   create or update $(VENV) with the versions of constraints.txt"
 	@echo "make demo      install, then the whole flow on a rendered town"
 	@echo "make test      install, then the test suite"
+	@echo "make crash     kill -9 at random moments (KILLS=4), then the same command must end the same"
 	@echo "make lint      ruff (check and format) and mypy"
 	@echo "make clean     remove $(VENV) and every build and cache folder"
 
@@ -34,6 +36,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+crash: install
+	$(BIN)/python -m tests.crash.kill_runs --kills $(KILLS)
 
 lint: install
 	$(BIN)/ruff check .
