@@ -123,10 +123,14 @@ def _write_reply(place: Path, content: dict[str, Any]) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The parent's environment with the thread count, and this code importable from any folder."""
+    """The parent's environment with the thread count, and this code importable from any folder.
+
+    What COLMAP logs goes to the child's log alone; by default it leaves a file in the temporary folder too.
+    """
     root = str(Path(__file__).resolve().parents[1])
     path = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path)}
+    own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path), "GLOG_logtostderr": "1"}
+    return {**os.environ, **own}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -76,7 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         checks = Checks()
         Kills(bench, checks, random.Random(asked.seed)).run(asked.kills)
         left = sorted(path.name for path in (root / "tmp").iterdir())
-        checks.add("temporary folders", True, f"{len(left)} left by {asked.kills} kills in TMPDIR")
+        checks.add(
+            "temporary files", not left, f"{len(left)} left in TMPDIR: {', '.join(left[:5]) or 'none'}"
+        )
         return checks.finish(f"{asked.kills} kills, {len(os.listdir(photos))} photographs")
 
 

@@ -24,6 +24,10 @@ def work(request, scratch):
         raise ValueError("7 is not a photograph")
     if request["do"] == "exit":
         os._exit(9)
+    if request["do"] == "colmap":
+        import pycolmap
+        pycolmap.logging.info("hello from COLMAP")
+        return {"log": (scratch / "log.txt").read_text()}
     if request["do"] == "sleep":
         (scratch.parent / "pid").write_text(str(os.getpid()))
         time.sleep(60)
@@ -50,6 +54,15 @@ def test_the_reply_comes_back_and_nothing_stays(tmp_path):
     )
     assert reply == {"threads": "3", "squares": [4, 9]}
     assert [path.name for path in tmp_path.iterdir()] == ["a_child.py"]
+
+
+def test_colmap_logs_to_the_child_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))  # where glog would leave a file
+    reply = run_child("a_child", {"do": "colmap"}, label="colmap", time_limit_s=60, scratch=tmp_path)
+    assert "hello from COLMAP" in reply["log"]
+    assert list(folder.iterdir()) == []
 
 
 def test_an_error_in_the_child_is_told_with_the_name_of_the_work():
