@@ -146,9 +146,9 @@ def match(work: Work) -> None:
             proposals=proposals,
             matches=matches,
         )
+        proposals.append(more)
         if not pairs_wanted(work.store, [more], local):
             break
-        proposals.append(more)
         matches = match_proposals(work, proposals)
     work.keep(proposed_pairs=proposals, matches=matches)
 

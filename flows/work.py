@@ -146,11 +146,14 @@ class Work:
     def keep(self, **refs: Refs) -> None:
         """Note what was made, in the ledger at once."""
         self.record = self.record.with_refs(refs)
-        runs.save(self.store, self.record)
+        self._save()
 
     def note(self, **facts: Any) -> None:
         """Note a fact for the run's page, as JSON."""
         self.record = self.record.model_copy(update={"facts": {**self.record.facts, **facts}})
+        self._save()
+
+    def _save(self) -> None:
         runs.save(self.store, self.record)
 
 
@@ -169,6 +172,11 @@ def part_of(stage: str) -> Callable[..., None]:
     return part
 
 
+def collection_of(photos: str) -> str:
+    """Name of the collection of photographs in a folder."""
+    return Path(photos).name
+
+
 def begin(
     store: Store,
     options: PipelineOptions,
@@ -181,7 +189,7 @@ def begin(
     names = [name for stage in shared for name in MADE_BY[stage]]
     refs = {name: ref for name, ref in (from_run.refs if from_run else {}).items() if name in names}
     collection = (
-        Path(resources.photos).name if resources.photos else (from_run.collection if from_run else "")
+        collection_of(resources.photos) if resources.photos else (from_run.collection if from_run else "")
     )
     return runs.start(
         store,

@@ -98,17 +98,36 @@ def scan(root: str | Path, table_path: Path, progress: Progress | None = None, t
     table_path: where (name, size, mtime, inode) -> sha256 is kept between scans. progress: called with (files
     hashed, files to hash). Linked folders are followed, each real folder is visited once. Raises NoFolder.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise NoFolder(f"{str(root)!r} is not a folder; give the folder of the photographs")
     started_ns = time.time_ns()
-    skipped = {"hidden": 0, "other": 0, "unreadable_folder": 0}
-    found = sorted(_photographs(root, skipped))
+    root, found, skipped = _listed(root)
     entries = _hash(root, found, _known(table_path), progress, threads)
     table = ScanTable(tuple(sorted(entries, key=lambda entry: entry.name)), skipped)
     _save(table, table_path, started_ns)
     log.info("%d photographs in %s, skipped %s", len(found), root, skipped)
     return table
+
+
+def survey(root: str | Path, table_path: Path | None, read_bytes: int) -> tuple[ScanTable, int]:
+    """What a scan would find, without keeping anything; and how many files it left unread (sha256 "").
+
+    New files are read only where all of them together have at most ``read_bytes``. Raises NoFolder.
+    """
+    root, found, skipped = _listed(root)
+    known = _known(table_path) if table_path else {}
+    new = [e for e in (_look(root, name) for name in found) if e.status == "ok" and _facts(e) not in known]
+    unread = {entry.name for entry in new} if sum(entry.size for entry in new) > read_bytes else set()
+    entries = _hash(root, [name for name in found if name not in unread], known, None, 4)
+    entries += [entry for entry in new if entry.name in unread]
+    return ScanTable(tuple(sorted(entries, key=lambda entry: entry.name)), skipped), len(unread)
+
+
+def _listed(root: str | Path) -> tuple[Path, list[str], dict[str, int]]:
+    """The folder, the names of its photographs and videos, sorted, and counts of what else is there."""
+    root = Path(root)
+    if not root.is_dir():
+        raise NoFolder(f"{str(root)!r} is not a folder; give the folder of the photographs")
+    skipped = {"hidden": 0, "other": 0, "unreadable_folder": 0}
+    return root, sorted(_photographs(root, skipped)), skipped
 
 
 def load_scan(table_path: Path) -> ScanTable | None:
