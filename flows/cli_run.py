@@ -50,13 +50,19 @@ def run(
         from flows.options import load
 
         options, resources = load(config, set_ or [])
-        root = _open_store(store, photos)
+        _check_folder(photos)
+        root = store.absolute() if plan else _open_store(store, photos)
+        if accept_older_code:
+            from flows.older import check_names
+
+            check_names(accept_older_code)
     request: dict[str, Any] = {
         "photos": str(photos.absolute()),
         "store": str(root),
         "options": options,
         "resources": resources,
         "until": until.value if until else None,
+        "force": [name.value for name in force or []],
     }
     if plan:
         with usage():
@@ -66,7 +72,6 @@ def run(
         return
     if accept_older_code:
         request["accept_older_code"] = accept_older_code
-    request["force"] = [name.value for name in force or []]
     _run_and_show(root, "flows.end_to_end", "end_to_end", verify, **request)
 
 
@@ -126,9 +131,13 @@ def _open_store(store: Path, photos: Path | None) -> Path:
 
     if photos is None:
         return Store.open(store).root
+    _check_folder(photos)
+    return Store.create(store).root
+
+
+def _check_folder(photos: Path) -> None:
     if not photos.is_dir():
         raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
-    return Store.create(store).root
 
 
 def _run_and_show(root: Path, module: str, function: str, verify: bool, **request: Any) -> None:
