@@ -61,17 +61,13 @@ def compare(checks: Checks, name: str, bench: Bench, first: Outcome, other: Benc
         item_contents(each.store, run.record) for each, run in ((bench, first), (other, second)) if run.record
     ]
     for part in sorted({*first.record.refs, *second.record.refs}):
-        ours, theirs = first.digests().get(part, []), second.digests().get(part, [])
+        ours, theirs = (set(run.digests().get(part, [])) for run in (first, second))
         what = "artifacts"
         if part in items[0]:
-            ours, theirs = sorted(items[0][part].items()), sorted(items[1].get(part, {}).items())  # type: ignore[assignment]
+            ours, theirs = (set(map(":".join, found.get(part, {}).items())) for found in items)
             what = "items"
-        unlike = len(set(ours) ^ set(theirs))
-        checks.add(
-            f"{name}: {part}",
-            ours == theirs,
-            f"{len(ours)} and {len(theirs)} {what}, {unlike} digests in one only",
-        )
+        figures = f"{len(ours)} and {len(theirs)} {what}, {len(ours ^ theirs)} digests in one only"
+        checks.add(f"{name}: {part}", ours == theirs, figures)
 
 
 if __name__ == "__main__":
