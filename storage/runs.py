@@ -179,12 +179,11 @@ def delete(store: Store, run: str) -> None:
 def stale(store: Store, record: RunRecord) -> list[Stale]:
     """Artifacts of earlier runs of its collection that were not built from what this run has.
 
-    What this run itself holds is never stale: its keys say so, whichever equal chunks it was built from.
+    A source counts under the name that the earlier run had for it, a stale one of a source counts too. What
+    this run itself holds is never stale: its keys say so, whichever equal chunks it was built from.
     """
     seen = {ref.path for ref in record.all_refs()}
-    current: dict[str, list[ArtifactRef]] = {}
-    for ref in record.all_refs():
-        current.setdefault(ref.stage, []).append(ref)
+    causes: dict[str, tuple[ArtifactRef, tuple[ArtifactRef, ...]] | None] = dict.fromkeys(seen)
     found: list[Stale] = []
     for other in records(store):
         if other.collection != record.collection or other.id > record.id:
@@ -192,19 +191,35 @@ def stale(store: Store, record: RunRecord) -> list[Stale]:
         for ref in other.all_refs():
             if ref.path not in seen:
                 seen.add(ref.path)
-                found += _stale_inputs(store, current, other.id, ref)
+                if cause := _cause(store, record, other, ref, causes):
+                    found.append(Stale(ref, other.id, *cause))
     return found
 
 
-def _stale_inputs(
-    store: Store, current: Mapping[str, Sequence[ArtifactRef]], run: str, ref: ArtifactRef
-) -> Iterator[Stale]:
+def _cause(
+    store: Store,
+    record: RunRecord,
+    other: RunRecord,
+    ref: ArtifactRef,
+    causes: dict[str, tuple[ArtifactRef, tuple[ArtifactRef, ...]] | None],
+) -> tuple[ArtifactRef, tuple[ArtifactRef, ...]] | None:
+    """What makes an artifact of the run `other` stale: the source, and what `record` has in its place."""
+    if ref.path in causes:
+        return causes[ref.path]
+    causes[ref.path] = None
     sidecar = store.sidecar(ref)
-    for source in sidecar.upstream if sidecar else ():
-        now_there = current.get(source.stage, ())
-        if now_there and source.content_sha256 not in {r.content_sha256 for r in now_there}:
-            yield Stale(ref, run, source, tuple(now_there))
-            return
+    sources = sidecar.upstream if sidecar else ()
+    for source in sources:
+        for name in (name for name in other.refs if source in other.refs_of(name)):
+            current = record.refs_of(name)
+            if current and source.content_sha256 not in {r.content_sha256 for r in current}:
+                causes[ref.path] = (source, current)
+                return causes[ref.path]
+    for source in sources:
+        if cause := _cause(store, record, other, source, causes):
+            causes[ref.path] = cause
+            return cause
+    return None
 
 
 def _read(path: Path) -> RunRecord | None:

@@ -124,7 +124,26 @@ def test_names_of_a_run_need_not_be_stages_and_equal_chunks_are_not_stale(store,
         runs.save(store, record)
     assert runs.stale(store, second) == []
     third = second.model_copy(update={"refs": {"far": (far,)}})
-    assert [stale.ref for stale in runs.stale(store, third)] == [pairs, regrouped][:1]
+    assert runs.stale(store, third) == []  # it has nothing under the names of their sources
+
+
+def test_what_was_built_from_something_stale_is_stale(store, options):
+    """whitening <- descriptors <- network <- training set: only the training set is made anew."""
+    old, new = (make(store, options, "training_set", text=text) for text in ("old", "new"))
+    scene = make(store, options, "scene")
+    network = make(store, options, "network", upstream=[old, scene])
+    descriptors = [make(store, options, "descriptors", text=str(i), upstream=[network]) for i in range(2)]
+    plain = make(store, options, "descriptors", text="plain", upstream=[scene])
+    whitening = make(store, options, "whiten", upstream=descriptors)
+    refs = {"training_set": old, "scene": scene, "finetune": network, "far": [*descriptors, plain]}
+    first = runs.start(store, "town").with_refs({**refs, "whiten": whitening}).finished("completed")
+    second = runs.start(store, "town").with_refs({"scene": scene, "training_set": new, "near": plain})
+    for record in (first, second):
+        runs.save(store, record)
+    found = runs.stale(store, second)
+    assert [each.ref for each in found] == [network, *descriptors, whitening]
+    assert {each.built_from for each in found} == {old}
+    assert {each.current for each in found} == {(new,)}
 
 
 def test_record_is_json_both_ways(store):
