@@ -77,7 +77,10 @@ def apply_overrides(model: Model, sets: Sequence[str], *, where: str = "--set") 
 
 def nearest(key: str, known: Sequence[str]) -> str | None:
     """The valid key closest to a mistyped or incomplete one: the same last name in another section counts
-    most."""
+    most, a mistyped section is a section."""
+    sections = {k[:end] for k in known for end in range(len(k)) if k[end] == "."}
+    if close := difflib.get_close_matches(key, sorted(sections), n=1, cutoff=0.8):
+        return close[0]
     tails = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     matches = difflib.get_close_matches(key, tails or known, n=1, cutoff=0.0 if tails else 0.5)
     if not matches:

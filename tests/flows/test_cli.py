@@ -78,6 +78,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     def load_stage(name: str, config: Path | None, sets: list[str], **kw: Any) -> tuple[Pipeline, Machine]:
         return load(config, sets)
 
+    def check_names(names: Sequence[str]) -> None:
+        if "nowhere" in names:
+            raise ValueError("--accept-older-code nowhere: no such flow or stage")
+
     def session(store: Path) -> Any:
         class Context:
             log = store / "prefect" / "logs" / "a.log"
@@ -97,6 +101,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     stand_in(monkeypatch, "flows.end_to_end", end_to_end=flow)
     stand_in(monkeypatch, "flows.whiten", whiten=flow)
     stand_in(monkeypatch, "flows.plan", plan=lambda **request: f"plan of {request['photos']}")
+    stand_in(monkeypatch, "flows.older", check_names=check_names)
     monkeypatch.setattr("flows.context.session", session)
     return calls
 
@@ -148,10 +153,11 @@ def test_verify_reads_every_byte(
     assert os.environ["RETRIEVAL_SFM_VERIFY"] == "full"
 
 
-def test_a_plan_does_nothing(asked: Asked, photos: Path, store: Path) -> None:
-    result = call("run", photos, "--store", store, "--plan")
+def test_a_plan_does_nothing(asked: Asked, photos: Path, tmp_path: Path) -> None:
+    result = call("run", photos, "--store", tmp_path / "none", "--plan")
     assert (result.exit_code, asked) == (0, [])
     assert f"plan of {photos}" in result.output
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -163,6 +169,7 @@ def test_a_plan_does_nothing(asked: Asked, photos: Path, store: Path) -> None:
             "training.epochs=many: training.epochs: Input should be",
         ),
         (["--until", "nowhere"], "nowhere"),
+        (["--accept-older-code", "nowhere"], "no such flow or stage"),
         (["--force", "scene"], "scene"),
         (["--nonsense"], "--nonsense"),
     ],

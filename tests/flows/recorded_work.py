@@ -1,0 +1,101 @@
+"""The flows' own steps on stand-ins: no photograph, no computation, only which task gets which options."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.work import Work, steps_of
+from storage.artifacts import ArtifactRef, now
+from storage.digests import json_sha256
+from storage.keys import family_key
+from storage.options import Options
+from storage.runs import RunRecord
+from storage.stages import Stage
+from storage.store import Store
+from tasks.caching import StagePolicy
+
+SHAS = [f"{number:064x}" for number in range(1, 4)]
+
+
+def stand_in(stage: str, key: str) -> ArtifactRef:
+    return ArtifactRef(
+        stage=stage, key=key, path=f"{stage}/{key[:16]}-x", file_sha256=key, content_sha256=key, bytes=1
+    )
+
+
+@dataclass
+class RecordedWork(Work):
+    """Notes the key of every task (of a chunk of items: of its family) and answers with a stand-in."""
+
+    keys: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def task(self, task: Any) -> Callable[..., Any]:
+        return partial(self._note, task)
+
+    def fan_out(
+        self, task: Any, calls: Sequence[Mapping[str, Any]], *, workers: int, **common: Any
+    ) -> list[ArtifactRef]:
+        return [self._note(task, **common, **call) for call in calls]
+
+    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+        size = self.resources.size_of_chunk(stage.name)
+        names = sorted(wanted)
+        chunks = [names[start : start + size] for start in range(0, len(names), size)]
+        return [{"items": chunk, "inputs": [json_sha256(chunk)]} for chunk in chunks]
+
+    def _note(self, task: Any, *args: Any, **arguments: Any) -> ArtifactRef:
+        if not isinstance(task.cache_policy, StagePolicy):
+            return stand_in("scan", "0" * 64)
+        call = task.cache_policy.call(arguments, force=False)
+        key = family_key(call.stage, call.options) if "items" in arguments else call.key
+        self.keys.append((self.part, call.stage.name, key))
+        return stand_in(call.stage.name, call.key)
+
+    def _save(self) -> None:
+        pass
+
+
+def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the steps would read from artifacts becomes a digest of which artifacts they asked about."""
+
+    def digest(*about: Any) -> str:
+        return json_sha256([repr(each) for each in about])
+
+    stand_ins: dict[str, Callable[..., Any]] = {
+        "to_decode": lambda store, scan: dict.fromkeys(SHAS, "x"),
+        "accepted": lambda store, catalogue: list(SHAS),
+        "item_digests": lambda store, refs: dict.fromkeys(SHAS, "x"),
+        "items_input": lambda store, refs, items=None: digest(items),
+        "holders": lambda store, refs: {},
+        "network_digest": lambda store, network: network.content_sha256,
+        "pairs_wanted": lambda store, proposals, features: {f"{SHAS[0]}-{SHAS[1]}": "x"},
+        "clusters_to_map": lambda store, found, options: [SHAS],
+        "mapping_calls": lambda store, found, *refs: [
+            {"name": SHAS[0], "inputs": ["x"], "features": [], "matches": [], "working": []}
+        ],
+        "pair_sources": lambda store, proposals: ["exhaustive"],
+    }
+    for stage in STAGES:
+        module = import_module(f"flows.{stage}")
+        for name, function in stand_ins.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, function)
+
+
+def keys_of(
+    store: Store, options: PipelineOptions, resources: PipelineResources, photos: Path
+) -> set[tuple[str, str, str]]:
+    """(flow, stage, key) of every task of the five flows."""
+    record = RunRecord(id="recorded", collection="", started=now())
+    used = resources.model_copy(update={"photos": str(photos)})
+    work = RecordedWork(store, record, options, used, part="")
+    for stage in STAGES:
+        work.part = stage
+        steps_of(stage)(work)
+    return set(work.keys)
