@@ -1,0 +1,192 @@
+"""A run in the ledger while it is made, and one stage alone; stand-ins of the steps make one text file each."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import work as work_module
+from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.work import MissingUpstream, NoPhotographs, Work, begin, part_of, recorded, run_stage
+from storage import runs
+from storage.options import Options
+from storage.runs import RunRecord, UnknownRun
+from storage.stages import Stage
+from storage.store import Store
+
+MAKES = {
+    "reconstruct": "scene",
+    "select": "training_set",
+    "finetune": "finetune",
+    "whiten": "whiten",
+    "evaluate": "evaluation",
+}
+Done = list[tuple[str, bool]]
+
+
+class Text(Options):
+    text: str
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "store", min_free_bytes=0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> Done:
+    """(stage, forced) of every stage whose steps ran; a pool_k of 13 fails."""
+    calls: Done = []
+
+    def steps_of(stage: str) -> Callable[[Work], None]:
+        def steps(work: Work) -> None:
+            calls.append((stage, work.force))
+            if stage == "select" and work.options.selection.pool_k == 13:
+                raise RuntimeError("no luck")
+            sections = {"select": work.options.selection.pool_k, "finetune": work.options.training.epochs}
+            options = Text(text=str(sections.get(stage, "")))
+            made = Stage(name=MAKES[stage], suffix=".txt")
+            before = [work.one(MAKES[name]).content_sha256 for name in STAGES[: STAGES.index(stage)]]
+
+            def build(out: Path) -> None:
+                out.write_text(f"{stage} {options.text}")
+
+            work.keep(**{MAKES[stage]: work.store.produce(made, options, before, build)})
+
+        return steps
+
+    monkeypatch.setattr(work_module, "steps_of", steps_of)
+    pages = SimpleNamespace(show_stage=lambda store, record, stage: None)
+    monkeypatch.setattr(work_module, "import_module", lambda name: pages)
+    return calls
+
+
+@pytest.fixture
+def whole(store: Store, photos: Path, done: Done) -> RunRecord:
+    """A finished run of all stages."""
+    record = begin(store, PipelineOptions(), PipelineResources(photos=str(photos)))
+    with recorded(store, record.id):
+        for stage in STAGES:
+            part_of(stage)(str(store.root), record.id)
+    done.clear()
+    return runs.load(store, record.id)
+
+
+def alone(stage: str, store: Store, **changes: Any) -> RunRecord:
+    settings: dict[str, Any] = {"from_run": "latest", "options": None, "resources": None, "force": False}
+    return run_stage(stage, str(store.root), **{**settings, "build_upstream": False, **changes})
+
+
+def test_a_stage_alone_shares_what_was_before_it_and_drops_what_came_after(
+    store: Store, whole: RunRecord, done: Done
+) -> None:
+    options = PipelineOptions(selection={"pool_k": 5}, training={"epochs": 99})
+    record = alone("select", store, options=options)
+    assert done == [("select", False)]
+    assert record.refs_of("scene") == whole.refs_of("scene")
+    assert store.path(record.refs_of("training_set")[0]).read_text() == "select 5"
+    assert set(record.refs) == {"scene", "training_set"}
+    assert (record.from_run, record.collection, record.status) == (whole.id, "photos", "completed")
+    assert record.options["selection"]["pool_k"] == 5
+    assert record.options["training"] == whole.options["training"]  # not its own section
+
+
+def test_without_options_everything_is_the_earlier_runs(store: Store, whole: RunRecord, done: Done) -> None:
+    record = alone("whiten", store, from_run=whole.id)
+    assert record.options == whole.options and record.resources == whole.resources
+    assert record.refs_of("whiten") == whole.refs_of("whiten")
+
+
+def test_force_is_for_the_stage_alone(store: Store, whole: RunRecord, done: Done) -> None:
+    (store.path(whole.refs_of("scene")[0])).unlink()
+    alone("select", store, force=True, build_upstream=True)
+    assert done == [("reconstruct", False), ("select", True)]
+
+
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_a_missing_upstream_is_refused_or_built(
+    store: Store, whole: RunRecord, done: Done, damage: str
+) -> None:
+    ref = whole.refs_of("training_set")[0]
+    store.path(ref).unlink()
+    if damage == "changed":
+        store.path(ref).write_text("something else")
+    before = [record.id for record in runs.records(store)]
+    with pytest.raises(
+        MissingUpstream, match=rf"finetune needs {ref.path} of run {whole.id}.*--build-upstream"
+    ):
+        alone("finetune", store)
+    assert done == [] and [record.id for record in runs.records(store)] == before
+    record = alone("finetune", store, build_upstream=True)
+    assert [stage for stage, _ in done] == ["reconstruct", "select", "finetune"]
+    assert record.refs_of("finetune") == whole.refs_of("finetune")
+
+
+def test_an_upstream_that_was_never_made_is_refused(store: Store, whole: RunRecord, done: Done) -> None:
+    latest = alone("select", store)
+    with pytest.raises(MissingUpstream, match=f"whiten needs finetune of run {latest.id}"):
+        alone("whiten", store)
+    assert alone("whiten", store, from_run=whole.id).refs_of("whiten") == whole.refs_of("whiten")
+
+
+def test_unknown_runs_are_refused(store: Store, done: Done) -> None:
+    with pytest.raises(UnknownRun, match="no completed run"):
+        alone("select", store)
+    with pytest.raises(UnknownRun, match="'x'"):
+        alone("select", store, from_run="x")
+
+
+def test_a_failed_stage_is_in_the_ledger_as_failed(store: Store, whole: RunRecord, done: Done) -> None:
+    with pytest.raises(RuntimeError, match="no luck"):
+        alone("select", store, options=PipelineOptions(selection={"pool_k": 13}))
+    failed = next(runs.records(store))
+    assert failed.status == "failed" and failed.ended is not None
+    assert runs.load(store, "latest").id == whole.id
+
+
+def test_an_interrupted_run_is_cancelled(store: Store, photos: Path) -> None:
+    record = begin(store, PipelineOptions(), PipelineResources(photos=str(photos)))
+    with pytest.raises(KeyboardInterrupt), recorded(store, record.id):
+        raise KeyboardInterrupt
+    assert runs.load(store, record.id).status == "cancelled"
+
+
+def test_notes_are_in_the_ledger_at_once(store: Store, whole: RunRecord) -> None:
+    work = Work.load(str(store.root), whole.id, "select", ["select"])
+    assert work.force and not Work.load(str(store.root), whole.id, "select", ["whiten"]).force
+    work.note(places=3)
+    work.note(sites=4)
+    assert runs.load(store, whole.id).facts == {"places": 3, "sites": 4}
+    assert work.one("scene") == whole.refs_of("scene")[0] and work.many("nothing") == []
+    with pytest.raises(MissingUpstream, match="0 artifacts 'nothing'"):
+        work.one("nothing")
+
+
+def test_photographs_must_be_where_the_run_says(store: Store, whole: RunRecord, tmp_path: Path) -> None:
+    def photos_of(folder: str | None) -> str:
+        work = Work.load(str(store.root), whole.id, "select")
+        work.resources = work.resources.model_copy(update={"photos": folder})
+        return work.photos
+
+    assert photos_of(str(tmp_path)) == str(tmp_path)
+    with pytest.raises(NoPhotographs, match=r"--set resources\.photos=DIR"):
+        photos_of(None)
+    with pytest.raises(NoPhotographs, match=r"nowhere.*is not there"):
+        photos_of(str(tmp_path / "nowhere"))
+
+
+def test_older_results_are_accepted_for_a_flow_or_a_stage(store: Store, whole: RunRecord) -> None:
+    def accepts(*names: str) -> bool:
+        return Work.load(str(store.root), whole.id, "reconstruct", [], names).accepts("features")
+
+    assert (
+        accepts("features") and accepts("reconstruct") and not accepts() and not accepts("select", "matches")
+    )
