@@ -78,6 +78,7 @@ class LookAhead(Work):
         missing = {item: digest for item, digest in wanted.items() if item not in held}
         if missing:
             calls += self._older_chunks(stage, options, missing)
+            calls.sort(key=lambda call: min(call["items"]))  # as they will be once they are accepted
         if missing:
             calls += chunk_calls(self.store, stage, options, missing, size, again=True)
         return calls

@@ -1,4 +1,4 @@
-"""A run in the ledger while it is made, and one stage alone; stand-ins of the steps make one text file each."""
+"""A run in the ledger while it is made, and one stage alone; stand-ins of the steps make a text file each."""
 
 from collections.abc import Callable
 from pathlib import Path
