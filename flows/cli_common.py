@@ -14,8 +14,19 @@ from rich.markup import escape
 
 Result = TypeVar("Result")
 
-out = Console()
-err = Console(stderr=True)
+WIDTH_OF_FILES = 160
+
+
+def console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal; what goes to a file or a pipe is not folded at 80 columns."""
+    found = Console(stderr=stderr)
+    if found.is_terminal or "COLUMNS" in os.environ:
+        return found
+    return Console(stderr=stderr, width=WIDTH_OF_FILES)
+
+
+out = console()
+err = console(stderr=True)
 INTERRUPT_LIMIT_S = 8.0
 
 StoreOption = Annotated[
@@ -59,9 +70,9 @@ def run_flow(
     arguments: Mapping[str, Any],
     *,
     verify: bool = False,
-) -> Result:
+) -> tuple[Result, Path]:
     """Run the flow that `load()` imports on the store at `root`: with a Prefect API, a log file, bars on a
-    terminal.
+    terminal. Returns what the flow returns, and the log file.
 
     If the run fails the command ends with exit code 1: one line why, one line where the log is.
     """
@@ -76,7 +87,7 @@ def run_flow(
         try:
             function = load()
             _dress(stack)
-            return command.run(function, **arguments)
+            return command.run(function, **arguments), command.log
         except BaseException as error:
             _fail(error, command.log)
 

@@ -1,45 +1,99 @@
-"""What a finished run prints: per stage what was cached and what ran, the results, where the files are."""
+"""What a finished run prints: per stage what was cached and what ran, what came out, where the files are."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from flows.cli_common import out
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
+from storage.store import Store
 
-SHOWN_FILES = 3
+INTERMEDIATE = frozenset(
+    {
+        "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
+        "proposed_pairs", "matches", "clusters", "mapping", "guard_pairs", "guard_matches", "network",
+        "finetune", "descriptors", "whiten",
+    }
+)  # fmt: skip
+"""Artifacts of a run that few people open; `store ls` lists them. Some are shown in another way."""
+
+SHOWN_NOTES = 3
 
 
-def show(record: RunRecord, root: Path) -> None:
+def show(record: RunRecord, root: Path, log: Path | None = None) -> None:
     """Print the outcome of a run on the store at `root`."""
-    out.print(stage_table(record))
-    for ref in record.refs_of("evaluation"):
-        _show_evaluation(root / ref.path)
+    for part in parts(record, root, out.width):
+        if isinstance(part, Table):
+            out.print()
+        out.print(part, highlight=False)
+    out.print()
+    for name, path in files(record, root, log):
+        out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
     out.print(f"run {record.id}: {record.status}", highlight=False)
-    out.print(f"record: {root / 'runs' / record.id}.json", highlight=False, soft_wrap=True, markup=False)
+
+
+def parts(record: RunRecord, root: Path, width: int) -> Iterator[RenderableType]:
+    """The tables of a run, in the order of its stages."""
+    yield stage_table(record)
+    yield from _counts(record, root)
+    for ref in record.refs_of("finetune"):
+        from retrieval.training_table import read_training, render_training
+
+        training = read_training(root / ref.path / "training.h5")
+        yield render_training(training)
+        yield from _notes(training.warnings, root / ref.path / "training.h5")
+    if record.refs_of("whiten"):
+        yield _whitenings(record, root)
+    for ref in record.refs_of("evaluation"):
+        from retrieval.evaluation_table import read_table, render
+
+        yield from render(read_table(root / ref.path), width)
 
 
 def stage_table(record: RunRecord) -> Table:
-    """Per stage: tasks answered from the cache, tasks that ran, artifacts, size, where the first ones are."""
+    """Per stage: tasks answered from the cache, tasks that ran, artifacts, size."""
     from tasks.runtime import tallies
 
     counts: dict[str, dict[Any, int]] = dict(tallies())
-    table = Table("stage", "cached", "ran", "artifacts", "size", "files")
+    table = Table(title="tasks and artifacts", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    table.add_column("stage")
+    for name in ("cached", "ran", "artifacts", "size"):
+        table.add_column(name, justify="right")
     for name in record.refs:
         refs = record.refs_of(name)
         count = counts.pop(refs[0].stage if refs else name, {})
         size = human_bytes(sum(ref.bytes for ref in refs))
-        table.add_row(name, _count(count, "cached"), _count(count, "run"), str(len(refs)), size, _files(refs))
+        table.add_row(name, _count(count, "cached"), _count(count, "run"), str(len(refs)), size)
     for name, count in counts.items():
-        table.add_row(name, _count(count, "cached"), _count(count, "run"), "", "", "")
+        table.add_row(name, _count(count, "cached"), _count(count, "run"), "", "")
     return table
 
 
-def _count(counts: dict[Any, int], outcome: str) -> str:
-    return str(counts.get(outcome) or "")
+def files(record: RunRecord, root: Path, log: Path | None = None) -> list[tuple[str, Path]]:
+    """What a person wants to open: (what it is, absolute path)."""
+    found: list[tuple[str, Path]] = []
+    for name in record.refs:
+        if name not in INTERMEDIATE:
+            found += [(name, root / ref.path) for ref in record.refs_of(name)]
+    for ref in record.refs_of("finetune"):
+        found += [("network", root / ref.path / "network.safetensors")]
+        found += [("training", root / ref.path / "training.h5")]
+    found += [
+        (f"whitening {scales}", root / ref.path)
+        for network, scales, method, ref in _whitening_refs(record)
+        if (network, method) == ("fine-tuned", "lw")
+    ]
+    if record.refs_of("mapping"):
+        found.append(("COLMAP models", root / "mapping"))
+    found.append(("record", root / "runs" / f"{record.id}.json"))
+    return [*found, ("log", log)] if log else found
 
 
 def human_bytes(count: float) -> str:
@@ -51,14 +105,55 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _files(refs: tuple[ArtifactRef, ...]) -> str:
-    shown = [escape(ref.path) for ref in refs[:SHOWN_FILES]]
-    more = [f"and {len(refs) - SHOWN_FILES} more"] if len(refs) > SHOWN_FILES else []
-    return "\n".join([*shown, *more])
+def _count(counts: dict[Any, int], outcome: str) -> str:
+    return str(counts.get(outcome) or "")
 
 
-def _show_evaluation(path: Path) -> None:
-    from retrieval.evaluation_table import read_table, render
+def _counts(record: RunRecord, root: Path) -> Iterator[str]:
+    """Photographs, models, clusters and queries, each in a line."""
+    from storage.hdf5 import open_artifact
 
-    for table in render(read_table(path)):
-        out.print(table)
+    for ref in record.refs_of("scene"):
+        with open_artifact(root / ref.path, "scene") as scene:
+            total, models = len(scene["photos/name"]), len(scene["models/cluster"])
+            registered = sum(scene["photos/model"] >= 0)
+        yield f"photographs: {total} files, {registered} of them registered in {models} 3D models"
+    for ref in record.refs_of("training_set"):
+        sidecar = Store.open(root).sidecar(ref)
+        summary = sidecar.facts.get("summary", {}) if sidecar else {}
+        for what in ("clusters", "queries"):
+            if what in summary:
+                counts = ", ".join(f"{split} {count}" for split, count in summary[what].items())
+                yield f"{what}: {counts}"
+        yield from _notes(summary.get("warnings", ()), root / ref.path)
+
+
+def _notes(warnings: Sequence[str], path: Path) -> Iterator[str]:
+    """The first few; `path`: the file that has all."""
+    yield from (escape(f"note: {text}") for text in warnings[:SHOWN_NOTES])
+    if len(warnings) > SHOWN_NOTES:
+        yield escape(f"note: {len(warnings) - SHOWN_NOTES} more of this kind in {path.name}, warnings/text")
+
+
+def _whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]]:
+    """(network, name of the scales, method, artifact) of a run's whitenings, as they were learnt."""
+    refs = record.refs_of("whiten")
+    if not refs:
+        return []
+    from flows.options import DescriptionOptions
+    from flows.whiten import METHODS, NETWORKS
+    from retrieval.evaluation_table import scale_names
+
+    sets = scale_names(list(DescriptionOptions.model_validate(record.options["description"]).scale_sets()))
+    names = [
+        (network, scales, method) for network in NETWORKS for scales in sets.values() for method in METHODS
+    ]
+    return [(*name, ref) for name, ref in zip(names, refs, strict=True)]
+
+
+def _whitenings(record: RunRecord, root: Path) -> Table:
+    from retrieval.training_table import read_whitening, render_whitenings
+
+    found = _whitening_refs(record)
+    rows = [(network, scales, read_whitening(root / ref.path)) for network, scales, _, ref in found]
+    return render_whitenings(rows)

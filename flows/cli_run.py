@@ -147,4 +147,5 @@ def _run_and_show(root: Path, module: str, function: str, verify: bool, **reques
         found: Callable[..., RunRecord] = getattr(import_module(module), function)
         return found
 
-    show(run_flow(root, load, request, verify=verify), root)
+    record, log = run_flow(root, load, request, verify=verify)
+    show(record, root, log)

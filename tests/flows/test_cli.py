@@ -133,7 +133,12 @@ def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store
     (record,) = runs.records(Store.open(store))
     assert record.refs_of("number")[0].path in result.output
     assert f"run {record.id}: completed" in result.output
-    assert f"record: {store}/runs/{record.id}.json" in result.output
+    shown = dict(line.rsplit(maxsplit=1) for line in result.output.splitlines() if f" {store}" in line)
+    assert shown == {
+        "number": str(store / record.refs_of("number")[0].path),
+        "record": f"{store}/runs/{record.id}.json",
+        "log": f"{store}/prefect/logs/a.log",
+    }
 
 
 def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:

@@ -1,3 +1,6 @@
+import io
+import re
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -11,7 +14,7 @@ from retrieval.evaluation import (
     evaluate,
     geometry_map,
 )
-from retrieval.evaluation_table import read_table, render
+from retrieval.evaluation_table import read_table, render, scale_names
 from retrieval.whitening import Whitening
 from storage.hdf5 import open_artifact, read, write
 from storage.source import first_party_closure
@@ -185,20 +188,58 @@ def test_val_can_be_measured_and_a_split_without_queries_is_all_nan(tmp_path):
     assert np.isnan(read(tmp_path / "e.h5")["configurations/map"]).all()
 
 
-def test_terminal_shows_every_row(case):
+def shown(table, width):
+    """The two tables as lines of a terminal of this width."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    for part in render(table, width):
+        console.print(part)
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize(("width", "form", "end"), [(80, ".0f", ""), (140, ".1f", " c ")])
+def test_terminal_shows_every_row_and_cuts_nothing(case, width, form, end):
     path, _, configurations, out = case
     evaluate(path, configurations, EvaluationOptions(), out=out)
     table = read_table(out)
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for part in render(table):
-        console.print(part)
-    text = console.export_text()
+    lines = shown(table, width)
+    assert max(map(len, lines)) <= width and "…" not in "".join(lines)
     estimate = table.rows[4].mean_average_precision
-    assert f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}..{100 * estimate.high:.1f})" in text
-    assert (
-        "fine-tuned minus off-the-shelf" in text
-        and f"{100 * table.differences[0].difference.value:+.1f}" in text
-    )
+    low, high = (format(100 * each, form) for each in (estimate.low, estimate.high))
+    (line,) = [each for each in lines if each.startswith("off-the-shelf  Lw ")]
+    assert f"{100 * estimate.value:.1f} ({low}–{high}){end}" in line
+    assert sum(each.startswith(("off-the-shelf ", "fine-tuned ")) for each in lines) == len(configurations)
+    assert f"geometry test: {CLUSTERS} clusters, {VIEWS * CLUSTERS + SINGLETONS} photographs" in lines[0]
+    assert [int(n) for n in re.findall(r"(\d+) quer", " ".join(lines))] == [6, 6, 5]
+    assert "95 % interval over clusters" in " ".join(lines)
+
+
+def test_terminal_shows_differences_and_the_whole_gain(case):
+    path, _, configurations, out = case
+    evaluate(path, configurations, EvaluationOptions(), out=out)
+    table = read_table(out)
+    lines = shown(table, 80)
+    below = lines[next(i for i, line in enumerate(lines) if "fine-tuned minus off-the-shelf" in line) :]
+    for rows, label in ((table.differences[:3], "raw "), (table.gains, "Lw vs raw ")):
+        (line,) = [each for each in below if each.startswith(label)]
+        assert [f"{100 * row.difference.value:+.1f}" in line for row in rows] == [True] * 3
+    values = {(row.network, row.whitening, row.protocol): row.mean_average_precision for row in table.rows}
+    gain = values["fine-tuned", "lw", "medium"].value - values["off-the-shelf", "raw", "medium"].value
+    assert table.gains[1].protocol == "medium" and table.gains[1].difference.value == pytest.approx(gain)
+
+
+def test_an_expansion_has_a_column_only_where_there_is_one(case):
+    path, _, configurations, out = case
+    evaluate(path, configurations[:1], EvaluationOptions(), out=out)
+    assert "expansion" not in "".join(shown(read_table(out), 100))
+    out.unlink()
+    evaluate(path, configurations[:1], EvaluationOptions(query_expansion=True), out=out)
+    lines = shown(read_table(out), 120)
+    assert "expansion" in lines[2] and [line.split()[3] for line in lines[4:6]] == ["none", "alpha=3,"]
+
+
+def test_scales_have_short_names():
+    assert scale_names(["1", "1+0.7071", "1"]) == {"1": "single", "1+0.7071": "multi"}
+    assert scale_names(["1", "a", "b"]) == {"1": "single", "a": "a", "b": "b"}
 
 
 def test_bad_input_is_named(case):
