@@ -118,3 +118,27 @@ def test_chunks(store, make_package, options):
     assert len(older.accept_chunks(store, stage, options)) == 3
     assert [chunk.items for chunk in store.plan_items(stage, options, wanted, 2)] == before
     assert set(store.locate_items(stage, options, wanted)) == set(wanted)
+
+
+def test_only_chunks_with_wanted_items_are_adopted(store, make_package, options):
+    """Of older chunks ab, cd, ef: d is wanted from older code, e is there already, x nobody has."""
+    stage = Stage(name="toy", suffix=".txt", modules=(f"{make_package({'step': 'x = 1'})}.step",))
+
+    def make(names):
+        wanted = {name: name for name in names}
+
+        def build_chunk(path):
+            path.write_text(names)
+            return {"items": {n: {"input": n, "content": "0" * 64} for n in names}}
+
+        (chunk,) = store.plan_items(stage, options, wanted, 9)
+        return store.produce(stage, options, chunk.inputs, build_chunk)
+
+    for names in ("ab", "cd", "ef"):
+        make(names)
+    edit(stage, "x = 22")
+    make("e")
+    (adopted,) = older.accept_chunks(store, stage, options, {"d": "d", "e": "e", "x": "x"})
+    assert set(store.item_digests(adopted)) == {"c", "d"}
+    assert older.accept_chunks(store, stage, options, {"d": "d"}) == []
+    assert older.accept_chunks(store, stage, options, {"a": "another input"}) == []

@@ -13,6 +13,7 @@ from storage.photographs import (
     UnknownPhotograph,
     load_scan,
     scan,
+    survey,
 )
 
 
@@ -213,3 +214,34 @@ def test_source_from_digests_reads_once(root, reads):
     assert reads == ["b.jpg"]
     with pytest.raises(PhotographChanged):
         source.path("sub/a.JPEG")
+
+
+def test_a_survey_finds_what_a_scan_finds_and_keeps_nothing(root, table, reads):
+    found, unread = survey(root, table, 10**9)
+    assert unread == 0 and not table.exists()
+    assert found == scan(root, table)
+    reads.clear()
+    assert survey(root, table, 0) == (found, 0)
+    assert reads == []
+
+
+def test_a_survey_reads_new_files_only_up_to_a_size(root, table, reads):
+    scan(root, table)
+    (root / "new.jpg").write_text("12345")
+    age(root)
+    kept = table.read_bytes()
+    reads.clear()
+    found, unread = survey(root, table, 4)
+    assert (reads, unread) == ([], 1)
+    digests = {entry.name: entry.sha256 for entry in found.entries}
+    assert digests["new.jpg"] == "" and digests["b.jpg"] == sha("b.jpg")
+    found, unread = survey(root, table, 5)
+    assert (len(reads), unread) == (1, 0)
+    assert {entry.name: entry.sha256 for entry in found.entries}["new.jpg"] == sha("12345")
+    assert survey(root, None, 4)[1] == len([e for e in found.entries if e.status == "ok"])
+    assert table.read_bytes() == kept
+
+
+def test_a_survey_of_no_folder(tmp_path, table):
+    with pytest.raises(NoFolder, match="is not a folder"):
+        survey(tmp_path / "none", table, 0)
