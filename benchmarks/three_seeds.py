@@ -4,8 +4,9 @@
 
 Each seed draws its own split of the clusters and its own training; the reconstruction is shared. Printed: the
 table of every seed with its intervals, then mean and spread over the seeds, fine-tuned minus off-the-shelf at
-equal whitening, and the evidence that training trained. Exit code 1 unless the mean over seeds of fine-tuned
-+ Lw is above off-the-shelf raw (single scale, medium) on the test benchmark.
+equal whitening, and the evidence that training trained. The interval behind a mean resamples the clusters
+that any seed tested, each with its queries of all seeds: a cluster that two seeds test counts once. Exit code
+1 unless the mean over seeds of fine-tuned + Lw is above off-the-shelf raw (single scale, medium) on test.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench, text_of
-from retrieval.bootstrap import Estimate
+from retrieval.bootstrap import Estimate, bootstrap_mean
 from retrieval.evaluation_table import BASELINE, TUNED, EvaluationTable, TableRow, read_table, render
 from storage import hdf5
 from storage.runs import RunRecord
 from storage.store import Store
 
 SINGLE, JUDGED = "1", "medium"
+COLUMNS = ("network", "whitening", "scales", "expansion")
 Name = tuple[str, str, str, str]
 Grid = list[list[str]]
 
@@ -44,6 +47,14 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SeedQueries:
+    """The queries of one seed's test: cluster [Q]; AP [Q] by configuration and protocol, nan = left out."""
+
+    clusters: NDArray[np.int64]
+    average_precisions: dict[tuple[str, ...], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class SeedResult:
     """What one seed gave."""
 
@@ -51,6 +62,7 @@ class SeedResult:
     seconds: float
     ran: dict[str, int]
     table: EvaluationTable
+    tested: SeedQueries
     training: Training
     split: dict[str, str]
 
@@ -85,9 +97,28 @@ def run_seed(photos: Path, store: Path, sets: tuple[str, ...], seed: int) -> See
     record = outcome.record
     assert record is not None
     opened = Store.open(store)
-    table = read_table(opened.path(record.refs_of("evaluation")[0]))
-    training = read_training(opened, record)
-    return SeedResult(seed, outcome.seconds, outcome.ran(), table, training, split_sizes(opened, record))
+    evaluation = opened.path(record.refs_of("evaluation")[0])
+    return SeedResult(
+        seed,
+        outcome.seconds,
+        outcome.ran(),
+        read_table(evaluation),
+        read_tested(evaluation),
+        read_training(opened, record),
+        split_sizes(opened, record),
+    )
+
+
+def read_tested(path: Path) -> SeedQueries:
+    """Every query's average precision, from an evaluation.h5."""
+    with hdf5.open_artifact(path, "evaluation") as artifact:
+        columns = [artifact[f"configurations/{name}"] for name in (*COLUMNS, "protocol")]
+        names = artifact["configurations/name"]
+        found = {
+            tuple(map(str, key)): artifact[f"average_precisions/{name}"]
+            for name, *key in zip(names, *columns, strict=True)
+        }
+        return SeedQueries(artifact["queries/cluster"], found)
 
 
 def read_training(store: Store, record: RunRecord) -> Training:
@@ -142,6 +173,31 @@ def names_and_protocols(results: Sequence[SeedResult]) -> tuple[list[Name], list
     return list(dict.fromkeys(map(_name, rows))), list(dict.fromkeys(row.protocol for row in rows))
 
 
+def pooled(results: Sequence[SeedResult], name: Name, protocol: str, minus: Name | None = None) -> Estimate:
+    """AP of a configuration, or its difference to another on the same queries, with an interval over the
+    clusters that any seed tested."""
+    values_ = []
+    for result in results:
+        found = result.tested.average_precisions
+        other = 0 if minus is None else found[(*minus, protocol)]
+        values_.append(found[(*name, protocol)] - other)
+    clusters = np.concatenate([result.tested.clusters for result in results])
+    return bootstrap_mean(np.concatenate(values_), clusters, np.random.default_rng(0))
+
+
+def change(results: Sequence[SeedResult], name: Name, minus: Name, protocol: str) -> str:
+    """One configuration minus another in points: mean and spread over seeds, interval over clusters."""
+    found = values(results, name, protocol) - values(results, minus, protocol)
+    return f"{spread(found, '+.1f')} {interval(pooled(results, name, protocol, minus), '+.1f')}"
+
+
+def interval(estimate: Estimate, form: str = ".1f") -> str:
+    """'[low..high]' in points, '[one cluster]' where there is none."""
+    if np.isnan(estimate.low):
+        return "[one cluster]"
+    return f"[{format(100 * estimate.low, form)}..{format(100 * estimate.high, form)}]"
+
+
 def spread(found: NDArray[np.float64], form: str = ".1f") -> str:
     """'mean (min..max, sd s)': the standard deviation over seeds is that of a sample."""
     deviation = float(found.std(ddof=1)) if len(found) > 1 else float("nan")
@@ -149,29 +205,26 @@ def spread(found: NDArray[np.float64], form: str = ".1f") -> str:
     return f"{format(found.mean(), form)} ({low}..{high}, sd {deviation:.1f})"
 
 
-def estimate_text(estimate: Estimate, form: str = ".1f") -> str:
-    """A mAP or a difference in points with its interval over clusters."""
-    text = format(100 * estimate.value, form)
-    return f"{text} ({format(100 * estimate.low, form)}..{format(100 * estimate.high, form)})"
-
-
 def over_seeds(results: Sequence[SeedResult]) -> Grid:
     """Rows: configuration, then mean and spread of mAP in % per protocol."""
     names, protocols = names_and_protocols(results)
-    grid = [["network", "whitening", "scales", "expansion", *protocols]]
+    grid = [[*COLUMNS, *protocols]]
     for name in names:
-        grid.append([*name, *(spread(values(results, name, protocol)) for protocol in protocols)])
+        cells = [
+            f"{spread(values(results, name, each))} {interval(pooled(results, name, each))}"
+            for each in protocols
+        ]
+        grid.append([*name, *cells])
     return grid
 
 
 def equal_whitening(results: Sequence[SeedResult]) -> Grid:
     """Rows: whitening and scales, then mean and spread of fine-tuned minus off-the-shelf per protocol."""
     names, protocols = names_and_protocols(results)
-    grid = [["whitening", "scales", "expansion", *protocols]]
+    grid = [[*COLUMNS[1:], *protocols]]
     for name in (name for name in names if name[0] == TUNED):
-        baseline = (BASELINE, *name[1:])
-        changes = [values(results, name, each) - values(results, baseline, each) for each in protocols]
-        grid.append([*name[1:], *(spread(change, "+.1f") for change in changes)])
+        cells = [change(results, name, (BASELINE, *name[1:]), each) for each in protocols]
+        grid.append([*name[1:], *cells])
     return grid
 
 
@@ -181,10 +234,10 @@ def required(results: Sequence[SeedResult]) -> Grid:
     grid = [["scales", "protocol", *(f"seed {result.seed}" for result in results), "mean of the difference"]]
     for scales in dict.fromkeys(name[2] for name in names):
         for protocol in protocols:
-            tuned = values(results, (TUNED, "lw", scales, ""), protocol)
-            raw = values(results, (BASELINE, "raw", scales, ""), protocol)
-            cells = [f"{after:.1f} - {before:.1f}" for after, before in zip(tuned, raw, strict=True)]
-            grid.append([scales, protocol, *cells, spread(tuned - raw, "+.1f")])
+            names_ = (TUNED, "lw", scales, ""), (BASELINE, "raw", scales, "")
+            after, before = (values(results, name, protocol) for name in names_)
+            cells = [f"{high:.1f} - {low:.1f}" for high, low in zip(after, before, strict=True)]
+            grid.append([scales, protocol, *cells, change(results, *names_, protocol)])
     return grid
 
 
@@ -214,10 +267,10 @@ def shifts(results: Sequence[SeedResult]) -> Grid:
 def seed_tables(result: SeedResult) -> Grid:
     """A seed's full table with the intervals over clusters."""
     names, protocols = names_and_protocols([result])
-    grid = [["network", "whitening", "scales", "expansion", *protocols]]
+    grid = [[*COLUMNS, *protocols]]
     for name in names:
         found = [_row(result.table, name, protocol).mean_average_precision for protocol in protocols]
-        grid.append([*name, *(estimate_text(each) for each in found)])
+        grid.append([*name, *(f"{100 * each.value:.1f} {interval(each)}" for each in found)])
     return grid
 
 
@@ -225,7 +278,7 @@ def sections(results: Sequence[SeedResult]) -> Iterator[tuple[str, Grid]]:
     """Title and table of every part of the report that covers all seeds."""
     seeds = f"{len(results)} seeds of split and training"
     yield (
-        f"mAP in %, {results[0].table.benchmark}, {seeds}: mean (min..max, standard deviation)",
+        f"mAP in %, {results[0].table.benchmark}, {seeds}: mean (min..max, sd) [interval]",
         over_seeds(results),
     )
     yield f"{TUNED} + lw minus {BASELINE} raw, points of mAP (required: above 0, {JUDGED})", required(results)
@@ -251,9 +304,10 @@ def show(results: Sequence[SeedResult]) -> None:
         for text in result.training.warnings:
             console.print(f"warning: {text}", highlight=False, markup=False)
     for title, grid in sections(results):
+        grid = _without_empty_columns(grid)
         table = Table(*grid[0], title=title)
         for row in grid[1:]:
-            table.add_row(*row)
+            table.add_row(*(escape(cell) for cell in row))
         console.print(table)
     console.print(verdict(results), highlight=False)
 
@@ -264,13 +318,20 @@ def markdown(results: Sequence[SeedResult]) -> str:
     for title, grid in sections(results):
         parts += [f"## {title}", "", *_markdown_table(grid), ""]
     for result in results:
-        title = f"## seed {result.seed}: mAP in % (interval over clusters)"
+        title = f"## seed {result.seed}: mAP in % [interval over clusters]"
         parts += [title, "", *_markdown_table(seed_tables(result)), ""]
-        parts += [f"- warning: {text}" for text in result.training.warnings]
+        parts += [*(f"- warning: {text}" for text in result.training.warnings), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
+def _without_empty_columns(grid: Grid) -> Grid:
+    """A table without the columns that have a title and nothing below it."""
+    kept = [number for number in range(len(grid[0])) if any(row[number] for row in grid[1:])]
+    return [[row[number] for number in kept] for row in grid]
+
+
 def _markdown_table(grid: Grid) -> Iterator[str]:
+    grid = _without_empty_columns(grid)
     for number, row in enumerate(grid):
         yield "| " + " | ".join(row) + " |"
         if number == 0:

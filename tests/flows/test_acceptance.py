@@ -7,7 +7,17 @@ import pytest
 
 from benchmarks.acceptance_cache import RESOURCES, edit_comments, files_that_name, flip
 from benchmarks.acceptance_runs import Checks, copy_code, differing, made_since, sidecars, text_of
-from benchmarks.three_seeds import SeedResult, Training, equal_whitening, markdown, mean_gain, spread
+from benchmarks.three_seeds import (
+    SeedQueries,
+    SeedResult,
+    Training,
+    equal_whitening,
+    interval,
+    markdown,
+    mean_gain,
+    pooled,
+    spread,
+)
 from flows.options import PipelineResources
 from retrieval.bootstrap import Estimate
 from retrieval.evaluation_table import EvaluationTable, TableRow
@@ -88,6 +98,9 @@ def test_differences_and_counts_in_words() -> None:
     assert text_of({"scene": 1, "mapping": 12}) == "mapping 12, scene 1" and text_of({}) == "nothing"
 
 
+SPREAD = np.array([-0.1, np.nan, 0.1])  # queries of a cluster of the seed's own (one left out), of cluster 9
+
+
 def result(seed: int, raw: float, tuned: float) -> SeedResult:
     def row(network: str, whitening: str, value: float) -> TableRow:
         estimate = Estimate(value, value - 0.1, value + 0.1, value, 10, 3)
@@ -102,7 +115,15 @@ def result(seed: int, raw: float, tuned: float) -> SeedResult:
     epochs = {name: np.array([0.0, 1.0]) for name in names} | {"epoch": np.array([0, 1])}
     training = Training(epochs, 1, np.array([0.1, 0.2, 0.9], np.float32), ("few clusters",))
     split = dict.fromkeys(("train", "val", "test"), "3 photographs")
-    return SeedResult(seed, 60.0, {"scene": 1}, EvaluationTable("geometry test", rows, ()), training, split)
+    table = EvaluationTable("geometry test", rows, ())
+    tested = SeedQueries(
+        np.array([seed, seed, 9]),
+        {
+            (row.network, row.whitening, "1", "", "medium"): row.mean_average_precision.value + SPREAD
+            for row in rows
+        },
+    )
+    return SeedResult(seed, 60.0, {"scene": 1}, table, tested, training, split)
 
 
 def test_mean_and_spread_over_seeds_by_hand() -> None:
@@ -110,11 +131,23 @@ def test_mean_and_spread_over_seeds_by_hand() -> None:
     assert mean_gain(results) == pytest.approx((10.0, 70.0, 60.0))
     assert spread(np.array([1.0, 2.0, 6.0])) == "3.0 (1.0..6.0, sd 2.6)"
     assert spread(np.array([1.0]), "+.1f") == "+1.0 (+1.0..+1.0, sd nan)"
-    assert equal_whitening(results)[1:] == [["lw", "1", "", "+0.0 (-10.0..+10.0, sd 10.0)"]]
+    (*names, change), *more = equal_whitening(results)[1:]
+    assert (names, more) == (["lw", "1", ""], []) and change.startswith("+0.0 (-10.0..+10.0, sd 10.0) [-")
+
+
+def test_the_interval_counts_a_cluster_of_two_seeds_once() -> None:
+    tuned, raw = ("fine-tuned", "lw", "1", ""), ("off-the-shelf", "raw", "1", "")
+    found = pooled([result(0, 0.5, 0.7), result(1, 0.6, 0.7)], tuned, "medium")
+    assert (found.num_queries, found.num_clusters) == (4, 3)  # 0, 1 and 9
+    assert found.value == pytest.approx(0.7) and 0.6 <= found.low < found.high <= 0.8
+    gain = pooled([result(0, 0.5, 0.7)], tuned, "medium", raw)
+    assert gain.value == pytest.approx(0.2) and interval(gain, "+.1f") == "[+20.0..+20.0]"
+    assert interval(Estimate(0.5, np.nan, np.nan, 0.5, 3, 1)) == "[one cluster]"
 
 
 def test_the_report_has_every_part() -> None:
     text = markdown([result(0, 0.5, 0.7), result(1, 0.6, 0.4)])
     assert "fine-tuned + lw 55.00 is NOT above off-the-shelf raw 55.00 (+0.00 points" in text
-    assert "| 1 | medium | 70.0 - 50.0 | 40.0 - 60.0 | +0.0 (-20.0..+20.0, sd 28.3) |" in text
+    assert "| 1 | medium | 70.0 - 50.0 | 40.0 - 60.0 | +0.0 (-20.0..+20.0, sd 28.3) [-20.0..+20.0] |" in text
+    assert "expansion" not in text
     assert "| 0 | 0.2 | 3 photographs" in text and "1 (kept)" in text and "warning: few clusters" in text
