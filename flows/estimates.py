@@ -97,7 +97,7 @@ class Estimates:
             for chosen in sets.values()
             for cached in [len(self._there(extraction.STAGE, chosen) & set(self.shas))]
         ]
-        return [*described, row(whitening.STAGE, self.options.whitening, 0, 4 * len(sets))]
+        return [*described, row(whitening.STAGE, self.options.whitening.of("lw"), 0, 4 * len(sets))]
 
     def _evaluate(self) -> list[Row]:
         return [self._maker("evaluate")(evaluation.STAGE, self.options.evaluation, 0, 1)]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from importlib import resources as package_files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,25 @@ class DescriptionOptions(Options):
         return sets
 
 
+class WhiteningsOptions(Options):
+    """What the two whitenings, PCAw and Lw, are learnt from."""
+
+    positives: Literal["m2", "m3", "m2+m3"] = Field(
+        "m2+m3", description="which positives make the pairs of lw, each pair once"
+    )
+    shrinkage_grid: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        WhiteningOptions().shrinkage_grid,
+        min_length=1,
+        description="ridges tried for lw on val, as multiples of the mean variance of the pairs",
+    )
+
+    def of(self, method: Literal["pcaw", "lw"]) -> WhiteningOptions:
+        """Options of one of them; PCAw knows no pairs, so nothing here changes it."""
+        if method == "pcaw":
+            return WhiteningOptions(method=method)
+        return WhiteningOptions(method=method, positives=self.positives, shrinkage_grid=self.shrinkage_grid)
+
+
 class ReconstructSections(Options):
     """Options of the flow `reconstruct`."""
 
@@ -87,7 +106,7 @@ class WhitenSections(Options):
     """Options of the flow `whiten`."""
 
     description: DescriptionOptions = Field(DescriptionOptions(), description="descriptors for the rest")
-    whitening: WhiteningOptions = Field(WhiteningOptions(), description="whiten")
+    whitening: WhiteningsOptions = Field(WhiteningsOptions(), description="whiten")
 
 
 class EvaluateSections(Options):

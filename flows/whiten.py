@@ -1,7 +1,7 @@
 """Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prefect import flow
 
@@ -16,7 +16,7 @@ from tasks.photographs import accepted
 
 NETWORKS = {"off-the-shelf": "network", "fine-tuned": "finetune"}
 """Name in the result table -> name of the run's artifact."""
-METHODS = ("pcaw", "lw")
+METHODS: tuple[Literal["pcaw", "lw"], ...] = ("pcaw", "lw")
 
 
 class Described(NamedTuple):
@@ -49,7 +49,7 @@ def steps(work: Work) -> None:
     whitenings = [
         work.task(learn_whitening)(
             store=work.root,
-            options=work.options.whitening.model_copy(update={"method": method}),
+            options=work.options.whitening.of(method),
             inputs=[each.digest],
             training_set=work.one("training_set"),
             descriptors=each.descriptors,
