@@ -249,7 +249,10 @@ def _difference_cell(row: DifferenceRow | None) -> str:
     if row is None or not row.difference.num_queries:
         return "no query"
     found = row.difference
-    value, low, high = (_number(each, "+.1f") for each in (found.value, found.low, found.high))
+    value, low, high = (
+        _number(found.value, "+.1f"),
+        *(_number(each, ".1f") for each in (found.low, found.high)),
+    )
     return value if np.isnan(found.low) else f"{value} ({low}..{high})"
 
 
