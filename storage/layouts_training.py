@@ -137,7 +137,8 @@ TRAINING_SET = Layout(
         "positives": "three strategies to choose a positive",
         "positives/m1_pool": "m1: the nearest descriptor of these is the positive (CSR over queries)",
         "positives/m3": "m3: one of these at random is the positive (CSR over queries)",
-        "negatives": "verdicts: photographs without verified pairs need an allowed one, refused ones never serve",
+        "negatives": "verdicts: photographs without verified pairs need an allowed one, "
+        "refused ones never serve",
         "benchmark": "geometry benchmark: labels that no person made",
         **_benchmark_groups("val"),
         **_benchmark_groups("test"),
