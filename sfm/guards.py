@@ -107,7 +107,7 @@ def proposals(
 
 
 def unmatched(scene: Scene, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs [K, 2] of photographs in any order -> first < second, sorted, each once, matched ones left out."""
+    """Pairs [K, 2] of photographs in any order -> first < second, sorted, each once; no matched ones."""
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     matched = np.isin(
         _key(scene, pairs[:, 0], pairs[:, 1]), _key(scene, scene.attempts.first, scene.attempts.second)
