@@ -54,9 +54,10 @@ def read_photographs(work: Work) -> None:
     """Scan the folder, make working copies, write the catalogue."""
     options = work.options.reconstruction
     scan = work.task(scan_photographs)(work.root, work.photos)
+    wanted = to_decode(work.store, scan)
     copies = work.fan_out(
         make_working_copies,
-        work.chunks(working.STAGE, options.working, to_decode(work.store, scan)),
+        work.chunks(working.STAGE, options.working, wanted),
         workers=work.resources.workers,
         store=work.root,
         options=options.working,
@@ -65,7 +66,7 @@ def read_photographs(work: Work) -> None:
     catalogue = work.task(build_catalogue)(
         store=work.root,
         options=CatalogueOptions(),
-        inputs=[items_input(work.store, copies)],
+        inputs=[items_input(work.store, copies, list(wanted))],
         scan=scan,
         working=copies,
     )
