@@ -119,7 +119,7 @@ def test_forked_child_of_a_killed_holder_blocks_nobody(tmp_path, start_python):
 
 
 def test_forked_child_does_not_free_its_parents_lock(tmp_path, start_python):
-    """In an interpreter of its own: exit hooks of other libraries may end a forked child of this one with 1."""
+    """In an interpreter of its own: exit hooks of other libraries may end a forked child of this one."""
     parent = start_python(RELEASE_IN_CHILD, tmp_path / "l")
     said, _ = parent.communicate(timeout=30)
     exitcode, free = said.split()
