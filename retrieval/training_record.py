@@ -63,18 +63,24 @@ def best_epoch(history: Sequence[EpochRecord]) -> int:
     """The trained epoch (from 1) with the highest val mAP; without a val benchmark the lowest val loss, else
     the last.
 
-    The earlier one of equals. 0 where nothing was trained.
+    Of equal mAP the lowest val loss: a small val benchmark is soon at 100. The earlier one of equals. 0 where
+    nothing was trained.
     """
     trained = [record for record in history if record.epoch > 0]
     if not trained:
         return 0
     by_map = [record for record in trained if math.isfinite(record.map_val)]
     if by_map:
-        return max(by_map, key=lambda record: (record.map_val, -record.epoch)).epoch
+        return min(by_map, key=lambda record: (-record.map_val, _loss(record), record.epoch)).epoch
     by_loss = [record for record in trained if math.isfinite(record.loss_val)]
     if by_loss:
         return min(by_loss, key=lambda record: (record.loss_val, record.epoch)).epoch
     return trained[-1].epoch
+
+
+def _loss(record: EpochRecord) -> float:
+    """loss_val to sort by: unknown last."""
+    return record.loss_val if math.isfinite(record.loss_val) else math.inf
 
 
 def write_training(
