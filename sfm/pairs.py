@@ -264,7 +264,7 @@ def _check(known: _Known, options: PairOptions) -> None:
     unnamed = set(shas) - set(known.names.values()) if strategy == "sequential" else set()
     if unnamed:
         raise UnusableStrategy(f"strategy 'sequential': photograph {min(unnamed)} has no name; give names")
-    if strategy in ("neighbours", "vocabulary"):
+    if strategy in ("neighbours", "vocabulary") and options.vocabulary.neighbours:
         missing = [sha for sha in shas if features is not None and sha not in features]
         if missing:
             raise UnusableDescriptors(
