@@ -171,6 +171,7 @@ def test_half_a_position_is_none(gps):
     assert position_of(with_gps(**gps)) == (None, None, None)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of corrupt EXIF data
 def test_a_gps_block_of_any_content_is_no_crash():
     rng = np.random.default_rng(0)
     content = bytearray(with_gps(altitude=5.0))
