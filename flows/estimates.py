@@ -19,7 +19,8 @@ from sfm import (
     working,
 )
 from sfm.catalogue import CatalogueOptions
-from sfm.pairs import PairOptions
+from sfm.pair_lists import count_listed
+from sfm.pairs import PairOptions, strategy_of
 from sfm.proposals import budget
 from storage import items
 from storage.keys import family_key, stage_key
@@ -137,8 +138,20 @@ class Estimates:
 
 
 def expected_pairs(photographs: int, options: PairOptions) -> int:
-    """Pairs that will be matched: all of a small collection, else about what the options ask for."""
-    if photographs < options.exhaustive_below:
-        return photographs * (photographs - 1) // 2
-    asked = photographs * (options.neighbours + options.vocabulary.neighbours)
-    return min(budget(photographs, options.max_pair_share), round(NEW_SHARE * asked))
+    """Pairs that will be matched: those that the strategy says, or about as many as neighbours are asked for.
+
+    Raises UnusablePairList.
+    """
+    every = photographs * (photographs - 1) // 2
+    vocabulary = options.vocabulary.neighbours
+    match strategy_of(options, photographs):
+        case "exhaustive":
+            return every
+        case "list":
+            return min(every, count_listed(options.list_file) if options.list_file else 0)
+        case "sequential":
+            return min(every, photographs * (options.sequential.overlap + options.sequential.loop_neighbours))
+        case strategy:
+            asked = vocabulary + (options.neighbours if strategy == "neighbours" else 0)
+            most = budget(photographs, options.max_pair_share)
+            return min(most, round(NEW_SHARE * photographs * asked))

@@ -23,7 +23,15 @@ from tasks.matching import (
     pairs_wanted,
     propose_pairs,
 )
-from tasks.photographs import accepted, build_catalogue, make_working_copies, scan_photographs, to_decode
+from tasks.photographs import (
+    accepted,
+    build_catalogue,
+    check_pair_options,
+    make_working_copies,
+    proposal_facts,
+    scan_photographs,
+    to_decode,
+)
 
 
 @flow(name="reconstruct", persist_result=False)
@@ -70,6 +78,7 @@ def read_photographs(work: Work) -> None:
         scan=scan,
         working=copies,
     )
+    check_pair_options(work.store, catalogue, options.pairs)
     work.keep(scan=scan, working=copies, catalogue=catalogue)
 
 
@@ -125,14 +134,17 @@ def match(work: Work) -> None:
     options = work.options.reconstruction
     shas = accepted(work.store, work.one("catalogue"))
     descriptors, local = work.many("proposal_descriptors"), work.many("features")
+    catalogue = work.one("catalogue")
+    inputs = [items_input(work.store, descriptors, shas), items_input(work.store, local, shas)]
     proposals = [
         work.task(propose_pairs)(
             store=work.root,
             options=options.pairs,
-            inputs=[items_input(work.store, descriptors, shas), items_input(work.store, local, shas)],
+            inputs=[*inputs, *proposal_facts(work.store, catalogue, options.pairs)],
             shas=shas,
             descriptors=descriptors,
             features=local,
+            catalogue=catalogue,
             resources=work.resources.pairs(),
         )
     ]

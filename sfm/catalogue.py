@@ -81,8 +81,10 @@ def make_catalogue(
     stands: dict[str, int] = {}
     rows = [_row(file, index, outcomes, stands) for index, file in enumerate(ordered)]
     arrays: dict[str, Any] = {f"photos/{key}": [row[key] for row in rows] for key in _COLUMNS}
-    for key in ("focal_prior_px",):
+    for key in ("focal_prior_px", *_POSITION):
         arrays[f"photos/{key}"] = np.array(arrays[f"photos/{key}"], np.float64)
+    if np.isnan(arrays["photos/latitude_deg"]).all():  # most collections have no position at all
+        arrays = {path: column for path, column in arrays.items() if path not in _POSITION_PATHS}
     for key in _INTEGERS:
         arrays[f"photos/{key}"] = np.array(arrays[f"photos/{key}"], np.int64)
     hdf5.write(out, "catalogue", arrays, stage=STAGE.name, options={}, inputs=inputs)
@@ -96,8 +98,30 @@ def read_catalogue(path: Path) -> Catalogue:
     return _summary(hdf5.read(path, "catalogue", ["photos/sha256", "photos/name", "photos/status"]))
 
 
+def read_names(path: Path) -> dict[str, str]:
+    """Every file of a catalogue -> sha256 of the photograph that it is, that of the original for a duplicate;
+    "" where it cannot be used."""
+    columns = hdf5.read(path, "catalogue", ["photos/name", "photos/sha256", "photos/status"])
+    rows = zip(*(columns[f"photos/{key}"].tolist() for key in ("name", "sha256", "status")), strict=True)
+    return {str(name): str(sha) if status in ("ok", "duplicate") else "" for name, sha, status in rows}
+
+
+def read_positions(path: Path) -> NDArray[np.float64]:
+    """GPS positions of the N usable photographs by sorted sha256: [N, 3] latitude and longitude in degrees,
+    altitude in m; nan = unknown."""
+    with hdf5.open_artifact(path, "catalogue") as artifact:
+        shas, status = artifact["photos/sha256"], artifact["photos/status"]
+        there = set(artifact.paths())
+        absent = np.full(len(shas), np.nan)
+        columns = [artifact[path] if path in there else absent for path in _POSITION_PATHS]
+    good = np.flatnonzero(status == "ok")
+    return np.stack(columns, axis=1)[good[np.argsort(shas[good])]].astype(np.float64)
+
+
+_POSITION = ("latitude_deg", "longitude_deg", "altitude_m")
+_POSITION_PATHS = tuple(f"photos/{key}" for key in _POSITION)
 _INTEGERS = ("width", "height", "orientation", "working_width", "working_height", "alias_of")
-_COLUMNS = ("name", "sha256", "status", "reason", "focal_prior_px", *_INTEGERS)
+_COLUMNS = ("name", "sha256", "status", "reason", "focal_prior_px", *_POSITION, *_INTEGERS)
 
 
 def _row(
@@ -120,6 +144,7 @@ def _row(
         "reason": "the same bytes as an earlier file" if is_copy else outcome.reason,
         "alias_of": original if is_copy else -1,
         "focal_prior_px": outcome.focal_prior_px or math.nan,
+        **{key: math.nan if getattr(outcome, key) is None else getattr(outcome, key) for key in _POSITION},
         **{key: getattr(outcome, key) for key in _INTEGERS if key != "alias_of"},
     }
 

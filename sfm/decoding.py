@@ -48,7 +48,7 @@ class Decoded:
     """An upright picture of mode RGB or L, the stored size and orientation, and what was noted on the way.
 
     `focal_prior_px` is on the picture's own grid, nan = unknown. `as_stored`: the file's bytes are already
-    this picture.
+    this picture. `position`: see `exif.position`.
     """
 
     picture: Image.Image
@@ -58,6 +58,7 @@ class Decoded:
     focal_prior_px: float
     as_stored: bool
     note: str = ""
+    position: tuple[float, float, float] | None = None
 
 
 def decode(content: bytes, longer_side: int, max_pixels: int) -> Decoded:
@@ -103,6 +104,7 @@ def _decode_opened(image: Image.Image, longer_side: int, max_pixels: int) -> Dec
             f"its header claims {width} x {height} pixels, the limit is {max_pixels}; resize it first"
         )
     orientation, focal = exif.orientation(image), exif.focal_prior_px(image, width, height)
+    position = exif.position(image)
     small = max(width, height) <= longer_side
     as_stored = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation == 1 and small
     frames = getattr(image, "n_frames", 1)
@@ -116,7 +118,7 @@ def _decode_opened(image: Image.Image, longer_side: int, max_pixels: int) -> Dec
         picture = picture.transpose(exif.UPRIGHT[orientation])
     scale = max(picture.size) / max(width, height)
     note = f"first of {frames} frames" if frames > 1 and image.format != "MPO" else ""
-    return Decoded(picture, width, height, orientation, focal * scale, as_stored, note)
+    return Decoded(picture, width, height, orientation, focal * scale, as_stored, note, position)
 
 
 def _limit(picture: Image.Image, stored: tuple[int, int], longer_side: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What the EXIF block of a photograph says about its orientation and its focal length."""
+"""What the EXIF block of a photograph says about its orientation, its focal length and its position."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _PLANE_X_RESOLUTION = 0xA20E
 _PLANE_RESOLUTION_UNIT = 0xA210
 _PIXELS_WIDE = 0xA002
 _PIXELS_HIGH = 0xA003
+_GPS_BLOCK = 0x8825
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_ALTITUDE_REF, _ALTITUDE, _GPS_STATUS = 5, 6, 9
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _PLAUSIBLE_FOCAL = (0.2, 20.0)  # focal length / longer side: fisheye to long telephoto
@@ -57,6 +60,46 @@ def focal_prior_px(image: Image.Image, width: int, height: int) -> float:
     return focal if low <= focal / max(width, height) <= high else math.nan
 
 
+def position(image: Image.Image) -> tuple[float, float, float] | None:
+    """Latitude and longitude in degrees (north and east positive), altitude in m above the sea (nan =
+    unknown); None where the EXIF block gives no position that is whole and plausible.
+
+    No position: a reference (N, S, E, W) or a number that is missing, 0/0, negative or out of range; status V
+    (void); 0 degrees north 0 degrees east, which devices write that have no fix.
+    """
+    try:
+        block = dict(image.getexif().get_ifd(_GPS_BLOCK))
+    except Exception:  # as above
+        return None
+    latitude = _degrees(block.get(_LATITUDE), block.get(_LATITUDE_REF), "NS", 90.0)
+    longitude = _degrees(block.get(_LONGITUDE), block.get(_LONGITUDE_REF), "EW", 180.0)
+    has_fix = _letter(block.get(_GPS_STATUS)) != "V" and (latitude, longitude) != (0.0, 0.0)
+    if math.isnan(latitude) or math.isnan(longitude) or not has_fix:
+        return None
+    below = block.get(_ALTITUDE_REF) in (1, b"\x01")
+    altitude = _number(block.get(_ALTITUDE))
+    return latitude, longitude, -altitude if below else altitude
+
+
+def _degrees(parts: Any, reference: Any, letters: str, limit: float) -> float:
+    """Degrees, minutes and seconds (or fewer of them) with their reference as signed degrees, else nan."""
+    values = [_number(part) for part in parts] if isinstance(parts, tuple | list) else [_number(parts)]
+    letter = _letter(reference)
+    if not letter or letter not in letters or not 1 <= len(values) <= 3:
+        return math.nan
+    if any(not value >= 0 for value in values) or any(value > 60 for value in values[1:]):
+        return math.nan
+    degrees = sum(value / 60**power for power, value in enumerate(values))
+    sign = -1.0 if letter in "SW" else 1.0
+    return sign * degrees if degrees <= limit else math.nan
+
+
+def _letter(value: Any) -> str:
+    """The first letter of a text or of ASCII bytes, in capitals; empty for anything else."""
+    text = value.decode("ascii", "ignore") if isinstance(value, bytes) else value
+    return text.strip("\0 ")[:1].upper() if isinstance(text, str) else ""
+
+
 def _from_equivalent(block: dict[int, Any], width: int, height: int) -> float:
     return _positive(block.get(_FOCAL_35MM)) / _FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
 
@@ -72,8 +115,14 @@ def _from_plane(block: dict[int, Any], width: int, height: int) -> float:
 
 def _positive(value: Any) -> float:
     """A positive finite number out of a rational, nan for anything else."""
+    number = _number(value)
+    return number if number > 0 else math.nan
+
+
+def _number(value: Any) -> float:
+    """A finite number out of a rational, nan for anything else."""
     try:
         number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return math.nan
-    return number if math.isfinite(number) and number > 0 else math.nan
+    return number if math.isfinite(number) else math.nan

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 OUTCOMES = "photos.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF."""
+    """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF;
+    GPS position in degrees and m above the sea, None = unknown."""
 
     status: Literal["ok", "rejected", "unsupported"]
     reason: str = ""
@@ -23,6 +24,13 @@ class Outcome:
     working_width: int = 0
     working_height: int = 0
     focal_prior_px: float = 0.0
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    altitude_m: float | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """The outcome as JSON values, what is unknown left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def read_outcomes(folders: Iterable[Path]) -> dict[str, Outcome]:

@@ -26,6 +26,26 @@ def budget(count: int, share: float) -> int:
     return int(share * count * (count - 1) / 2)
 
 
+def proposal_of(first: NDArray[np.int64], second: NDArray[np.int64], count: int, source: str) -> Proposal:
+    """Pairs of positions below `count` in any order as a proposal: each once, none of one with itself."""
+    codes = np.unique((np.minimum(first, second) * count + np.maximum(first, second))[first != second])
+    low, high = np.divmod(codes, max(count, 1))
+    return Proposal(low, high, [source] * len(codes))
+
+
+def combine(count: int, *proposals: Proposal) -> Proposal:
+    """Several proposals over `count` photographs as one: each pair once, with all of its sources."""
+    sources: dict[int, list[str]] = {}
+    for proposal in proposals:
+        codes = (proposal.first * count + proposal.second).tolist()
+        for code, text in zip(codes, proposal.source, strict=True):
+            known = sources.setdefault(code, [])
+            known += [source for source in text.split("+") if source not in known]
+    codes = sorted(sources)
+    first, second = np.divmod(np.array(codes, np.int64), max(count, 1))
+    return Proposal(first, second, ["+".join(sources[code]) for code in codes])
+
+
 def write_pairs(
     out: Path,
     shas: Sequence[str],

@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
@@ -71,9 +70,9 @@ def make_working_copies(
         if copy:
             (out / f"{sha}.jpg").write_bytes(copy)
         outcomes[sha] = outcome
-        row = canonical_json(asdict(outcome)).encode()
+        row = canonical_json(outcome.as_row()).encode()
         digests[sha] = hashlib.sha256(row + hashlib.sha256(copy).digest()).hexdigest()
-    rows = {sha: asdict(outcome) for sha, outcome in outcomes.items()}
+    rows = {sha: outcome.as_row() for sha, outcome in outcomes.items()}
     (out / OUTCOMES).write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     good = sum(outcome.status == "ok" for outcome in outcomes.values())
     logger.info(
@@ -104,6 +103,7 @@ def _read(sha: str, path: Path) -> bytes:
 
 
 def _good(decoded: Decoded) -> Outcome:
+    latitude, longitude, altitude = decoded.position or (None, None, math.nan)
     return Outcome(
         status="ok",
         reason=decoded.note,
@@ -113,6 +113,9 @@ def _good(decoded: Decoded) -> Outcome:
         working_width=decoded.picture.width,
         working_height=decoded.picture.height,
         focal_prior_px=0.0 if math.isnan(decoded.focal_prior_px) else decoded.focal_prior_px,
+        latitude_deg=latitude,
+        longitude_deg=longitude,
+        altitude_m=None if math.isnan(altitude) else altitude,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from storage.schemas import Dataset, Layout
 
 PHOTO_STATUS = ("ok", "duplicate", "rejected", "unsupported")
@@ -62,6 +64,29 @@ def _photos() -> tuple[Dataset, ...]:
     )
 
 
+def _positions() -> tuple[Dataset, ...]:
+    """Where photographs were taken; there for collections that have a GPS position at all."""
+    columns = (
+        ("latitude_deg", "latitude, north positive", "degrees", 90),
+        ("longitude_deg", "longitude, east positive", "degrees", 180),
+        ("altitude_m", "altitude above the sea", "m", None),
+    )
+    common: dict[str, Any] = {"optional": True, "nan": True}
+    return tuple(
+        Dataset(
+            f"photos/{name}",
+            ("N",),
+            "float64",
+            f"GPS {meaning}, of the EXIF data; nan = unknown",
+            unit,
+            minimum=None if limit is None else -limit,
+            maximum=limit,
+            **common,
+        )
+        for name, meaning, unit, limit in columns
+    )
+
+
 SCAN = Layout(
     name="scan",
     version=1,
@@ -82,7 +107,7 @@ CATALOGUE = Layout(
     version=1,
     description="Every image file found and whether it can be used, rejected ones with the reason.",
     groups={"photos": "one row per image file"},
-    datasets=_photos(),
+    datasets=(*_photos(), *_positions()),
 )
 
 FEATURES = Layout(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm import clusters, expansion, features, matching, pairs
+from sfm.catalogue import read_names, read_positions
 from sfm.clusters import ClusterOptions
 from sfm.expansion import ExpansionOptions
 from sfm.features import FeatureOptions, FeatureResources
@@ -42,7 +43,7 @@ def extract_features(
     return publish(build)
 
 
-@stage_task(pairs.STAGE, labels=("shas", "descriptors", "features"))
+@stage_task(pairs.STAGE, labels=("shas", "descriptors", "features", "catalogue"))
 def propose_pairs(
     store: str,
     options: PairOptions,
@@ -50,15 +51,24 @@ def propose_pairs(
     shas: list[str],
     descriptors: list[ArtifactRef],
     features: list[ArtifactRef],
+    catalogue: ArtifactRef,
     resources: VocabularyResources | None = None,
 ) -> ArtifactRef:
-    """The pairs that are matched first."""
+    """The pairs that are matched first (of the catalogue, `inputs` has what they depend on)."""
     opened = running().store
 
     def build(out: Path) -> None:
-        rows = descriptor_rows(file_of_items(opened, descriptors), shas)
-        files = file_of_items(opened, features)
-        pairs.propose_pairs(shas, rows, options, out, features=files, resources=resources, inputs=inputs)
+        pairs.propose_pairs(
+            shas,
+            descriptor_rows(file_of_items(opened, descriptors), shas),
+            options,
+            out,
+            features=file_of_items(opened, features),
+            names=read_names(artifact_path(catalogue)),
+            positions=read_positions(artifact_path(catalogue)),
+            resources=resources,
+            inputs=inputs,
+        )
 
     return publish(build)
 
@@ -151,7 +161,8 @@ def pairs_wanted(store: Store, proposals: list[ArtifactRef], features: list[Arti
 
 
 def pair_sources(store: Store, proposals: list[ArtifactRef]) -> list[str]:
-    """What proposed the pairs behind a scene: exhaustive, or descriptor, vocabulary, expansion."""
+    """What proposed the pairs behind a scene: exhaustive, descriptor, vocabulary, spatial, sequential,
+    list, expansion."""
     columns = [hdf5.read(store.path(ref), "pairs", ["pairs/source"])["pairs/source"] for ref in proposals]
     return sorted(
         {source for column in columns for text in set(column.tolist()) for source in text.split("+")}

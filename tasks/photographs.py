@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from prefect import task
 
-from sfm import catalogue, working
+from sfm import catalogue, pairs, working
 from sfm.catalogue import CatalogueOptions
+from sfm.pairs import PairOptions
 from sfm.working import WorkingOptions, read_outcomes
 from storage import hdf5
 from storage.artifacts import ArtifactRef
@@ -102,6 +103,34 @@ def accepted(store: Store, catalogue_ref: ArtifactRef) -> list[str]:
     columns = hdf5.read(store.path(catalogue_ref), "catalogue", ["photos/sha256", "photos/status"])
     good = columns["photos/status"] == "ok"
     return sorted(str(sha) for sha in columns["photos/sha256"][good].astype(str))
+
+
+def check_pair_options(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> None:
+    """Raise what is wrong with how pairs are to be proposed, before features are made for them."""
+    names = catalogue.read_names(store.path(catalogue_ref))
+    pairs.check_strategy(options, accepted(store, catalogue_ref), names)
+
+
+def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> list[str]:
+    """Digests of what pairs depend on in a catalogue: the names and the positions, where they are used.
+
+    So that renaming a file changes no pair that does not depend on names.
+    """
+    path, strategy = (
+        store.path(catalogue_ref),
+        pairs.strategy_of(options, len(accepted(store, catalogue_ref))),
+    )
+    digests = []
+    if strategy in ("sequential", "list"):
+        digests.append(json_sha256(sorted(catalogue.read_names(path).items())))
+    if strategy == "neighbours" and options.spatial.neighbours:
+        positions = catalogue.read_positions(path)
+        known = np.isfinite(positions[:, :2]).all(axis=1)
+        if known.any():
+            digests.append(
+                json_sha256([[row, *positions[row, :2].tolist()] for row in np.flatnonzero(known).tolist()])
+            )
+    return digests
 
 
 def to_decode(store: Store, scan_ref: ArtifactRef) -> dict[str, str]:

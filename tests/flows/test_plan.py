@@ -149,6 +149,17 @@ def test_pairs_follow_the_options() -> None:
     assert expected_pairs(10000, options) == round(0.7 * 10000 * 15)  # the neighbours are
 
 
+def test_the_expected_pairs_follow_the_strategy(tmp_path: Path) -> None:
+    listing = tmp_path / "pairs.txt"
+    listing.write_text("# two\na b\n\nb c\n")
+    assert expected_pairs(50, PairOptions(strategy="list", list_file=listing)) == 2
+    assert expected_pairs(50, PairOptions(strategy="list")) == 0
+    assert expected_pairs(50, PairOptions(strategy="sequential", sequential={"overlap": 3})) == 150
+    assert expected_pairs(3, PairOptions(strategy="sequential")) == 3
+    assert expected_pairs(5000, PairOptions(strategy="exhaustive")) == 5000 * 4999 // 2
+    assert expected_pairs(10000, PairOptions(strategy="vocabulary")) == round(0.7 * 10000 * 5)
+
+
 def test_work_grows_with_pixels_scales_and_epochs() -> None:
     def of(stage: str, options: Any) -> float:
         return load(stage, canonical_options(options, lambda path: ""))

@@ -1,11 +1,19 @@
 """The catalogue tells of every file what became of it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
-from sfm.catalogue import MissingOutcome, make_catalogue, read_catalogue, to_decode
+from sfm.catalogue import (
+    MissingOutcome,
+    make_catalogue,
+    read_catalogue,
+    read_names,
+    read_positions,
+    to_decode,
+)
 from sfm.outcomes import Outcome
 from storage import hdf5
 
@@ -76,3 +84,29 @@ def test_an_empty_folder_gives_an_empty_catalogue(tmp_path):
 def test_a_photograph_that_nobody_decoded_is_an_error(tmp_path):
     with pytest.raises(MissingOutcome, match=r"a copy\.jpg"):
         make_catalogue(FILES, {B: GOOD, C: GOOD}, tmp_path / "c.h5")
+
+
+def test_the_names_of_a_photograph_are_those_of_its_copies_too(tmp_path):
+    make_catalogue(FILES, OUTCOMES, tmp_path / "c.h5")
+    assert read_names(tmp_path / "c.h5") == {
+        "a copy.jpg": A,
+        "b\noriginal.jpg": A,
+        "z/first.jpg": B,
+        "broken.jpg": "",
+        "broken too.jpg": "",
+        "film.mp4": "",
+    }
+
+
+def test_positions_are_there_for_collections_that_have_one(tmp_path):
+    make_catalogue(FILES, OUTCOMES, tmp_path / "none.h5")
+    assert not [path for path in hdf5.read(tmp_path / "none.h5") if "latitude" in path or "altitude" in path]
+    assert np.isnan(read_positions(tmp_path / "none.h5")).all()
+    assert read_positions(tmp_path / "none.h5").shape == (2, 3)
+    placed = OUTCOMES | {B: replace(OUTCOMES[B], latitude_deg=-10.5, longitude_deg=20.25)}
+    make_catalogue(FILES, placed, tmp_path / "some.h5")
+    np.testing.assert_array_equal(
+        read_positions(tmp_path / "some.h5"), [[np.nan] * 3, [-10.5, 20.25, np.nan]]
+    )
+    with hdf5.open_artifact(tmp_path / "some.h5", "catalogue") as artifact:
+        assert artifact.validate() == []

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from sfm import decoding, exif
 from sfm.decoding import Rejected, Unsupported, decode
 from sfm.working import FileChanged, WorkingOptions, make_working_copies, read_outcomes, working_copy
 
 SMALL = WorkingOptions(working_size=64)
+NO_NUMBER = TiffImagePlugin.IFDRational(0, 0)
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -111,6 +112,87 @@ def test_the_focal_prior_is_on_the_working_copy(camera, focal):
     half, _ = working_copy(content, WorkingOptions(working_size=320))
     assert whole.focal_prior_px == pytest.approx(focal, rel=1e-6)
     assert half.focal_prior_px == pytest.approx(focal / 2, rel=1e-6)
+
+
+def with_gps(
+    *, latitude=(48.0, 30.0, 36.0), north="N", longitude=(11.0, 15.0, 0.0), east="E", **more
+) -> bytes:
+    """A JPEG with a GPS block; None leaves an entry out."""
+    data = Image.Exif()
+    codes = {"below": 5, "altitude": 6, "status": 9}
+    entries = {1: north, 2: latitude, 3: east, 4: longitude} | {codes[key]: more[key] for key in more}
+    data.get_ifd(0x8825).update({key: value for key, value in entries.items() if value is not None})
+    return encoded(picture(60, 40), exif=data)
+
+
+def position_of(content: bytes) -> tuple[float | None, ...]:
+    outcome, _ = working_copy(content, SMALL)
+    assert outcome.status == "ok"
+    return outcome.latitude_deg, outcome.longitude_deg, outcome.altitude_m
+
+
+@pytest.mark.parametrize(
+    ("gps", "expected"),
+    [
+        ({}, (48.51, 11.25, None)),
+        ({"north": "S", "east": "W"}, (-48.51, -11.25, None)),
+        ({"north": "s", "latitude": (48.0, 30.6)}, (-48.51, 11.25, None)),
+        ({"latitude": (48.51,), "altitude": 520.5}, (48.51, 11.25, 520.5)),
+        ({"altitude": 3.5, "below": b"\x01"}, (48.51, 11.25, -3.5)),
+        ({"altitude": 3.5, "below": b"\x00", "status": "A"}, (48.51, 11.25, 3.5)),
+        ({"altitude": NO_NUMBER}, (48.51, 11.25, None)),
+        ({"latitude": (0.0, 0.0, 0.0)}, (0.0, 11.25, None)),
+    ],
+)
+def test_the_gps_position_in_degrees_and_metres(gps, expected):
+    assert position_of(with_gps(**gps)) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "gps",
+    [
+        {"north": None},
+        {"east": None},
+        {"north": ""},
+        {"north": "E"},
+        {"latitude": None},
+        {"longitude": None},
+        {"latitude": (48.0, 30.0, NO_NUMBER)},
+        {"latitude": (NO_NUMBER, NO_NUMBER, NO_NUMBER)},
+        {"latitude": (91.0, 0.0, 0.0)},
+        {"longitude": (180.0, 0.0, 1.0)},
+        {"latitude": (48.0, 61.0, 0.0)},
+        {"latitude": (48.0, 0.0, 0.0, 0.0)},
+        {"status": "V"},
+        {"latitude": (0.0, 0.0, 0.0), "longitude": (0.0, 0.0, 0.0)},
+    ],
+)
+def test_half_a_position_is_none(gps):
+    assert position_of(with_gps(**gps)) == (None, None, None)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of corrupt EXIF data
+def test_a_gps_block_of_any_content_is_no_crash():
+    rng = np.random.default_rng(0)
+    content = bytearray(with_gps(altitude=5.0))
+    start = content.index(b"Exif")
+    end = start - 2 + int.from_bytes(content[start - 2 : start])
+    for _ in range(300):
+        broken = bytearray(content)
+        for place in rng.integers(start + 6, end, 4).tolist():
+            broken[place] = int(rng.integers(256))
+        latitude, longitude, _altitude = position_of(bytes(broken))
+        assert (latitude is None) == (longitude is None)
+        assert latitude is None or abs(latitude) <= 90
+
+
+def test_without_a_position_nothing_is_written_about_it(tmp_path):
+    assert "latitude" not in str(working_copy(encoded(picture(60, 40)), SMALL)[0].as_row())
+    content = with_gps()
+    sha = hashlib.sha256(content).hexdigest()
+    (tmp_path / "a.jpg").write_bytes(content)
+    make_working_copies([(sha, tmp_path / "a.jpg")], SMALL, tmp_path / "out")
+    assert read_outcomes([tmp_path / "out"])[sha] == working_copy(content, SMALL)[0]
 
 
 def test_the_focal_prior_of_a_rotated_photograph_has_no_axis():
