@@ -143,7 +143,6 @@ def expected_pairs(photographs: int, options: PairOptions) -> int:
     Raises UnusablePairList.
     """
     every = photographs * (photographs - 1) // 2
-    vocabulary = options.vocabulary.neighbours
     match strategy_of(options, photographs):
         case "exhaustive":
             return every
@@ -152,6 +151,7 @@ def expected_pairs(photographs: int, options: PairOptions) -> int:
         case "sequential":
             return min(every, photographs * (options.sequential.overlap + options.sequential.loop_neighbours))
         case strategy:
-            asked = vocabulary + (options.neighbours if strategy == "neighbours" else 0)
+            near = options.neighbours + options.aggregation.neighbours
+            asked = near if strategy == "neighbours" else options.vocabulary.neighbours
             most = budget(photographs, options.max_pair_share)
             return min(most, round(NEW_SHARE * photographs * asked))

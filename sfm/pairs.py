@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sfm.aggregation import AggregationOptions, aggregated
 from sfm.pair_lists import listed_pairs
 from sfm.proposals import Proposal, budget, combine, proposal_of, read_pairs, write_pairs
 from sfm.sequences import SequentialOptions, sequential_pairs
@@ -37,6 +38,7 @@ STAGE = Stage(
     packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=(
         "sfm.pairs",
+        "sfm.aggregation",
         "sfm.pair_lists",
         "sfm.proposals",
         "sfm.sequences",
@@ -78,7 +80,12 @@ class PairOptions(Options):
     max_pair_share: float = Field(
         0.06, gt=0, le=1, description="pairs proposed by neighbours at most, share of all pairs"
     )
-    vocabulary: VocabularyOptions = Field(VocabularyOptions(), description="neighbours by local features")
+    aggregation: AggregationOptions = Field(
+        AggregationOptions(), description="neighbours by local features, one vector per photograph"
+    )
+    vocabulary: VocabularyOptions = Field(
+        VocabularyOptions(), description="neighbours by local features of the strategy vocabulary"
+    )
     spatial: SpatialOptions = Field(SpatialOptions(), description="neighbours by GPS position")
     sequential: SequentialOptions = Field(SequentialOptions(), description="pairs by file name")
     list_file: ContentPath | None = Field(
@@ -121,9 +128,9 @@ def propose_pairs(
     """Write the pairs to match first to `out` (schema pairs).
 
     shas: sha256 of N photographs, sorted; descriptors: [N, D], L2-normalised, in the same order; features:
-    sha256 -> its features file, needed for the vocabulary tree; names: file name -> sha256, "" = unusable,
-    needed for sequential and list; positions: [N, 3] latitude and longitude in degrees, altitude in m, nan =
-    unknown. Raises UnusableDescriptors, UnusableStrategy, UnusablePairList, ChildFailed.
+    sha256 -> its features file, needed for neighbours by local features; names: file name -> sha256, "" =
+    unusable, needed for sequential and list; positions: [N, 3] latitude and longitude in degrees, altitude in
+    m, nan = unknown. Raises UnusableDescriptors, UnusableStrategy, UnusablePairList, ChildFailed.
     """
     started = time.monotonic()
     known = _Known(shas, descriptors, features, names or {}, positions, resources)
@@ -178,16 +185,25 @@ def _propose(known: _Known, options: PairOptions) -> Proposal:
 
 def _ranked(known: _Known, options: PairOptions, strategy: Strategy) -> dict[str, NDArray[np.int64]]:
     """Neighbour lists by source: local features alone for vocabulary, else all that there are."""
-    ranked = {}
-    if strategy == "neighbours":
-        ranked["descriptor"] = nearest_neighbours(known.descriptors, options.neighbours)
-        if known.positions is not None:
-            ranked["spatial"] = spatial_neighbours(known.positions, options.spatial)
-    if options.vocabulary.neighbours and known.features is not None:
-        ranked["vocabulary"] = vocabulary_neighbours(
-            known.shas, known.features, options.vocabulary, known.resources
+    if strategy == "vocabulary":
+        assert known.features is not None  # checked before
+        found = vocabulary_neighbours(known.shas, known.features, options.vocabulary, known.resources)
+        return {"vocabulary": found}
+    ranked = {"descriptor": nearest_neighbours(known.descriptors, options.neighbours)}
+    if known.positions is not None:
+        ranked["spatial"] = spatial_neighbours(known.positions, options.spatial)
+    if options.aggregation.neighbours and known.features is not None:
+        vectors = aggregated(known.shas, known.features, options.aggregation)
+        ranked["aggregation"] = _of_those_with_any(
+            vectors, nearest_neighbours(vectors, options.aggregation.neighbours)
         )
     return ranked
+
+
+def _of_those_with_any(vectors: NDArray[np.float32], neighbours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Neighbours [N, k] without those from and to photographs whose vector is 0, which is like no other."""
+    some: NDArray[np.bool_] = np.abs(vectors).max(axis=1) > 0
+    return np.where(some[:, None] & some[neighbours], neighbours, -1)
 
 
 def _listed(shas: Sequence[str], names: Mapping[str, str], options: PairOptions) -> list[tuple[str, str]]:
@@ -264,7 +280,8 @@ def _check(known: _Known, options: PairOptions) -> None:
     unnamed = set(shas) - set(known.names.values()) if strategy == "sequential" else set()
     if unnamed:
         raise UnusableStrategy(f"strategy 'sequential': photograph {min(unnamed)} has no name; give names")
-    if strategy in ("neighbours", "vocabulary") and options.vocabulary.neighbours:
+    local = strategy == "vocabulary" or (strategy == "neighbours" and options.aggregation.neighbours)
+    if local:
         missing = [sha for sha in shas if features is not None and sha not in features]
         if missing:
             raise UnusableDescriptors(

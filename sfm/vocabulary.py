@@ -25,9 +25,7 @@ _CHECKS = 64
 class VocabularyOptions(Options):
     """Neighbours by words of local features."""
 
-    neighbours: int = Field(
-        5, ge=0, description="nearest photographs by local features, per photograph; 0 = do not use"
-    )
+    neighbours: int = Field(20, ge=0, description="nearest photographs by local features, per photograph")
     words: int = Field(
         1024, ge=16, description="visual words at most; a collection with few features gets fewer"
     )

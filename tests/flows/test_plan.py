@@ -157,7 +157,7 @@ def test_the_expected_pairs_follow_the_strategy(tmp_path: Path) -> None:
     assert expected_pairs(50, PairOptions(strategy="sequential", sequential={"overlap": 3})) == 150
     assert expected_pairs(3, PairOptions(strategy="sequential")) == 3
     assert expected_pairs(5000, PairOptions(strategy="exhaustive")) == 5000 * 4999 // 2
-    assert expected_pairs(10000, PairOptions(strategy="vocabulary")) == round(0.7 * 10000 * 5)
+    assert expected_pairs(10000, PairOptions(strategy="vocabulary")) == round(0.7 * 10000 * 20)
 
 
 def test_work_grows_with_pixels_scales_and_epochs() -> None:

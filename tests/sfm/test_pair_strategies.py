@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sfm.aggregation import AggregationOptions, aggregated
 from sfm.pair_lists import UnusablePairList, count_listed, listed_pairs
 from sfm.pairs import (
     PairOptions,
@@ -24,7 +25,7 @@ from sfm.spatial import SpatialOptions, spatial_neighbours
 from sfm.vocabulary import VocabularyOptions, vocabulary_neighbours
 from storage import hdf5
 from tests.sfm.feature_scenes import make_place, write_places
-from tests.sfm.test_pairs import NO_TREE, shas, unit
+from tests.sfm.test_pairs import NO_TREE, NO_WORDS, shas, unit
 
 A, B, C = shas(3)
 NAMES = {"a.jpg": A, "my photos/b 1.jpg": B, "my photos/c.jpg": C, "copy of a.jpg": A, "broken.jpg": ""}
@@ -208,26 +209,31 @@ def test_auto_gives_what_descriptors_and_local_features_give(tmp_path):
     places = [make_place(f"place{n}", 4) for n in range(3)]
     files = write_places(tmp_path / "f.h5", *places)
     descriptors = unit(np.random.default_rng(2).normal(size=(12, 6)))
+    words = AggregationOptions(neighbours=2, features=120)
     tree = VocabularyOptions(neighbours=2, words=64, features=120)
-    options = PairOptions(exhaustive_below=5, neighbours=2, max_pair_share=0.5, vocabulary=tree)
+    options = PairOptions(
+        exhaustive_below=5, neighbours=2, max_pair_share=0.5, aggregation=words, vocabulary=tree
+    )
     nowhere = np.full((12, 3), np.nan)
     found = propose_pairs(
         sorted(files), descriptors, options, tmp_path / "p.h5", features=files, positions=nowhere
     )
     ranked = {
         "descriptor": nearest_neighbours(descriptors, 2),
-        "vocabulary": vocabulary_neighbours(sorted(files), files, tree),
+        "aggregation": nearest_neighbours(aggregated(sorted(files), files, words), 2),
     }
     expected = merge(ranked, 12, 33)
     assert (ends(found), found.source) == (ends(expected), expected.source)
     alone = options.model_copy(update={"strategy": "vocabulary", "exhaustive_below": 300})
     found = propose_pairs(sorted(files), descriptors, alone, tmp_path / "v.h5", features=files)
-    assert ends(found) == ends(merge({"vocabulary": ranked["vocabulary"]}, 12, 33))
+    assert ends(found) == ends(
+        merge({"vocabulary": vocabulary_neighbours(sorted(files), files, tree)}, 12, 33)
+    )
     assert set(found.source) == {"vocabulary"}
 
 
 def test_positions_add_neighbours_and_take_none_away(tmp_path):
-    options = PairOptions(strategy="neighbours", neighbours=2, max_pair_share=1, vocabulary=NO_TREE)
+    options = PairOptions(strategy="neighbours", neighbours=2, max_pair_share=1, aggregation=NO_WORDS)
     without = proposed(tmp_path, options)
     positions = np.full((20, 3), np.nan)
     positions[[0, 10]] = [48.0, 11.0, 500.0]

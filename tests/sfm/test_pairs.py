@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfm.aggregation import AggregationOptions
 from sfm.expansion import ExpansionOptions, expand_pairs, shared_neighbours
 from sfm.pairs import PairOptions, UnusableDescriptors, merge, nearest_neighbours, propose_pairs, read_pairs
 from sfm.proposals import budget
@@ -13,6 +14,7 @@ from storage import hdf5
 from tests.sfm.feature_scenes import make_place, sha_of, write_places
 
 NO_TREE = VocabularyOptions(neighbours=0)
+NO_WORDS = AggregationOptions(neighbours=0)
 
 
 def unit(rows) -> np.ndarray:
@@ -78,7 +80,7 @@ def test_a_small_collection_is_matched_exhaustively(tmp_path):
 def test_proposals_follow_the_photographs_not_their_rows(tmp_path):
     names = shas(40)
     descriptors = unit(np.random.default_rng(1).normal(size=(40, 8)))
-    options = PairOptions(exhaustive_below=0, neighbours=3, max_pair_share=1, vocabulary=NO_TREE)
+    options = PairOptions(exhaustive_below=0, neighbours=3, max_pair_share=1, aggregation=NO_WORDS)
     propose_pairs(names, descriptors, options, tmp_path / "a.h5")
     found = read_pairs(tmp_path / "a.h5")
     near = nearest_neighbours(descriptors, 3)

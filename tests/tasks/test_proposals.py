@@ -123,7 +123,7 @@ def test_positions_of_exif_become_pairs(store: Store, photos: Path, tmp_path: Pa
     assert (positions[:, 1] == 11.5).sum() == 4
     options = reconstruction_pairs(
         tmp_path,
-        "{strategy: neighbours, neighbours: 0, max_pair_share: 1, vocabulary: {neighbours: 0}}",
+        "{strategy: neighbours, neighbours: 0, max_pair_share: 1, aggregation: {neighbours: 0}}",
         "spatial.max_distance_m=15",
         "spatial.neighbours=2",
     )
