@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field
 
 from sfm.childprocess import run_child, serve
-from sfm.clusters import Cluster
+from sfm.cluster_files import Cluster
 from sfm.colmap_database import image_name, write_features, write_geometries
 from sfm.matching import verified
 from storage.hdf5 import read_items
@@ -32,7 +32,7 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=("sfm.mapping", "sfm.childprocess", "sfm.clusters", "sfm.colmap_database", "sfm.matching"),
+    modules=("sfm.mapping", "sfm.childprocess", "sfm.cluster_files", "sfm.colmap_database", "sfm.matching"),
 )
 SUMMARY = "summary.json"
 

@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm.clusters import (
-    Cluster,
-    ClusterOptions,
-    UnknownPhotograph,
-    component_labels,
-    find_clusters,
-    read_clusters,
-)
+from sfm.bridges import component_labels
+from sfm.cluster_files import Cluster, read_clusters
+from sfm.clusters import ClusterOptions, UnknownPhotograph, find_clusters
 
 PAIRS = [("d", "b"), ("a", "e"), ("b", "f"), ("c", "d")]
 

@@ -6,7 +6,8 @@ import pytest
 
 from sfm import mapping
 from sfm.childprocess import ChildFailed
-from sfm.clusters import Cluster, ClusterOptions, find_clusters
+from sfm.cluster_files import Cluster
+from sfm.clusters import ClusterOptions, find_clusters
 from sfm.mapping import MappingOptions, MappingResources, UnmappableCluster, map_cluster, model_folders
 from sfm.matching import MatchingOptions, match_pairs, read_attempts
 from storage.digests import content_sha256
