@@ -1,4 +1,4 @@
-"""One cluster of photographs -> its 3D models, by COLMAP's incremental mapper in a child process.
+"""One cluster of photographs -> its 3D models, by one of COLMAP's mappers in a child process.
 
 The result is a folder with one COLMAP model per sub-folder `0`, `1`, .. (largest first; image names are
 `<sha256>.jpg`, coordinates those of the working copies) and `summary.json`. No model at all is a valid
@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 STAGE = Stage(
     name="mapping",
-    version=1,
+    version=2,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=("sfm.mapping", "sfm.childprocess", "sfm.cluster_files", "sfm.colmap_database", "sfm.matching"),
@@ -38,8 +38,13 @@ SUMMARY = "summary.json"
 
 
 class MappingOptions(Options):
-    """Incremental mapping of one cluster and what counts as a model."""
+    """Mapping of one cluster and what counts as a model."""
 
+    mapper: Literal["incremental", "global"] = Field(
+        "incremental",
+        description="COLMAP's mapper: one photograph after the other, or all at once, which the init_ and "
+        "pose_ options do not concern",
+    )
     min_model_size: int = Field(3, ge=2, description="registered photographs of a model at least")
     min_points: int = Field(25, ge=0, description="3D points of a model at least")
     min_points_per_photo: float = Field(
@@ -139,7 +144,7 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     write_geometries(database, identifiers, _geometries(request["matches"]))
     kept: list[tuple[dict[str, Any], int]] = []
     dropped: list[tuple[dict[str, Any], int]] = []
-    for index, model in sorted(_run_colmap(database, images, raw, options).items()):
+    for index, model in sorted(_MAPPERS[options.mapper](database, images, raw, options).items()):
         facts = _facts(model)
         (kept if _is_sound(facts, options) else dropped).append((facts, index))
     order = sorted(kept, key=lambda each: (-each[0]["registered"], -each[0]["points"], each[1]))
@@ -158,7 +163,7 @@ def _geometries(matches: list[list[str]]) -> Any:
             yield first, second, verified(group)
 
 
-def _run_colmap(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
+def _incremental(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
     import pycolmap
 
     pipeline = pycolmap.IncrementalPipelineOptions()
@@ -171,6 +176,23 @@ def _run_colmap(database: Path, images: Path, out: Path, options: MappingOptions
     pipeline.mapper.init_min_num_inliers = options.init_min_inliers
     pipeline.mapper.abs_pose_min_num_inliers = options.pose_min_inliers
     return pycolmap.incremental_mapping(database, images, out, pipeline)
+
+
+def _global(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
+    import pycolmap
+
+    pipeline = pycolmap.GlobalPipelineOptions()
+    mapper = pipeline.mapper
+    seeded = (pipeline, mapper, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation)
+    for each in seeded:
+        each.random_seed = options.seed
+    pipeline.num_threads = mapper.num_threads = 1
+    mapper.global_positioning.use_gpu = mapper.bundle_adjustment.ceres.use_gpu = False  # as on every machine
+    pipeline.min_model_size = options.min_model_size
+    return pycolmap.global_mapping(database, images, out, pipeline)
+
+
+_MAPPERS = {"incremental": _incremental, "global": _global}
 
 
 def _facts(model: Any) -> dict[str, Any]:
