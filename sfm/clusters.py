@@ -52,7 +52,9 @@ class ClusterOptions(Options):
         3, ge=2, description="photographs of each group, at least, for the pair to be in doubt"
     )
     max_cluster_size: int = Field(
-        1000, ge=10, description="photographs of a cluster that are mapped together; more are mapped in parts"
+        500,  # as in COLMAP's hierarchical mapper
+        ge=10,
+        description="photographs of a cluster that are mapped together; more are mapped in parts",
     )
 
 

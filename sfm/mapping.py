@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sfm.childprocess import run_child, serve
+from sfm.childprocess import ChildFailed, run_child, serve
 from sfm.cluster_files import Cluster
 from sfm.colmap_database import image_name, write_features, write_geometries
 from sfm.matching import verified
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 STAGE = Stage(
     name="mapping",
-    version=2,
+    version=1,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=("sfm.mapping", "sfm.childprocess", "sfm.cluster_files", "sfm.colmap_database", "sfm.matching"),
@@ -71,6 +71,10 @@ class UnmappableCluster(ValueError):
     """A cluster whose photographs or pairs are not all there."""
 
 
+class MappingFailed(ChildFailed):
+    """A cluster on which native code hung or aborted."""
+
+
 def map_cluster(
     cluster: Cluster,
     features: Mapping[str, Path],
@@ -84,7 +88,8 @@ def map_cluster(
     """Map one cluster into the folder `out` and return its summary.
 
     features: sha256 -> features file; matches: verified pair -> match file; working: sha256 -> folder of its
-    working copy. Raises UnmappableCluster, ChildFailed (naming the cluster; also at the time limit).
+    working copy. Raises UnmappableCluster, MappingFailed (naming the cluster; at the
+    time limit too), ChildFailed.
     """
     resources = resources or MappingResources()
     started = time.monotonic()
@@ -100,13 +105,28 @@ def map_cluster(
             "out": str(out),
         }
         label = f"mapping of cluster {cluster.name[:12]} ({len(cluster.photographs)} photographs)"
-        summary |= run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
+        summary |= _mapped(request, label, resources)
     (out / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     logger.info(
         "cluster %s: %d models of %d photographs in %.1f s",
         cluster.name[:12], len(summary["models"]), len(cluster.photographs), time.monotonic() - started,
     )  # fmt: skip
     return summary
+
+
+def _mapped(request: dict[str, Any], label: str, resources: MappingResources) -> dict[str, Any]:
+    try:
+        return run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
+    except ChildFailed as error:
+        if error.returncode is not None and not error.aborted:
+            raise
+        hung = "raise resources.mapping_time_limit_s, lower reconstruction.clusters.max_cluster_size, "
+        remedy = hung if error.returncode is None else "choose another reconstruction.mapping.mapper, "
+        raise MappingFailed(
+            f"{error}\n  the other clusters are kept; {remedy}"
+            "or leave this cluster out with reconstruction.scene.leave_out_failed=true",
+            error.returncode,
+        ) from error
 
 
 def model_folders(folder: Path) -> list[Path]:
