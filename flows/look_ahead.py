@@ -60,7 +60,13 @@ class LookAhead(Work):
         return partial(self._find, task)
 
     def fan_out(
-        self, task: Any, calls: Sequence[Mapping[str, Any]], *, workers: int, **common: Any
+        self,
+        task: Any,
+        calls: Sequence[Mapping[str, Any]],
+        *,
+        workers: int,
+        tolerated: type[Exception] | None = None,
+        **common: Any,
     ) -> list[ArtifactRef]:
         found = [self._look(task, {**common, **call}) for call in calls]
         there = [ref for ref in found if ref is not None]

@@ -9,6 +9,7 @@ from flows.work import Work, run_stage
 from retrieval import extraction
 from sfm import features, matching, working
 from sfm.catalogue import CatalogueOptions
+from sfm.mapping import MappingFailed
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
 from tasks.chunks import chunks_holding, holders, item_digests, items_input
@@ -202,6 +203,7 @@ def map_models(work: Work) -> None:
         mapping_calls(work.store, clusters_to_map(work.store, found, options.mapping), *sources),
         workers=work.resources.workers,
         store=work.root,
+        tolerated=MappingFailed if options.scene.leave_out_failed else None,
         options=options.mapping,
         clusters_of=found,
         resources=work.resources.mapping(),

@@ -115,12 +115,18 @@ class Work:
         return self._forced(task)(*args, **arguments)
 
     def fan_out(
-        self, task: Any, calls: Sequence[Mapping[str, Any]], *, workers: int, **common: Any
+        self,
+        task: Any,
+        calls: Sequence[Mapping[str, Any]],
+        *,
+        workers: int,
+        tolerated: type[Exception] | None = None,
+        **common: Any,
     ) -> list[ArtifactRef]:
         """`task(**common, **call)` for every call, `workers` at a time; see `tasks.runtime.fan_out`."""
         for call in calls:
             self._adopt(task, {**common, **call})
-        return fan_out(self._forced(task), calls, workers=workers, **common)
+        return fan_out(self._forced(task), calls, workers=workers, tolerated=tolerated, **common)
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
         """Calls of a stage task that together make all wanted items (id -> digest of its input)."""

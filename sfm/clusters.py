@@ -1,19 +1,25 @@
-"""Clusters: connected components of the graph of verified pairs. A photograph without any is its own."""
+"""Clusters: connected components of the graph of verified pairs. A photograph without any is its own.
+
+A pair that alone joins two groups must be surer than others (`sfm.bridges`). A cluster that is too large for
+one mapper is mapped in parts (`sfm.partition`) and stays one cluster: its parts show one place.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
+from sfm import partition
+from sfm.bridges import component_labels, weak_bridges
+from sfm.cluster_files import Cluster, CutBridge
 from storage.options import Options
 from storage.stages import Stage
 
@@ -21,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 STAGE = Stage(
     name="clusters",
-    version=1,
+    version=2,
     kind="file",
     suffix=".json",
-    packages=("numpy", "scipy"),
-    modules=("sfm.clusters",),
+    packages=("networkx", "numpy", "scipy"),
+    modules=("sfm.clusters", "sfm.bridges", "sfm.cluster_files", "sfm.partition"),
 )
 
 
@@ -33,23 +39,27 @@ class ClusterOptions(Options):
     """What makes photographs one cluster."""
 
     min_inliers: int = Field(15, ge=1, description="inliers of a pair that joins two photographs")
+    bridge_inliers: int = Field(
+        20, ge=0, description="inliers of a pair that alone joins two groups of photographs; 0 = as any pair"
+    )
+    bridge_third_inliers: int = Field(
+        12,
+        ge=1,
+        description="raw inliers with a third photograph that let such a pair join them with fewer; a third "
+        "photograph is verified with one of the two and has so many with the other",
+    )
+    bridge_min_side: int = Field(
+        3, ge=2, description="photographs of each group, at least, for the pair to be in doubt"
+    )
+    max_cluster_size: int = Field(
+        500,  # as in COLMAP's hierarchical mapper
+        ge=10,
+        description="photographs of a cluster that are mapped together; more are mapped in parts",
+    )
 
 
 class UnknownPhotograph(ValueError):
     """A pair names a photograph that is not in the collection."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Photographs (sorted sha256) and the verified pairs among them (smaller sha256 first, sorted)."""
-
-    photographs: tuple[str, ...]
-    pairs: tuple[tuple[str, str], ...]
-
-    @property
-    def name(self) -> str:
-        """The cluster's identity in a growing collection: its smallest sha256."""
-        return self.photographs[0]
 
 
 def find_clusters(
@@ -61,52 +71,100 @@ def find_clusters(
 ) -> list[Cluster]:
     """Write the clusters of N photographs to `out` as JSON, numbered by their smallest sha256.
 
-    attempts: pairs matched, inliers: [A] raw inliers of each. Raises UnknownPhotograph.
+    attempts: pairs matched, inliers: [A] raw inliers of each. The file also tells which pairs were cut as
+    false bridges. Raises UnknownPhotograph.
     """
     ordered = sorted(set(shas))
-    position = {sha: index for index, sha in enumerate(ordered)}
-    verified = sorted(
-        (min(pair), max(pair))
-        for pair, count in zip(attempts, inliers.tolist(), strict=True)
-        if count >= options.min_inliers
-    )
-    for pair in verified:
-        for sha in pair:
-            if sha not in position:
-                raise UnknownPhotograph(
-                    f"pair {pair[0]}-{pair[1]}: {sha} is not in the collection; match again"
-                )
-    edges = np.array([(position[a], position[b]) for a, b in verified], np.int64).reshape(-1, 2)
-    labels = component_labels(edges, len(ordered))
-    clusters = _collect(ordered, labels, verified, position)
-    rows = [{"photographs": each.photographs, "pairs": each.pairs} for each in clusters]
-    out.write_text(json.dumps({"clusters": rows}, indent=1) + "\n")
-    large = sum(len(each.photographs) >= 3 for each in clusters)
-    logger.info("%d clusters of %d photographs, %d of 3 or more", len(clusters), len(ordered), large)
+    tried, counts = _sorted_pairs(ordered, attempts, inliers, options.min_inliers)
+    joins = counts >= options.min_inliers
+    edges, weights = tried[joins], counts[joins]
+    cut = weak_bridges(
+        edges, weights, tried, counts, len(ordered),
+        enough=options.bridge_inliers, third=options.bridge_third_inliers, least=options.bridge_min_side,
+    )  # fmt: skip
+    kept = np.delete(edges, cut, axis=0)
+    labels = component_labels(kept, len(ordered))
+    clusters = _collect(ordered, labels, kept, np.delete(weights, cut), options.max_cluster_size)
+    bridges = _cut_bridges(ordered, labels, edges[cut], weights[cut])
+    rows = [_row(each) for each in clusters]
+    told = [{"reason": "bridge", **asdict(each)} for each in bridges]
+    out.write_text(json.dumps({"clusters": rows, "cut": told}, indent=1) + "\n")
+    _log(clusters, bridges, len(ordered))
     return clusters
 
 
-def read_clusters(path: Path) -> list[Cluster]:
-    """The clusters that `find_clusters` wrote."""
-    rows = json.loads(path.read_text())["clusters"]
-    return [Cluster(tuple(row["photographs"]), tuple((a, b) for a, b in row["pairs"])) for row in rows]
+def _sorted_pairs(
+    ordered: list[str], attempts: Sequence[tuple[str, str]], inliers: NDArray[np.int64], least: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[A, 2] positions of the pairs tried, smaller first, sorted, and [A] their inliers.
 
-
-def component_labels(edges: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Connected component of each of `count` nodes: edges [K, 2] -> [count], by their smallest node."""
-    graph = csr_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    raw = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(raw, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    A pair below `least` inliers that names a stranger is left out, another raises UnknownPhotograph.
+    """
+    position = {sha: index for index, sha in enumerate(ordered)}
+    rows = []
+    for pair, count in zip(attempts, inliers.tolist(), strict=True):
+        strangers = [sha for sha in pair if sha not in position]
+        if not strangers:
+            rows.append((*sorted(position[sha] for sha in pair), count))
+        elif count >= least:
+            raise UnknownPhotograph(
+                f"pair {min(pair)}-{max(pair)}: {strangers[0]} is not in the collection; match again"
+            )
+    table = np.array(sorted(rows), np.int64).reshape(-1, 3)
+    return table[:, :2], table[:, 2]
 
 
 def _collect(
-    ordered: list[str], labels: NDArray[np.int64], verified: list[tuple[str, str]], position: dict[str, int]
+    ordered: list[str],
+    labels: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    largest: int,
 ) -> list[Cluster]:
-    members: list[list[str]] = [[] for _ in range(int(labels.max(initial=-1)) + 1)]
-    for sha, label in zip(ordered, labels.tolist(), strict=True):
-        members[label].append(sha)
-    pairs: list[list[tuple[str, str]]] = [[] for _ in members]
-    for pair in verified:
-        pairs[labels[position[pair[0]]]].append(pair)
-    return [Cluster(tuple(m), tuple(p)) for m, p in zip(members, pairs, strict=True)]
+    """The clusters by label [N]: edges [K, 2] sorted, weights [K] their inliers."""
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    order = np.argsort(labels[edges[:, 0]], kind="stable")
+    starts = np.searchsorted(labels[edges[order, 0]], np.arange(len(members) + 1))
+    clusters = []
+    for number, nodes in enumerate(members if len(ordered) else ()):
+        rows = order[starts[number] : starts[number + 1]]
+        parts: list[NDArray[np.int64]] = []
+        if nodes.size > largest:
+            parts = partition.split(np.searchsorted(nodes, edges[rows]), weights[rows], nodes.size, largest)
+        pairs = tuple((ordered[a], ordered[b]) for a, b in edges[rows].tolist())
+        named = tuple(_names(ordered, nodes[part]) for part in parts)
+        clusters.append(Cluster(_names(ordered, nodes), pairs, named))
+    return clusters
+
+
+def _names(ordered: list[str], nodes: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(ordered[node] for node in nodes.tolist())
+
+
+def _cut_bridges(
+    ordered: list[str], labels: NDArray[np.int64], edges: NDArray[np.int64], inliers: NDArray[np.int64]
+) -> list[CutBridge]:
+    sizes = np.bincount(labels)
+    return [
+        CutBridge((ordered[a], ordered[b]), count, (int(sizes[labels[a]]), int(sizes[labels[b]])))
+        for (a, b), count in zip(edges.tolist(), inliers.tolist(), strict=True)
+    ]
+
+
+def _row(cluster: Cluster) -> dict[str, Any]:
+    row: dict[str, Any] = {"photographs": cluster.photographs, "pairs": cluster.pairs}
+    return {**row, "parts": cluster.parts} if cluster.parts else row
+
+
+def _log(clusters: list[Cluster], bridges: list[CutBridge], count: int) -> None:
+    large = sum(len(each.photographs) >= 3 for each in clusters)
+    logger.info("%d clusters of %d photographs, %d of 3 or more", len(clusters), count, large)
+    for each in bridges:
+        logger.info(
+            "%s-%s (%d inliers) alone would join clusters of %d and %d photographs: not joined",
+            each.pair[0][:12], each.pair[1][:12], each.inliers, *each.photographs,
+        )  # fmt: skip
+    for cluster in clusters:
+        if cluster.parts:
+            sizes = ", ".join(str(len(part)) for part in cluster.parts)
+            logger.info("cluster %s is mapped in parts of %s photographs", cluster.name[:12], sizes)

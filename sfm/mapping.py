@@ -1,4 +1,4 @@
-"""One cluster of photographs -> its 3D models, by COLMAP's incremental mapper in a child process.
+"""One cluster of photographs -> its 3D models, by one of COLMAP's mappers in a child process.
 
 The result is a folder with one COLMAP model per sub-folder `0`, `1`, .. (largest first; image names are
 `<sha256>.jpg`, coordinates those of the working copies) and `summary.json`. No model at all is a valid
@@ -13,12 +13,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from sfm.childprocess import run_child, serve
-from sfm.clusters import Cluster
+from sfm.childprocess import ChildFailed, run_child, serve
+from sfm.cluster_files import Cluster
 from sfm.colmap_database import image_name, write_features, write_geometries
 from sfm.matching import verified
 from storage.hdf5 import read_items
@@ -32,14 +32,19 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=("sfm.mapping", "sfm.childprocess", "sfm.clusters", "sfm.colmap_database", "sfm.matching"),
+    modules=("sfm.mapping", "sfm.childprocess", "sfm.cluster_files", "sfm.colmap_database", "sfm.matching"),
 )
 SUMMARY = "summary.json"
 
 
 class MappingOptions(Options):
-    """Incremental mapping of one cluster and what counts as a model."""
+    """Mapping of one cluster and what counts as a model."""
 
+    mapper: Literal["incremental", "global"] = Field(
+        "incremental",
+        description="COLMAP's mapper: one photograph after the other, or all at once, which the init_ and "
+        "pose_ options do not concern",
+    )
     min_model_size: int = Field(3, ge=2, description="registered photographs of a model at least")
     min_points: int = Field(25, ge=0, description="3D points of a model at least")
     min_points_per_photo: float = Field(
@@ -66,6 +71,10 @@ class UnmappableCluster(ValueError):
     """A cluster whose photographs or pairs are not all there."""
 
 
+class MappingFailed(ChildFailed):
+    """A cluster on which native code hung or aborted."""
+
+
 def map_cluster(
     cluster: Cluster,
     features: Mapping[str, Path],
@@ -79,7 +88,8 @@ def map_cluster(
     """Map one cluster into the folder `out` and return its summary.
 
     features: sha256 -> features file; matches: verified pair -> match file; working: sha256 -> folder of its
-    working copy. Raises UnmappableCluster, ChildFailed (naming the cluster; also at the time limit).
+    working copy. Raises UnmappableCluster, MappingFailed (naming the cluster; at the
+    time limit too), ChildFailed.
     """
     resources = resources or MappingResources()
     started = time.monotonic()
@@ -95,13 +105,28 @@ def map_cluster(
             "out": str(out),
         }
         label = f"mapping of cluster {cluster.name[:12]} ({len(cluster.photographs)} photographs)"
-        summary |= run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
+        summary |= _mapped(request, label, resources)
     (out / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     logger.info(
         "cluster %s: %d models of %d photographs in %.1f s",
         cluster.name[:12], len(summary["models"]), len(cluster.photographs), time.monotonic() - started,
     )  # fmt: skip
     return summary
+
+
+def _mapped(request: dict[str, Any], label: str, resources: MappingResources) -> dict[str, Any]:
+    try:
+        return run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
+    except ChildFailed as error:
+        if error.returncode is not None and not error.aborted:
+            raise
+        hung = "raise resources.mapping_time_limit_s, lower reconstruction.clusters.max_cluster_size, "
+        remedy = hung if error.returncode is None else "choose another reconstruction.mapping.mapper, "
+        raise MappingFailed(
+            f"{error}\n  the other clusters are kept; {remedy}"
+            "or leave this cluster out with reconstruction.scene.leave_out_failed=true",
+            error.returncode,
+        ) from error
 
 
 def model_folders(folder: Path) -> list[Path]:
@@ -139,7 +164,7 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     write_geometries(database, identifiers, _geometries(request["matches"]))
     kept: list[tuple[dict[str, Any], int]] = []
     dropped: list[tuple[dict[str, Any], int]] = []
-    for index, model in sorted(_run_colmap(database, images, raw, options).items()):
+    for index, model in sorted(_MAPPERS[options.mapper](database, images, raw, options).items()):
         facts = _facts(model)
         (kept if _is_sound(facts, options) else dropped).append((facts, index))
     order = sorted(kept, key=lambda each: (-each[0]["registered"], -each[0]["points"], each[1]))
@@ -158,7 +183,7 @@ def _geometries(matches: list[list[str]]) -> Any:
             yield first, second, verified(group)
 
 
-def _run_colmap(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
+def _incremental(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
     import pycolmap
 
     pipeline = pycolmap.IncrementalPipelineOptions()
@@ -171,6 +196,23 @@ def _run_colmap(database: Path, images: Path, out: Path, options: MappingOptions
     pipeline.mapper.init_min_num_inliers = options.init_min_inliers
     pipeline.mapper.abs_pose_min_num_inliers = options.pose_min_inliers
     return pycolmap.incremental_mapping(database, images, out, pipeline)
+
+
+def _global(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:
+    import pycolmap
+
+    pipeline = pycolmap.GlobalPipelineOptions()
+    mapper = pipeline.mapper
+    seeded = (pipeline, mapper, mapper.rotation_averaging, mapper.global_positioning, mapper.retriangulation)
+    for each in seeded:
+        each.random_seed = options.seed
+    pipeline.num_threads = mapper.num_threads = 1
+    mapper.global_positioning.use_gpu = mapper.bundle_adjustment.ceres.use_gpu = False  # as on every machine
+    pipeline.min_model_size = options.min_model_size
+    return pycolmap.global_mapping(database, images, out, pipeline)
+
+
+_MAPPERS = {"incremental": _incremental, "global": _global}
 
 
 def _facts(model: Any) -> dict[str, Any]:

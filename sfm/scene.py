@@ -50,6 +50,11 @@ class SceneOptions(Options):
     """What of the reconstruction enters the scene."""
 
     min_model_photos: int = Field(default=3, ge=2, description="photographs; smaller 3D models are left out")
+    leave_out_failed: bool = Field(
+        default=False,
+        description="go on without the models of a cluster whose mapper hung or aborted; every run tries it "
+        "again; otherwise such a cluster ends the run",
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm import clusters as cluster_files
-from sfm import mapping, matching
+from sfm import cluster_files, mapping, matching
 from sfm.scene import SceneOptions, assemble
 from sfm.scene_tables import NONE, Pairs
 from storage import hdf5
@@ -24,7 +23,7 @@ STAGE = Stage(
     modules=(
         "sfm.scene_assembly",
         "sfm.childprocess",
-        "sfm.clusters",
+        "sfm.cluster_files",
         "sfm.colmap_database",
         "sfm.colmap_files",
         "sfm.geometry",
@@ -49,21 +48,24 @@ def build_scene(
 ) -> None:
     """Write scene.h5.
 
-    attempts: every pair that was matched and its raw inliers; models: name of a cluster (its smallest
-    sha256) -> the folder that mapping made of it. Pairs are those that join the clusters; every attempt is
-    kept beside them. Raises BadScene, BadModel.
+    attempts: every pair that was matched and its raw inliers; models: name of a cluster or of a part of one
+    (its smallest sha256) -> the folder that mapping made of it; models of all its parts are the cluster's.
+    Pairs are those that join the clusters; every attempt is kept beside them. Raises BadScene, BadModel.
     """
     columns = hdf5.read(catalogue, "catalogue")
     sha256 = np.where(columns["photos/status"] == "ok", columns["photos/sha256"].astype("S64"), b"")
     found = cluster_files.read_clusters(clusters)
-    number = {cluster.name: position for position, cluster in enumerate(found)}
+    number = {unit.name: position for position, cluster in enumerate(found) for unit in cluster.units()}
+    folders: dict[int, list[Path]] = {}
+    for name, folder in sorted(models.items()):
+        folders.setdefault(number[name], []).extend(mapping.model_folders(folder))
     tried, inliers = attempts
     joins = {pair for cluster in found for pair in cluster.pairs}
     verified = [position for position, pair in enumerate(tried) if pair in joins]
     scene = assemble(
         columns,
         _cluster_of_photos(sha256, found),
-        {number[name]: mapping.model_folders(folder) for name, folder in models.items()},
+        folders,
         pairs=Pairs.of_digests(sha256, [tried[position] for position in verified], inliers[verified]),
         attempts=Pairs.of_digests(sha256, tried, inliers),
         options=options,

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sfm import clusters, mapping, matching, scene_assembly
-from sfm.clusters import Cluster
+from sfm import cluster_files, mapping, matching, scene_assembly
+from sfm.cluster_files import Cluster
 from sfm.mapping import MappingOptions, MappingResources
 from sfm.scene import SceneOptions
 from storage.artifacts import ArtifactRef
@@ -27,7 +27,7 @@ def map_cluster(
     working: list[ArtifactRef],
     resources: MappingResources | None = None,
 ) -> ArtifactRef:
-    """The 3D models of one cluster (name: its smallest sha256)."""
+    """The 3D models of one cluster, or of a part of one that is too large (name: its smallest sha256)."""
     opened = running().store
     cluster = cluster_named(artifact_path(clusters_of), name)
     pairs = {split_pair(item): file for item, file in file_of_items(opened, matches).items()}
@@ -41,16 +41,18 @@ def map_cluster(
 
 
 def cluster_named(path: Path, name: str) -> Cluster:
-    """The cluster of a clusters file with this smallest sha256."""
-    return next(cluster for cluster in clusters.read_clusters(path) if cluster.name == name)
+    """What is mapped together and has this smallest sha256, of a clusters file."""
+    return next(unit for unit in _units(path) if unit.name == name)
 
 
 def clusters_to_map(store: Store, found: ArtifactRef, options: MappingOptions) -> list[Cluster]:
-    """Clusters that are large enough for a model, the largest first: they take longest."""
-    large = [
-        c for c in clusters.read_clusters(store.path(found)) if len(c.photographs) >= options.min_model_size
-    ]
+    """Clusters and parts that are large enough for a model, the largest first: they take longest."""
+    large = [c for c in _units(store.path(found)) if len(c.photographs) >= options.min_model_size]
     return sorted(large, key=lambda cluster: (-len(cluster.photographs), cluster.name))
+
+
+def _units(path: Path) -> list[Cluster]:
+    return [unit for cluster in cluster_files.read_clusters(path) for unit in cluster.units()]
 
 
 def mapping_calls(

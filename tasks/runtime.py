@@ -23,6 +23,8 @@ from tasks.progress import reporter
 MAX_TASKS = 1000
 """Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
 
+logger = logging.getLogger(__name__)
+
 LIBRARY_LOGGERS = ("sfm", "retrieval", "storage", "tasks", "flows")
 
 _PERMANENT = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -72,6 +74,7 @@ def fan_out(
     *,
     workers: int,
     limit: int = MAX_TASKS,
+    tolerated: type[Exception] | None = None,
     **common: Any,
 ) -> list[Result]:
     """Inside a flow: `task(**common, **call)` for every call, `workers` at a time; results in the order of
@@ -79,17 +82,18 @@ def fan_out(
 
     More than `limit` calls go through sub-flows of at most `limit` task runs each. When some fail the rest
     still end (and are cached), then FanOutFailed is raised from the first error - or that error itself if it
-    is a ValueError, which is the user's to mend.
+    is a ValueError, which is the user's to mend. A task that fails with a `tolerated` error has no result and
+    a line in the log.
     """
     if workers < 1 or limit < 1:
         raise ValueError(f"fan_out of {task.name}: workers={workers} and limit={limit} must be at least 1")
     if len(calls) <= limit:
-        return _submit_all(task, calls, workers, common)
+        return _submit_all(task, calls, workers, tolerated, common)
     results: list[Result] = []
     for start in range(0, len(calls), limit):
         part = calls[start : start + limit]
         name = f"{task.name} {start + 1}-{start + len(part)} of {len(calls)}"
-        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, workers, common))
+        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, workers, tolerated, common))
     return results
 
 
@@ -107,7 +111,11 @@ def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
 
 
 def _submit_all(
-    task: Task[..., Result], calls: Sequence[Mapping[str, Any]], workers: int, common: Mapping[str, Any]
+    task: Task[..., Result],
+    calls: Sequence[Mapping[str, Any]],
+    workers: int,
+    tolerated: type[Exception] | None,
+    common: Mapping[str, Any],
 ) -> list[Result]:
     with ThreadPoolTaskRunner[Result](max_workers=workers) as runner:
         futures: list[PrefectFuture[Any]] = [
@@ -117,16 +125,25 @@ def _submit_all(
         for done, future in enumerate(as_completed(futures), start=1):
             future.wait()
             report(done, len(futures), "tasks")
-    outcomes = [future.result(raise_on_failure=False) for future in futures]
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if not errors:
-        return outcomes
+    return _results([future.result(raise_on_failure=False) for future in futures], task.name, tolerated)
+
+
+def _results(outcomes: Sequence[Any], name: str, tolerated: type[Exception] | None) -> list[Any]:
+    """The outcomes of tasks without tolerated errors. Raises a ValueError among them, or FanOutFailed."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    errors = [error for error in failed if tolerated is None or not isinstance(error, tolerated)]
     for error in errors:
         if isinstance(error, ValueError):
             raise error
-    raise FanOutFailed(
-        f"{len(errors)} of {len(calls)} {task.name} tasks failed, the others are kept; first: {errors[0]!r}"
-    ) from errors[0]
+    if errors:
+        told = ", ".join(str(error).partition("\n")[0] for error in errors[1:])
+        raise FanOutFailed(
+            f"{len(errors)} of {len(outcomes)} {name} tasks failed, the others are kept; first: {errors[0]!r}"
+            + (f"; then: {told}" if told else "")
+        ) from errors[0]
+    for error in failed:
+        logger.warning("left out: %s", error)
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 _COUNTS: Counter[tuple[str, Outcome]] = Counter()

@@ -39,7 +39,13 @@ class RecordedWork(Work):
         return partial(self._note, task)
 
     def fan_out(
-        self, task: Any, calls: Sequence[Mapping[str, Any]], *, workers: int, **common: Any
+        self,
+        task: Any,
+        calls: Sequence[Mapping[str, Any]],
+        *,
+        workers: int,
+        tolerated: type[Exception] | None = None,
+        **common: Any,
     ) -> list[ArtifactRef]:
         return [self._note(task, **common, **call) for call in calls]
 

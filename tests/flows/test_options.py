@@ -18,10 +18,11 @@ from flows.options import (
     load_stage,
 )
 from flows.overrides import InvalidOption, option_keys
+from sfm.mapping import MappingFailed
 from storage import runs
 from storage.options import UnknownOption
 from storage.store import Store
-from tests.flows.recorded_work import keys_of, without_files
+from tests.flows.recorded_work import RecordedWork, keys_of, without_files
 
 OPTIONS, RESOURCES = PipelineOptions(), PipelineResources()
 NEEDS = {"regional_whitening": "regional"}
@@ -216,3 +217,22 @@ def test_a_stage_refuses_the_sections_of_others(stage: str, store: Store) -> Non
         if key.split(".")[0] not in SECTIONS[stage]:
             with pytest.raises(InvalidOption, match=f"is not an option of {stage}; it takes"):
                 load_stage(stage, None, [f"{key}=1"], store=store.root, from_run=run)
+
+
+@pytest.mark.parametrize("leave_out", [False, True])
+def test_clusters_that_fail_are_left_out_only_where_asked(
+    leave_out: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tolerated = {}
+    plainly = RecordedWork.fan_out
+
+    def note(work: RecordedWork, task: Any, calls: Any, **arguments: Any) -> Any:
+        tolerated[task.name] = arguments.get("tolerated")
+        return plainly(work, task, calls, **arguments)
+
+    monkeypatch.setattr(RecordedWork, "fan_out", note)
+    without_files(monkeypatch)
+    options = with_value(OPTIONS, "reconstruction.scene.leave_out_failed", leave_out)
+    keys_of(store, options, RESOURCES, store.root)
+    assert tolerated.pop("map_cluster") is (MappingFailed if leave_out else None)
+    assert set(tolerated.values()) == {None}

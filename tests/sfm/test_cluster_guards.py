@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sfm import cluster_guards, guards, training_pairs
+from sfm.cluster_files import read_cut_bridges
+from sfm.clusters import ClusterOptions, find_clusters
 from sfm.scene import Scene
 from sfm.scene_tables import Pairs
 from sfm.training_pairs import SplitOptions
@@ -94,3 +96,26 @@ def test_the_step_writes_pairs_between_clusters_that_were_not_matched_yet(
     ends = accepted[np.stack([stored["pairs/first"], stored["pairs/second"]], axis=1)]
     clusters = scene.photos.cluster[ends]
     assert (clusters[:, 0] != clusters[:, 1]).all()
+
+
+def test_clusters_that_a_cut_bridge_parted_are_no_negatives_of_each_other(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    scene = make_scene(PLACES)
+    names = scene.photos.name.tolist()
+    table = matched(
+        scene,
+        *(
+            (f"{place}{one}.jpg", f"{place}{other}.jpg", 60)
+            for place in "cbh"
+            for one in range(4)
+            for other in range(one + 1, 4)
+        ),
+        ("c0.jpg", "b0.jpg", 17),
+    )
+    attempts = [(names[a], names[b]) for a, b in zip(table.first, table.second, strict=True)]
+    found = find_clusters(names, attempts, table.inliers, ClusterOptions(), tmp_path / "clusters.json")
+    assert len(found) == 3
+    assert [cut.inliers for cut in read_cut_bridges(tmp_path / "clusters.json")] == [17]
+    pairs, most = cluster_guards.may_match(scene, table, guards.GuardOptions().guard_inliers)
+    assert pairs.tolist() == [[CASTLE, BRIDGE]] and most.tolist() == [17]

@@ -1,19 +1,17 @@
 """Clusters are the connected components of verified pairs."""
 
+import itertools
+import json
+
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm.clusters import (
-    Cluster,
-    ClusterOptions,
-    UnknownPhotograph,
-    component_labels,
-    find_clusters,
-    read_clusters,
-)
+from sfm.bridges import component_labels
+from sfm.cluster_files import Cluster, CutBridge, read_clusters, read_cut_bridges
+from sfm.clusters import ClusterOptions, UnknownPhotograph, find_clusters
 
 PAIRS = [("d", "b"), ("a", "e"), ("b", "f"), ("c", "d")]
 
@@ -58,3 +56,50 @@ def test_labels_are_networkx_components_numbered_by_their_smallest(edges):
     expected = sorted(sorted(part) for part in nx.connected_components(graph))
     labels = component_labels(np.array(edges, np.int64).reshape(-1, 2), 12)
     assert [np.flatnonzero(labels == n).tolist() for n in range(labels.max() + 1)] == expected
+
+
+TWO_PLACES = [("a", "b"), ("a", "c"), ("b", "c"), ("d", "e"), ("d", "f"), ("e", "f"), ("d", "c")]
+
+
+def test_a_cut_bridge_is_recorded_and_told(tmp_path, caplog):
+    out = tmp_path / "clusters.json"
+    caplog.set_level("INFO")
+    found = find_clusters("abcdef", TWO_PLACES, np.array([40] * 6 + [19]), ClusterOptions(), out)
+    assert [cluster.photographs for cluster in found] == [("a", "b", "c"), ("d", "e", "f")]
+    assert ("c", "d") not in [pair for cluster in found for pair in cluster.pairs]
+    assert read_cut_bridges(out) == [CutBridge(("c", "d"), 19, (3, 3))]
+    assert json.loads(out.read_text())["cut"][0]["reason"] == "bridge"
+    assert "c-d (19 inliers) alone would join clusters of 3 and 3 photographs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("inliers", "options"),
+    [
+        (20, {}),
+        (15, {"bridge_inliers": 0}),
+        (15, {"bridge_min_side": 4}),
+    ],
+)
+def test_a_bridge_stays_where_the_options_say_so(tmp_path, inliers, options):
+    counts = np.array([40] * 6 + [inliers])
+    (cluster,) = find_clusters("abcdef", TWO_PLACES, counts, ClusterOptions(**options), tmp_path / "c")
+    assert len(cluster.pairs) == 7
+    assert read_cut_bridges(tmp_path / "c") == []
+
+
+def test_a_large_cluster_is_mapped_in_parts_and_stays_one(tmp_path):
+    names = [f"{n:02d}" for n in range(12)]
+    left, right = names[::2], names[1::2]
+    pairs = [pair for side in (left, right) for pair in itertools.combinations(side, 2)]
+    pairs += [("00", "01"), ("02", "05")]
+    inliers = np.array([60] * (len(pairs) - 2) + [30, 30])
+    out = tmp_path / "c"
+    (cluster,) = found = find_clusters(names, pairs, inliers, ClusterOptions(max_cluster_size=10), out)
+    assert read_clusters(out) == found
+    assert cluster.photographs == tuple(names) and len(cluster.pairs) == len(pairs)
+    one, other = cluster.units()
+    assert (one.photographs, other.photographs) == (tuple(left), tuple(right))
+    assert [one.name, other.name] == ["00", "01"] and one.units() == [one]
+    assert sorted([*one.pairs, *other.pairs]) == sorted(set(cluster.pairs) - {("00", "01"), ("02", "05")})
+    (whole,) = find_clusters(names, pairs, inliers, ClusterOptions(max_cluster_size=12), out)
+    assert whole.parts == () and whole.units() == [whole]

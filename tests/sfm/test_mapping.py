@@ -6,8 +6,16 @@ import pytest
 
 from sfm import mapping
 from sfm.childprocess import ChildFailed
-from sfm.clusters import Cluster, ClusterOptions, find_clusters
-from sfm.mapping import MappingOptions, MappingResources, UnmappableCluster, map_cluster, model_folders
+from sfm.cluster_files import Cluster
+from sfm.clusters import ClusterOptions, find_clusters
+from sfm.mapping import (
+    MappingFailed,
+    MappingOptions,
+    MappingResources,
+    UnmappableCluster,
+    map_cluster,
+    model_folders,
+)
 from sfm.matching import MatchingOptions, match_pairs, read_attempts
 from storage.digests import content_sha256
 from storage.hdf5 import open_artifact
@@ -106,6 +114,41 @@ def test_a_cluster_that_gives_nothing_is_no_error(world, tmp_path):
     clusters, *files = world
     summary = map_cluster(clusters[0], *files, MappingOptions(init_min_inliers=5000), tmp_path / "out")
     assert (summary["models"], summary["dropped"]) == ([], [])
+
+
+def test_the_global_mapper_agrees_and_gives_the_same_bytes_again(world, mapped, tmp_path):
+    clusters, *files = world
+    options = MappingOptions(mapper="global")
+    for name in ("one", "two"):
+        summary = map_cluster(clusters[0], *files, options, tmp_path / name)
+    assert content_sha256(tmp_path / "one") == content_sha256(tmp_path / "two")
+    assert [facts["registered"] for facts in summary["models"]] == [7]
+    model = pycolmap.Reconstruction(tmp_path / "one" / "0")
+    found = {image.name: image.projection_center() for image in model.images.values()}
+    centers = np.stack([found[f"{sha}.jpg"] for sha in PLACE.shas])
+    errors = np.linalg.norm(pycolmap.estimate_sim3d(centers, PLACE.centers) * centers - PLACE.centers, axis=1)
+    assert np.median(errors) < 0.01 * np.linalg.norm(np.ptp(PLACE.centers, axis=0))
+    assert content_sha256(tmp_path / "one") != content_sha256(mapped[0])
+
+
+@pytest.mark.parametrize(
+    ("returncode", "kind", "remedy"),
+    [
+        (None, MappingFailed, "mapping_time_limit_s.*max_cluster_size.*leave_out_failed=true"),
+        (-6, MappingFailed, r"mapping\.mapper.*leave_out_failed=true"),
+        (3, ChildFailed, "$"),
+    ],
+)
+def test_a_cluster_that_hung_or_aborted_names_the_remedy(
+    world, tmp_path, monkeypatch, returncode, kind, remedy
+):
+    def fail(*_, label, **__):
+        raise ChildFailed(f"{label}: the child process ended\n  its log", returncode)
+
+    monkeypatch.setattr(mapping, "run_child", fail)
+    with pytest.raises(ChildFailed, match=rf"(?s)mapping of cluster .*its log.*{remedy}") as caught:
+        map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
+    assert type(caught.value) is kind and caught.value.returncode == returncode
 
 
 def test_the_time_limit_names_the_cluster(world, tmp_path):

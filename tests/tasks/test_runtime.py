@@ -67,6 +67,19 @@ def test_the_others_end_when_one_fails(command: Session) -> None:
     assert len(MOST) == 6
 
 
+def test_tolerated_errors_leave_their_results_out(command: Session, caplog: pytest.LogCaptureFixture) -> None:
+    results = command.run(spread, 4, 2, bad=(1,), error=LookupError, tolerated=LookupError)
+    assert [value for value, _ in results] == [0, 2, 3]
+    assert "left out: item 1 is bad" in caplog.text
+    with pytest.raises(FanOutFailed, match="item 1 is bad"):
+        command.run(spread, 4, 2, bad=(1,), error=RuntimeError, tolerated=LookupError)
+
+
+def test_every_failed_task_is_named(command: Session) -> None:
+    with pytest.raises(FanOutFailed, match=r"first: .*item 1 is bad.*; then: item 4 is bad"):
+        command.run(spread, 6, 2, bad=(1, 4))
+
+
 def test_an_error_of_the_user_is_raised_as_it_is(command: Session) -> None:
     with pytest.raises(ValueError, match="item 1 is bad"):
         command.run(spread, 3, 2, bad=(1,), error=ValueError)
