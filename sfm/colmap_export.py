@@ -130,6 +130,10 @@ def _fill_database(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     with closing(sqlite3.connect(out)) as database, database:
         rows = [(request["names"][sha], identifier) for sha, identifier in identifiers.items()]
         database.executemany("UPDATE images SET name = ? WHERE image_id = ?", rows)
+    with closing(sqlite3.connect(out)) as database:
+        database.execute(
+            "PRAGMA journal_mode = DELETE"
+        )  # one file, which reading does not surround by others
     return {"images": len(identifiers)}
 
 

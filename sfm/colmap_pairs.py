@@ -22,10 +22,17 @@ def read_pairs(database: Path) -> dict[tuple[str, str], int]:
     """Every matched pair of image names, the smaller name first -> inliers of its two-view geometry, 0 =
     none.
 
-    The file is not changed. Raises BadDatabase.
+    The folder is not changed, not even by the files that sqlite likes to put beside a database. Raises
+    BadDatabase.
     """
+    log = database.with_name(f"{database.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise BadDatabase(
+            f"{database}: {log.name} holds changes to it; close COLMAP, or open and close it once"
+        )
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro", uri=True)) as opened:
+        address = f"file:{quote(str(database.absolute()))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as opened:
             names = dict(opened.execute("SELECT image_id, name FROM images").fetchall())
             found = {pair: 0 for (pair,) in opened.execute("SELECT pair_id FROM matches")}
             rows = opened.execute("SELECT pair_id, rows, config FROM two_view_geometries").fetchall()

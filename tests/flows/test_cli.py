@@ -141,6 +141,18 @@ def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store
     }
 
 
+def test_colmap_models_are_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
+    from flows.options import load
+
+    folder = tmp_path / 'models "1" = ü'
+    folder.mkdir()
+    options, _ = load(None, cli_run._models(folder))
+    assert options.reconstruction.colmap == folder
+    result = call("run", photos, "--store", tmp_path / "new", "--from-colmap", tmp_path / "absent")
+    assert result.exit_code == 2 and "absent' is no folder; give the folder of your COLMAP" in result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:
     stages = ["--force", "select", "--force", "whiten", "--accept-older-code", "scene"]
     call("run", photos, "--store", store, *stages)

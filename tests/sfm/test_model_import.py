@@ -1,6 +1,8 @@
 """Somebody's COLMAP models as a scene: cameras, pairs, clusters, and photographs found by name."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -148,12 +150,36 @@ def test_names_are_found_from_another_root() -> None:
     assert find("xc/3.jpg") is None
 
 
-def test_a_database_is_read_and_left_alone(models: Path, world: World) -> None:
-    before = (models / "database.db").read_bytes()
-    pairs = read_pairs(models / "database.db")
+def test_a_database_is_read_and_left_alone(models: Path, tmp_path: Path) -> None:
+    shutil.copyfile(models / "database.db", tmp_path / "database.db")
+    with closing(sqlite3.connect(tmp_path / "database.db")) as database:
+        database.execute("PRAGMA journal_mode = WAL")  # as COLMAP leaves it
+    before = (tmp_path / "database.db").read_bytes()
+    pairs = read_pairs(tmp_path / "database.db")
     assert len(pairs) == 7 and min(pairs.values()) >= 15
     assert all(first < second for first, second in pairs)
-    assert (models / "database.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["database.db"]
+    assert (tmp_path / "database.db").read_bytes() == before
+
+
+def test_a_database_with_changes_beside_it_is_refused(models: Path, tmp_path: Path) -> None:
+    shutil.copyfile(models / "database.db", tmp_path / "database.db")
+    (tmp_path / "database.db-wal").write_bytes(b"changes")
+    with pytest.raises(BadDatabase, match=r"database\.db-wal holds changes"):
+        read_pairs(tmp_path / "database.db")
+
+
+def test_pairs_that_did_not_verify_count_as_tried(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "d.db")) as database, database:
+        database.execute("CREATE TABLE images (image_id, name)")
+        database.execute("CREATE TABLE matches (pair_id)")
+        database.execute("CREATE TABLE two_view_geometries (pair_id, rows, config)")
+        database.executemany("INSERT INTO images VALUES (?, ?)", [(1, "b"), (2, "a"), (3, "c")])
+        pairs = [2147483647 * 1 + 2, 2147483647 * 1 + 3, 2147483647 * 2 + 3]
+        database.executemany("INSERT INTO matches VALUES (?)", [(pair,) for pair in pairs])
+        rows = [(pairs[0], 40, 2), (pairs[1], 30, 8)]  # calibrated; a watermark
+        database.executemany("INSERT INTO two_view_geometries VALUES (?, ?, ?)", rows)
+    assert read_pairs(tmp_path / "d.db") == {("a", "b"): 40, ("b", "c"): 0, ("a", "c"): 0}
 
 
 def test_what_is_no_database_is_named(world: World, models: Path, tmp_path: Path) -> None:
