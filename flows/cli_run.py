@@ -1,5 +1,6 @@
 """Commands that run flows: `run`, `demo`, `stage`."""
 
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from importlib import import_module
@@ -43,13 +44,17 @@ def run(
     force: ForceOption = None,
     accept_older_code: OlderOption = None,
     verify: VerifyOption = False,
+    from_colmap: Annotated[
+        Path | None,
+        typer.Option(help="COLMAP models of PHOTOS to start from, with database.db if any", metavar="DIR"),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="print what would be done and do nothing")] = False,
 ) -> None:
     """Photographs in, fine-tuned and measured network out. What is done already is not done again."""
     with usage():
         from flows.options import load
 
-        options, resources = load(config, set_ or [])
+        options, resources = load(config, [*(set_ or []), *_models(from_colmap)])
         _check_folder(photos)
         root = store.absolute() if plan else _open_store(store, photos)
         if accept_older_code:
@@ -133,6 +138,15 @@ def _open_store(store: Path, photos: Path | None) -> Path:
         return Store.open(store).root
     _check_folder(photos)
     return Store.create(store).root
+
+
+def _models(folder: Path | None) -> list[str]:
+    """`--from-colmap` as an option of the run. Raises ValueError for what is no folder."""
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is no folder; give the folder of your COLMAP models (sparse/)")
+    return [f"reconstruction.colmap={json.dumps(str(folder.absolute()))}"]
 
 
 def _check_folder(photos: Path) -> None:

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Cost] = {
     "clusters": Cost(0.1, 60_000),
     "mapping": Cost(2.5, 640_000),
     "scene": Cost(0.5, 3_000_000),
+    "imported_scene": Cost(0.5, 3_000_000),
     "guard_pairs": Cost(0.1, 10_000),
     "training_set": Cost(0.2, 100_000),
     "finetune": Cost(2.0, 13_700_000),

@@ -13,6 +13,7 @@ from sfm import (
     features,
     mapping,
     matching,
+    model_import,
     pairs,
     scene_assembly,
     training_pairs,
@@ -61,19 +62,26 @@ class Estimates:
 
     def _reconstruct(self) -> list[Row]:
         chosen = self.options.reconstruction
-        row = self._maker("reconstruct")
+        row, imported = self._maker("reconstruct"), chosen.importing()
+        rest = (
+            [row(model_import.STAGE, imported, 0, 1)]
+            if imported
+            else [
+                row(pairs.STAGE, chosen.pairs, 0, 1),
+                row(matching.STAGE, chosen.matching, *self._pairs()),
+                row(expansion.STAGE, chosen.expansion, 0, min(chosen.expansion.rounds, 2)),
+                row(clusters.STAGE, chosen.clusters, 0, 1),
+                row(mapping.STAGE, chosen.mapping, 0, max(1, len(self.shas) // PHOTOGRAPHS_PER_CLUSTER)),
+                row(scene_assembly.STAGE, chosen.scene, 0, 1),
+            ]
+        )
         return [
             self._photographs("reconstruct", working.STAGE, chosen.working),
             row(catalogue.STAGE, CatalogueOptions(), 0, 1),
             self._network("reconstruct", chosen.network),
             self._photographs("reconstruct", extraction.STAGE, chosen.description),
             self._photographs("reconstruct", features.STAGE, chosen.features),
-            row(pairs.STAGE, chosen.pairs, 0, 1),
-            row(matching.STAGE, chosen.matching, *self._pairs()),
-            row(expansion.STAGE, chosen.expansion, 0, min(chosen.expansion.rounds, 2)),
-            row(clusters.STAGE, chosen.clusters, 0, 1),
-            row(mapping.STAGE, chosen.mapping, 0, max(1, len(self.shas) // PHOTOGRAPHS_PER_CLUSTER)),
-            row(scene_assembly.STAGE, chosen.scene, 0, 1),
+            *rest,
         ]
 
     def _select(self) -> list[Row]:

@@ -51,6 +51,6 @@ def steps(work: Work) -> None:
         training_set=work.one("training_set"),
         whitenings=whitenings,
         configurations=configurations,
-        sources=pair_sources(work.store, work.many("proposed_pairs")),
+        sources=pair_sources(work.store, work.many("proposed_pairs")) or ["imported COLMAP models"],
     )
     work.keep(evaluation=evaluation)

@@ -19,13 +19,14 @@ from sfm.expansion import ExpansionOptions
 from sfm.features import FeatureOptions, FeatureResources
 from sfm.mapping import MappingOptions, MappingResources
 from sfm.matching import MatchingOptions, MatchingResources
+from sfm.model_import import ImportOptions
 from sfm.pairs import PairOptions
 from sfm.scene import SceneOptions
 from sfm.training_pairs import SplitOptions
 from sfm.vocabulary import VocabularyResources
 from sfm.working import WorkingOptions
 from storage import runs
-from storage.options import Options, Resources
+from storage.options import ContentPath, Options, Resources
 from storage.store import Store
 
 STAGES = ("reconstruct", "select", "finetune", "whiten", "evaluate")
@@ -44,6 +45,19 @@ class ReconstructionOptions(Options):
     clusters: ClusterOptions = Field(ClusterOptions(), description="connected photographs")
     mapping: MappingOptions = Field(MappingOptions(), description="cameras and 3D points")
     scene: SceneOptions = Field(SceneOptions(), description="what enters scene.h5")
+    colmap: ContentPath | None = Field(
+        None, description="folder of COLMAP models that are taken instead of matching and mapping; none: map"
+    )
+
+    def importing(self) -> ImportOptions | None:
+        """How the models of `colmap` become the scene, None where there are none."""
+        if self.colmap is None:
+            return None
+        return ImportOptions(
+            folder=self.colmap,
+            min_inliers=self.clusters.min_inliers,
+            min_model_photos=self.scene.min_model_photos,
+        )
 
 
 class DescriptionOptions(Options):

@@ -90,12 +90,18 @@ def make_plan(
         table=table,
         unread=unread,
         photographs=len(shas),
-        pairs=pairs or expected_pairs(len(shas), chosen.reconstruction.pairs),
+        pairs=pairs or _pairs_to_come(len(shas), chosen),
         rows=tuple(rows),
         older=tuple(lines(seen for seen in walk.seen.values() if seen.older) if walk else ()),
         costs=measured(opened.index.sidecars()) if opened else {},
         workers=used.workers,
     )
+
+
+def _pairs_to_come(photographs: int, chosen: PipelineOptions) -> int:
+    """Pairs of a first run; none where the models are given."""
+    given = chosen.reconstruction.colmap is not None
+    return 0 if given else expected_pairs(photographs, chosen.reconstruction.pairs)
 
 
 def _rows(

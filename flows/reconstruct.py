@@ -14,7 +14,7 @@ from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
 from tasks.chunks import chunks_holding, holders, item_digests, items_input
 from tasks.describing import describe_photographs, make_network, network_digest
-from tasks.mapping import assemble_scene, clusters_to_map, map_cluster, mapping_calls
+from tasks.mapping import assemble_scene, clusters_to_map, import_scene, map_cluster, mapping_calls
 from tasks.matching import (
     ends,
     expand_pairs,
@@ -55,6 +55,9 @@ def steps(work: Work) -> None:
     read_photographs(work)
     describe(work)
     find_features(work)
+    if work.options.reconstruction.colmap is not None:
+        import_models(work)
+        return
     match(work)
     map_models(work)
 
@@ -219,3 +222,13 @@ def map_models(work: Work) -> None:
         matches=matches,
     )
     work.keep(clusters=found, mapping=models, scene=scene)
+
+
+def import_models(work: Work) -> None:
+    """The scene of somebody's COLMAP models; what is matched afterwards is matched with our features."""
+    scene = work.task(import_scene)(
+        store=work.root,
+        options=work.options.reconstruction.importing(),
+        catalogue=work.one("catalogue"),
+    )
+    work.keep(scene=scene)

@@ -73,8 +73,8 @@ def vlad(rows: NDArray[np.float32], words: NDArray[np.float32]) -> NDArray[np.fl
     np.add.at(sums, nearest, rows - words[nearest])
     lengths: NDArray[np.float32] = np.sqrt((sums**2).sum(axis=1, keepdims=True))
     unit = sums / np.where(lengths > 0, lengths, 1)
-    vector: NDArray[np.float32] = unit.reshape(-1) / math.sqrt(max(1, int((lengths > 0).sum())))
-    return vector
+    vector = unit.reshape(-1) / math.sqrt(max(1, int((lengths > 0).sum())))
+    return vector.astype(np.float32)
 
 
 def root(descriptors: Descriptors) -> NDArray[np.float32]:

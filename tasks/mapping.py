@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from sfm import cluster_files, mapping, matching, scene_assembly
+from sfm import cluster_files, mapping, matching, model_import, scene_assembly
 from sfm.cluster_files import Cluster
 from sfm.mapping import MappingOptions, MappingResources
+from sfm.model_import import ImportOptions
 from sfm.scene import SceneOptions
 from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
@@ -110,5 +111,15 @@ def assemble_scene(
             out,
             inputs=inputs,
         )
+
+    return publish(build)
+
+
+@stage_task(model_import.STAGE)
+def import_scene(store: str, options: ImportOptions, catalogue: ArtifactRef) -> ArtifactRef:
+    """scene.h5 of somebody's COLMAP models."""
+
+    def build(out: Path) -> None:
+        model_import.import_models(artifact_path(catalogue), options, out, inputs=running().inputs)
 
     return publish(build)

@@ -141,6 +141,18 @@ def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store
     }
 
 
+def test_colmap_models_are_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
+    from flows.options import load
+
+    folder = tmp_path / 'models "1" = ü'
+    folder.mkdir()
+    options, _ = load(None, cli_run._models(folder))
+    assert options.reconstruction.colmap == folder
+    result = call("run", photos, "--store", tmp_path / "new", "--from-colmap", tmp_path / "absent")
+    assert result.exit_code == 2 and "absent' is no folder; give the folder of your COLMAP" in result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:
     stages = ["--force", "select", "--force", "whiten", "--accept-older-code", "scene"]
     call("run", photos, "--store", store, *stages)
@@ -340,5 +352,5 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 def test_help_names_every_command() -> None:
     output = call("--help").output
-    assert all(name in output for name in ("run", "demo", "stage", "inspect", "store"))
+    assert all(name in output for name in ("run", "demo", "stage", "export", "inspect", "store"))
     assert SimpleNamespace(**{n: n for n in cli_run.StageName}).whiten == "whiten"

@@ -1,0 +1,110 @@
+"""A run's artifacts for other programs: COLMAP, hloc, the reference's training code. Nothing is computed."""
+
+from pathlib import Path
+
+from flows.work import missing_upstream
+from sfm.colmap_export import export_colmap
+from sfm.exported_photographs import ImageMode, UnusableExport, verified_pairs
+from sfm.hloc_export import export_hloc
+from sfm.scene import Scene
+from sfm.training_set import TrainingSet
+from storage import runs
+from storage.export_folders import new_folder
+from storage.photographs import PhotoSource
+from storage.runs import RunRecord
+from storage.store import Store
+from tasks.chunks import file_of_items
+
+LIST = "retrieval-SfM.pkl"
+
+
+def to_colmap(store: str, run: str, out: Path, images: ImageMode, database: bool) -> str:
+    """Models and images in a new folder; what it holds, in a line. Raises UnusableExport, UnusableFolder."""
+    source = _Source(store, run)
+    mapped = bool(source.record.refs_of("mapping"))
+    if database and not mapped:
+        raise UnusableExport(
+            f"run {source.record.id} has models of another program, whose keypoints are not ours; "
+            "leave --database out and use the database that the models came with"
+        )
+    with new_folder(out) as folder:
+        export_colmap(
+            source.scene,
+            folder,
+            working=source.files("working"),
+            features=source.files("features") if mapped else None,
+            matches=source.matches() if database else None,
+            images=images,
+        )
+    return f"3D models, {source.scene.num_models}: {out}"
+
+
+def to_hloc(store: str, run: str, out: Path, images: ImageMode) -> str:
+    """hloc's files in a new folder; what it holds, in a line. Raises UnusableExport, UnusableFolder."""
+    source = _Source(store, run)
+    matches = source.matches()
+    with new_folder(out) as folder:
+        found = export_hloc(
+            source.scene,
+            folder,
+            working=source.files("working"),
+            features=source.files("features"),
+            matches=matches,
+            descriptors=source.files("proposal_descriptors"),
+            images=images,
+        )
+    return f"{len(found.name)} photographs, {len(matches)} verified pairs: {out}"
+
+
+def to_cirtorch(store: str, run: str, out: Path) -> str:
+    """The training list and its image tree in a new folder; in a line. Raises UnusableExport."""
+    source = _Source(store, run)
+    chosen = TrainingSet.from_h5(source.one("training_set", "select"))
+    photos = source.record.resources.get("photos")
+    if not photos or not Path(photos).is_dir():
+        raise UnusableExport(f"the photographs of run {source.record.id} are not in {photos!r}; run again")
+    _check_photographs(chosen, photos)
+    with new_folder(out) as folder:
+        chosen.to_cirtorch(folder / LIST, folder / "ims", photos)
+    return f"training list {LIST} and image tree ims: {out}"
+
+
+def _check_photographs(chosen: TrainingSet, photos: str) -> None:
+    """The list names photographs by digest, so that each must have the bytes that were selected."""
+    names, shas = chosen.images.name.tolist(), chosen.images.sha256.tolist()
+    files = PhotoSource.from_digests(
+        photos, {str(name): sha.decode() for name, sha in zip(names, shas, strict=True)}
+    )
+    for entry in files.table.entries:
+        files.path(entry.name)
+
+
+class _Source:
+    """The artifacts of a run, whole or refused."""
+
+    def __init__(self, store: str, run: str) -> None:
+        self.store = Store.open(store)
+        self.record: RunRecord = runs.load(self.store, run)
+        gone = missing_upstream(self.store, self.record, ["reconstruct"])
+        if gone:
+            raise UnusableExport(
+                f"{gone[0]} of run {self.record.id} is missing or damaged; run again, then export"
+            )
+        self.scene = Scene.from_h5(self.one("scene", "reconstruct"))
+
+    def one(self, name: str, flow: str) -> Path:
+        """The file of the run's only artifact of this name."""
+        refs = self.record.refs_of(name)
+        if len(refs) != 1 or not self.store.is_intact(refs[0]):
+            raise UnusableExport(
+                f"run {self.record.id} has no intact {name}; run as far as {flow} first (--until {flow})"
+            )
+        return self.store.path(refs[0])
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Item id -> file or folder of the run's artifacts of this name."""
+        return file_of_items(self.store, list(self.record.refs_of(name)))
+
+    def matches(self) -> dict[tuple[str, str], Path]:
+        """Verified pair -> match file."""
+        return verified_pairs(self.scene, [self.store.path(ref) for ref in self.record.refs_of("matches")])
