@@ -119,3 +119,9 @@ def test_bad_lists_are_errors() -> None:
         from_labels(["a", "b"], [1, 2])
     with pytest.raises(NothingToTrainOn):
         from_labels([], [])
+
+
+def test_a_list_of_the_reference_keeps_who_is_alone(tmp_path: Path) -> None:
+    chosen = from_labels(names_of(3), ["anna", "anna", "carl"], None, ALL_TRAIN)
+    chosen.to_cirtorch(tmp_path / "list.pkl")
+    assert TrainingSet.from_cirtorch(tmp_path / "list.pkl").images.cluster.tolist() == [0, 0, 1]

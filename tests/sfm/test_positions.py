@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from retrieval.tuples import forbidden, negative_pool
 from sfm import positions
 from sfm.entry_tables import BadTable
+from sfm.exchange import NotExpressible
 from sfm.known_places import BadEntry, NothingToTrainOn
 from sfm.positions import BadPositions, PositionOptions, earth_centred, from_positions, read_positions
 from sfm.training_set import TrainingSet
@@ -264,3 +265,12 @@ def test_ten_metres_in_decimal_coordinates_are_ten_metres() -> None:
     assert places[3][0] - places[2][0] > 25
     wide = PositionOptions(val_fraction=0, test_fraction=0, positive_radius_m=25)
     assert from_positions(names_of(4), places, None, wide).queries.image.tolist() == [0, 1, 2, 3]
+
+
+def test_a_list_of_the_reference_cannot_say_it(tmp_path: Path) -> None:
+    with pytest.raises(NotExpressible, match="query by query"):
+        street([0, 5, 20, 60]).to_cirtorch(tmp_path / "list.pkl")
+    assert not (tmp_path / "list.pkl").exists()
+    apart = street([0, 1, 1000, 1002])
+    apart.to_cirtorch(tmp_path / "list.pkl")
+    assert TrainingSet.from_cirtorch(tmp_path / "list.pkl").queries.image.size == 4
