@@ -18,7 +18,9 @@ INTERMEDIATE = frozenset(
     {
         "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
         "proposed_pairs", "matches", "clusters", "mapping", "guard_pairs", "guard_matches", "network",
-        "finetune", "descriptors", "whiten",
+        "finetune", "descriptors", "whiten", "benchmark_scan", "benchmark_working", "benchmark_catalogue",
+        "benchmark_descriptors", "benchmark_features", "benchmark_pairs", "benchmark_matches",
+        "whole_training_set",
     }
 )  # fmt: skip
 """Artifacts of a run that few people open; `store ls` lists them. Some are shown in another way."""

@@ -64,8 +64,8 @@ def to_cirtorch(
     excluded = training_set.negatives.excluded
     if excluded is not None and excluded.image.size:
         raise NotExpressible(
-            f"{excluded.image.size} images of other clusters are excluded as negatives query by query; a list "
-            "of the reference knows clusters only and would train on them: train with this package instead"
+            f"{excluded.image.size} images of other clusters are excluded as negatives query by query; a "
+            "list of the reference knows clusters only and would train on them: train with this package"
         )
     lists, used = {}, []
     for split, name in enumerate(_SPLITS):

@@ -29,7 +29,7 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Walls every 20 m along a street that is interrupted after every fifth, three views of each, 2 m apart."""
+    """Walls every 20 m along a street that is interrupted after every fifth, three views each."""
     root = tmp_path_factory.mktemp("entries")
     generator = np.random.default_rng(0)
     places, people = ["name,easting,northing,heading"], ["name,identity,camera"]
