@@ -100,8 +100,10 @@ def render(found: SelectionReport) -> Iterator[RenderableType]:
     total = sum(row.queries for row in found.splits)
     counts = ", ".join(f"{name} {count}" for name, count in found.without.items())
     yield f"queries without a positive, of {total}: {counts}"
-    for why, count in found.reasons.items():
-        yield f"photographs that are no queries: {count}, {why}"
+    before = " (before clusters were dropped)" if found.dropped is not None else ""
+    reasons = "".join(f"\n  {count:6d}  {why}" for why, count in found.reasons.items() if count)
+    if reasons:
+        yield f"photographs that are no queries{before}:{reasons}"
     yield "negatives: " + ", ".join(f"{count} {what}" for what, count in found.negatives.items())
     yield from (f"note: {text}" for text in found.warnings)
     if found.dropped is not None:
