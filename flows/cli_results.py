@@ -18,7 +18,9 @@ INTERMEDIATE = frozenset(
     {
         "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
         "proposed_pairs", "matches", "clusters", "mapping", "guard_pairs", "guard_matches", "network",
-        "finetune", "descriptors", "whiten",
+        "finetune", "descriptors", "whiten", "benchmark_scan", "benchmark_working", "benchmark_catalogue",
+        "benchmark_descriptors", "benchmark_features", "benchmark_pairs", "benchmark_matches",
+        "whole_training_set",
     }
 )  # fmt: skip
 """Artifacts of a run that few people open; `store ls` lists them. Some are shown in another way."""
@@ -109,8 +111,8 @@ def _count(counts: dict[Any, int], outcome: str) -> str:
     return str(counts.get(outcome) or "")
 
 
-def _counts(record: RunRecord, root: Path) -> Iterator[str]:
-    """Photographs, models, clusters and queries, each in a line."""
+def _counts(record: RunRecord, root: Path) -> Iterator[RenderableType]:
+    """Photographs, models, clusters and queries, each in a line; the clusters that a benchmark took out."""
     from storage.hdf5 import open_artifact
 
     for ref in record.refs_of("scene"):
@@ -126,6 +128,13 @@ def _counts(record: RunRecord, root: Path) -> Iterator[str]:
                 counts = ", ".join(f"{split} {count}" for split, count in summary[what].items())
                 yield f"{what}: {counts}"
         yield from _notes(summary.get("warnings", ()), root / ref.path)
+        if record.refs_of("benchmark_pairs"):
+            from sfm.selection_report import dropped_table
+            from sfm.training_set import TrainingSet
+
+            dropped = TrainingSet.from_h5(root / ref.path).dropped
+            if dropped is not None:
+                yield dropped_table(dropped)
 
 
 def _notes(warnings: Sequence[str], path: Path) -> Iterator[str]:

@@ -14,13 +14,19 @@ from flows.options import PipelineOptions, PipelineResources
 from flows.work import Work, steps_of
 from storage import items, older
 from storage.artifacts import ArtifactRef, now
+from storage.keys import stage_key
 from storage.older import OlderCode
 from storage.options import Options
+from storage.photographs import survey
 from storage.runs import RunRecord
 from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import StagePolicy
 from tasks.chunks import chunk_calls
+from tasks.photographs import SCAN_STAGE, ScanOptions, scan_table_path
+
+READ_BYTES = 4 * 2**30
+"""New photographs are read to recognise them where they are no more than this; it takes half a minute."""
 
 
 class Unforeseen(Exception):
@@ -103,10 +109,19 @@ class LookAhead(Work):
                 yield {"items": sorted(own), "inputs": list(sidecar.key_parts["inputs"])}
 
     def _find(self, task: Any, *args: Any, **arguments: Any) -> ArtifactRef:
-        found = self._look(task, arguments) if isinstance(task.cache_policy, StagePolicy) else self.scan
+        known = isinstance(task.cache_policy, StagePolicy)
+        found = self._look(task, arguments) if known else self._scan_of(*args)
         if found is None:
             raise Unforeseen
         return found
+
+    def _scan_of(self, root: str = "", folder: str | None = None) -> ArtifactRef | None:
+        """The scan of the photographs, or of another folder as it is now."""
+        if folder is None or folder == self.resources.photos:
+            return self.scan
+        table, unread = survey(folder, scan_table_path(self.store, folder), READ_BYTES)
+        key = stage_key(SCAN_STAGE, ScanOptions(), [table.content_sha256])
+        return None if unread else self.store.find(SCAN_STAGE.name, key)
 
     def _look(self, task: Any, arguments: Mapping[str, Any]) -> ArtifactRef | None:
         call = task.cache_policy.call(arguments, force=False)

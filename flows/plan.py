@@ -11,7 +11,7 @@ from rich.table import Table
 from flows.cli_results import human_bytes
 from flows.costs import PARALLEL, Cost, cost_of, load, measured
 from flows.estimates import Estimates, Row, expected_pairs
-from flows.look_ahead import LookAhead, Seen, look_ahead
+from flows.look_ahead import READ_BYTES, LookAhead, Seen, look_ahead
 from flows.older import duration, lines
 from flows.options import STAGES, PipelineOptions, PipelineResources
 from retrieval import extraction
@@ -21,9 +21,6 @@ from storage.options import Options, canonical_options
 from storage.photographs import ScanTable, survey
 from storage.store import Store
 from tasks.photographs import SCAN_STAGE, ScanOptions, scan_table_path
-
-READ_BYTES = 4 * 2**30
-"""New photographs are read to recognise them where they are no more than this; it takes half a minute."""
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,15 @@ def steps(work: Work) -> None:
 
 def read_photographs(work: Work) -> None:
     """Scan the folder, make working copies, write the catalogue."""
+    scan, copies, catalogue = read_folder(work, work.photos)
+    check_pair_options(work.store, catalogue, work.options.reconstruction.pairs)
+    work.keep(scan=scan, working=copies, catalogue=catalogue)
+
+
+def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef], ArtifactRef]:
+    """Scan, working copies and catalogue of a folder of photographs."""
     options = work.options.reconstruction
-    scan = work.task(scan_photographs)(work.root, work.photos)
+    scan = work.task(scan_photographs)(work.root, folder)
     wanted = to_decode(work.store, scan)
     copies = work.fan_out(
         make_working_copies,
@@ -73,7 +80,7 @@ def read_photographs(work: Work) -> None:
         workers=work.resources.workers,
         store=work.root,
         options=options.working,
-        photos=work.photos,
+        photos=folder,
     )
     catalogue = work.task(build_catalogue)(
         store=work.root,
@@ -82,8 +89,7 @@ def read_photographs(work: Work) -> None:
         scan=scan,
         working=copies,
     )
-    check_pair_options(work.store, catalogue, options.pairs)
-    work.keep(scan=scan, working=copies, catalogue=catalogue)
+    return scan, copies, catalogue
 
 
 def describe(work: Work) -> None:
@@ -97,9 +103,16 @@ def describe(work: Work) -> None:
 
 
 def describe_all(
-    work: Work, network: ArtifactRef, shas: Sequence[str], options: extraction.ExtractionOptions
+    work: Work,
+    network: ArtifactRef,
+    shas: Sequence[str],
+    options: extraction.ExtractionOptions,
+    folder: str = "",
 ) -> list[ArtifactRef]:
-    """Descriptors of photographs (sha256) by one network, in chunks; one task at a time has all threads."""
+    """Descriptors of photographs (sha256) by one network, in chunks; one task at a time has all threads.
+
+    folder: where they are; empty: the run's.
+    """
     digest = network_digest(work.store, network)
     return work.fan_out(
         describe_photographs,
@@ -109,20 +122,24 @@ def describe_all(
         options=options,
         network=network,
         digest=digest,
-        photos=work.photos,
+        photos=folder or work.photos,
         resources=work.resources.extraction(),
     )
 
 
 def find_features(work: Work) -> None:
     """Local features of every accepted photograph."""
+    shas = accepted(work.store, work.one("catalogue"))
+    work.keep(features=features_of(work, shas, work.many("working")))
+
+
+def features_of(work: Work, shas: Sequence[str], copies: list[ArtifactRef]) -> list[ArtifactRef]:
+    """Local features of photographs (sha256) from their working copies."""
     options = work.options.reconstruction.features
-    copies, catalogue = work.many("working"), work.one("catalogue")
     digests = item_digests(work.store, copies)
-    wanted = {sha: digests[sha] for sha in accepted(work.store, catalogue)}
     holding = holders(work.store, copies)
-    chunks = work.chunks(features.STAGE, options, wanted)
-    found = work.fan_out(
+    chunks = work.chunks(features.STAGE, options, {sha: digests[sha] for sha in shas})
+    return work.fan_out(
         extract_features,
         [{**chunk, "working": chunks_holding(holding, chunk["items"])} for chunk in chunks],
         workers=work.resources.workers,
@@ -130,7 +147,6 @@ def find_features(work: Work) -> None:
         options=options,
         resources=work.resources.features(),
     )
-    work.keep(features=found)
 
 
 def match(work: Work) -> None:
@@ -170,9 +186,12 @@ def match(work: Work) -> None:
     work.keep(proposed_pairs=proposals, matches=matches)
 
 
-def match_proposals(work: Work, proposals: list[ArtifactRef]) -> list[ArtifactRef]:
-    """Matches of every pair of some proposals, in chunks."""
-    options, local = work.options.reconstruction.matching, work.many("features")
+def match_proposals(
+    work: Work, proposals: list[ArtifactRef], more_features: Sequence[ArtifactRef] = ()
+) -> list[ArtifactRef]:
+    """Matches of every pair of some proposals, in chunks; more_features: beside those of the run."""
+    options = work.options.reconstruction.matching
+    local = [*work.many("features"), *more_features]
     holding = holders(work.store, local)
     chunks = work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local))
     return work.fan_out(

@@ -1,15 +1,24 @@
 """The scene to a training set: guarded negatives, then splits, queries, positives, geometry benchmark."""
 
+from pathlib import Path
+
 from prefect import flow
 
 from flows.options import PipelineResources, SelectSections
-from flows.reconstruct import match_proposals
+from flows.reconstruct import describe_all, features_of, match_proposals, read_folder
 from flows.work import Work, run_stage
+from sfm.decontamination import DecontaminationOptions
+from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
 from tasks.chunks import items_input
 from tasks.matching import pairs_wanted
 from tasks.photographs import accepted
-from tasks.selecting import propose_guard_pairs, select_training_set
+from tasks.selecting import (
+    drop_contaminated,
+    propose_benchmark_pairs,
+    propose_guard_pairs,
+    select_training_set,
+)
 
 
 @flow(name="select", persist_result=False)
@@ -48,4 +57,35 @@ def steps(work: Work) -> None:
         guard=guard,
         matches=matches,
     )
+    if options.decontamination.benchmark is not None:
+        chosen = without_benchmark(work, chosen, options.decontamination, options.decontamination.benchmark)
     work.keep(guard_pairs=guard, guard_matches=matches, training_set=chosen)
+
+
+def without_benchmark(
+    work: Work, chosen: ArtifactRef, options: DecontaminationOptions, folder: Path
+) -> ArtifactRef:
+    """The training set without what the images in a benchmark's folder show."""
+    scan, copies, catalogue = read_folder(work, str(folder))
+    shas = accepted(work.store, catalogue)
+    described = work.options.reconstruction.description
+    found = describe_all(work, work.one("proposal_network"), shas, described, str(folder))
+    local = features_of(work, shas, copies)
+    descriptors = [*work.many("proposal_descriptors"), *found]
+    digest = items_input(work.store, descriptors, [*accepted(work.store, work.one("catalogue")), *shas])
+    common = {"training_set": chosen, "catalogue": catalogue, "descriptors": descriptors}
+    pairs = work.task(propose_benchmark_pairs)(store=work.root, options=options, inputs=[digest], **common)
+    matches = match_proposals(work, [pairs], local)
+    wanted = pairs_wanted(work.store, [pairs], [*work.many("features"), *local])
+    rest: ArtifactRef = work.task(drop_contaminated)(
+        store=work.root,
+        options=options,
+        inputs=[digest, items_input(work.store, matches, list(wanted))],
+        proposals=pairs,
+        matches=matches,
+        **common,
+    )
+    work.keep(benchmark_scan=scan, benchmark_working=copies, benchmark_catalogue=catalogue)
+    work.keep(benchmark_descriptors=found, benchmark_features=local)
+    work.keep(benchmark_pairs=pairs, benchmark_matches=matches, whole_training_set=chosen)
+    return rest

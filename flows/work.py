@@ -34,7 +34,11 @@ MADE_BY: dict[str, tuple[str, ...]] = {
         "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
         "proposed_pairs", "matches", "clusters", "mapping", "scene",
     ),
-    "select": ("guard_pairs", "guard_matches", "training_set"),
+    "select": (
+        "guard_pairs", "guard_matches", "benchmark_scan", "benchmark_working", "benchmark_catalogue",
+        "benchmark_descriptors", "benchmark_features", "benchmark_pairs", "benchmark_matches",
+        "whole_training_set", "training_set",
+    ),
     "finetune": ("network", "finetune"),
     "whiten": ("descriptors", "whiten"),
     "evaluate": ("evaluation",),

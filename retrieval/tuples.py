@@ -16,6 +16,8 @@ from retrieval.mining import TooFewClusters
 Indices = NDArray[np.int64]
 TRAIN, VAL = 0, 1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val"}
+EXCLUDED = "negatives/excluded/indptr"
+"""Where it is there, every query names its exclusions, and no photograph needs a verdict."""
 
 
 class RowsByImage(Protocol):
@@ -100,25 +102,39 @@ def negative_pool(arrays: Mapping[str, Any], split: int) -> Indices:
     verdict."""
     members = np.flatnonzero(np.asarray(arrays["images/split"]) == split)
     cleared = np.asarray(arrays["negatives/image"])[np.asarray(arrays["negatives/allowed"], dtype=bool)]
-    return members[~is_singleton(arrays)[members] | np.isin(members, cleared)]
+    return members[~needs_verdict(arrays)[members] | np.isin(members, cleared)]
 
 
-def is_singleton(arrays: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """[N]: whether the image is the only one of its cluster."""
+def needs_verdict(arrays: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """[N]: whether the image is the only one of its cluster, and what it shows is not known either."""
     _, member, sizes = np.unique(
         np.asarray(arrays["images/cluster"]), return_inverse=True, return_counts=True
     )
-    return np.asarray(sizes[member] == 1)
+    return np.asarray((sizes[member] == 1) & (EXCLUDED not in arrays))
 
 
 def forbidden_positions(arrays: Mapping[str, Any], cluster: int, pool: Indices) -> Indices:
-    """Positions in the pool that must not serve queries of the cluster: singletons without an allowed
+    """Positions in the pool that must not serve any query of the cluster: singletons without an allowed
     verdict, and whatever was refused."""
     here = np.asarray(arrays["negatives/cluster"]) == cluster
     allowed = np.asarray(arrays["negatives/allowed"], dtype=bool)
     images = np.asarray(arrays["negatives/image"])
-    uncleared = is_singleton(arrays)[pool] & ~np.isin(pool, images[here & allowed])
+    uncleared = needs_verdict(arrays)[pool] & ~np.isin(pool, images[here & allowed])
     return np.flatnonzero(uncleared | np.isin(pool, images[here & ~allowed]))
+
+
+def excluded_positions(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> list[Indices]:
+    """Positions in the pool (images, each once) that each query (image) alone must not have."""
+    if EXCLUDED not in arrays:
+        return [np.empty(0, dtype=np.int64)] * len(queries)
+    indptr, image = np.asarray(arrays[EXCLUDED]), np.asarray(arrays["negatives/excluded/image"])
+    position = np.full(len(np.asarray(arrays["images/cluster"])), -1, dtype=np.int64)
+    position[pool] = np.arange(len(pool))
+    of_queries = np.asarray(arrays["queries/image"])
+    order = np.argsort(of_queries)
+    rows = order[np.searchsorted(of_queries, queries, sorter=order)]
+    found = [position[image[indptr[row] : indptr[row + 1]]] for row in rows.tolist()]
+    return [each[each >= 0] for each in found]
 
 
 def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr_array:
@@ -127,7 +143,8 @@ def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr
     barred = {
         int(cluster): forbidden_positions(arrays, int(cluster), pool) for cluster in np.unique(clusters)
     }
-    rows = [barred[int(cluster)] for cluster in clusters]
+    own = excluded_positions(arrays, queries, pool)
+    rows = [np.union1d(barred[int(cluster)], mine) for cluster, mine in zip(clusters, own, strict=True)]
     indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     columns = np.concatenate([*rows, np.empty(0, dtype=np.int64)])
     return csr_array((np.ones(len(columns), dtype=bool), columns, indptr), shape=(len(queries), len(pool)))
@@ -137,12 +154,17 @@ def negative_supply(arrays: Mapping[str, Any], queries: Indices, pool: Indices) 
     """What the pool can give to each query."""
     clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
     own, of_pool = clusters[queries], clusters[pool]
-    distinct, position = np.unique(own, return_inverse=True)
-    counts = np.zeros((len(distinct), 2), dtype=np.int64)
-    for row, cluster in enumerate(distinct):
-        usable = of_pool != cluster
-        usable[forbidden_positions(arrays, int(cluster), pool)] = False
-        counts[row] = len(np.unique(of_pool[usable])), np.count_nonzero(usable)
+    _, first, position = np.unique(own, return_index=True, return_inverse=True)
+    if EXCLUDED in arrays:  # queries of one cluster differ
+        first = position = np.arange(len(queries))
+    labels, member, sizes = np.unique(of_pool, return_inverse=True, return_counts=True)
+    barred = forbidden(arrays, queries[first], pool)
+    counts = np.zeros((len(first), 2), dtype=np.int64)
+    for row, cluster in enumerate(own[first]):
+        columns = barred.indices[barred.indptr[row] : barred.indptr[row + 1]]
+        left = sizes - np.bincount(member[columns], minlength=len(labels))
+        left[labels == cluster] = 0
+        counts[row] = np.count_nonzero(left), left.sum()
     return Supply(counts[position, 0], counts[position, 1])
 
 

@@ -38,6 +38,10 @@ class BadTrainingList(ValueError):
     """A file that is no training list of the reference, or holds more than lists of str and int."""
 
 
+class NotExpressible(ValueError):
+    """A training set that a list of the reference cannot say."""
+
+
 def image_path(cid: str) -> str:
     """Where the reference looks for an image, below the root of its image tree."""
     return f"{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
@@ -54,8 +58,15 @@ def to_cirtorch(
     One (query, positive) pair per m3 positive, as the published lists have it. cid = sha256 of the
     photograph. Test is not written. The reference has no verdicts: a photograph without verified pairs is
     only written when every query cluster of its split may have it as a negative. photo_root: where
-    `images/name` lie; images_dir: root of the tree (copies).
+    `images/name` lie; images_dir: root of the tree (copies). Raises NotExpressible for a training set whose
+    queries exclude images of other clusters (`sfm.positions`).
     """
+    excluded = training_set.negatives.excluded
+    if excluded is not None and excluded.image.size:
+        raise NotExpressible(
+            f"{excluded.image.size} images of other clusters are excluded as negatives query by query; a "
+            "list of the reference knows clusters only and would train on them: train with this package"
+        )
     lists, used = {}, []
     for split, name in enumerate(_SPLITS):
         images = _writable(training_set, split)
@@ -130,6 +141,8 @@ def _writable(training_set: TrainingSet, split: int) -> NDArray[np.int64]:
     """Images of a split that any query of another cluster may have as a negative."""
     images = training_set.images
     mine = np.flatnonzero(images.split == split)
+    if training_set.negatives.excluded is not None:
+        return mine
     size = np.bincount(images.cluster)
     queries = training_set.queries
     clusters = np.unique(images.cluster[queries.image[queries.split == split]])

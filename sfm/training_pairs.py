@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm import cluster_guards, guards, selection
+from sfm import cluster_guards, decontamination, guards, selection
+from sfm.decontamination import DecontaminationOptions
 from sfm.selection import SelectionOptions
 from storage import hdf5
 from storage.stages import Stage
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sfm.scene import Scene
     from sfm.scene_tables import Pairs
 
-_MODULES = ("sfm.training_pairs", *selection.MODULES)
+_MODULES = tuple(dict.fromkeys(("sfm.training_pairs", *selection.MODULES, *decontamination.MODULES)))
 _PACKAGES = ("numpy", "scipy", "h5py")
 GUARD_STAGE = Stage(
     name="guard_pairs", version=1, schema_name="pairs", suffix=".h5", packages=_PACKAGES, modules=_MODULES
@@ -43,6 +44,9 @@ class SplitOptions(SelectionOptions):
     """Selection, and the seed that draws the splits."""
 
     seed: int = Field(default=0, ge=0, description="draws which clusters are train, val and test")
+    decontamination: DecontaminationOptions = Field(
+        default=DecontaminationOptions(), description="leaving out what a benchmark shows"
+    )
 
 
 def guard_pairs(

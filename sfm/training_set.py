@@ -94,13 +94,37 @@ class Positives:
 class Negatives:
     """Verdicts [V] on singletons against query clusters; no verdict = not allowed.
 
-    max_inliers -1 = never matched.
+    max_inliers -1 = never matched. excluded: per query the images of other clusters that are none of its
+    negatives; where it is given it is complete, and singletons need no verdict.
     """
 
     image: NDArray[np.int64]
     cluster: NDArray[np.int64]
     max_inliers: NDArray[np.int64]
     allowed: NDArray[np.bool_]
+    excluded: Ragged | None = None
+
+    @classmethod
+    def known(cls, excluded: Ragged) -> Negatives:
+        """Nothing needs a verdict: every image of another cluster is a negative unless excluded."""
+        nothing = np.empty(0, dtype=np.int64)
+        return cls(nothing, nothing, nothing, np.empty(0, dtype=bool), excluded)
+
+
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """Clusters [Z] that show what a benchmark shows, and the pair that gave each away.
+
+    photographs: how many; inliers: -1 = the two are the same file; similarity: of their descriptors.
+    """
+
+    cluster: NDArray[np.int64]
+    photographs: NDArray[np.int64]
+    split: NDArray[np.int8]
+    benchmark_image: NDArray[Any]
+    photograph: NDArray[Any]
+    inliers: NDArray[np.int64]
+    similarity: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +155,7 @@ class TrainingSet:
     negatives: Negatives
     benchmark: Mapping[str, Benchmark]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    dropped: Dropped | None = None
 
     @classmethod
     def from_h5(cls, path: Path | str) -> TrainingSet:
@@ -148,21 +173,25 @@ class TrainingSet:
             Queries(**_group(arrays, "queries", Queries)),
             Candidates(**_group(arrays, "candidates", Candidates)),
             positives,
-            Negatives(**_group(arrays, "negatives", Negatives)),
+            _negatives(arrays),
             benchmark,
             json.loads(text),
+            Dropped(**_group(arrays, "dropped", Dropped)) if "dropped/cluster" in arrays else None,
         )
 
     def arrays(self) -> dict[str, Any]:
         """Dataset path -> array, as training_set.h5 holds them."""
-        groups = ("images", "queries", "candidates", "negatives")
+        groups = ["images", "queries", "candidates", "negatives"] + ["dropped"] * (self.dropped is not None)
         result = {
             f"{group}/{each.name}": getattr(getattr(self, group), each.name)
             for group in groups
             for each in fields(getattr(self, group))
+            if each.name != "excluded"
         }
         result["positives/m2"] = self.positives.m2
         rows = {"positives/m1_pool": self.positives.m1_pool, "positives/m3": self.positives.m3}
+        if self.negatives.excluded is not None:
+            rows["negatives/excluded"] = self.negatives.excluded
         for split, labels in self.benchmark.items():
             at = f"benchmark/{split}"
             result |= {f"{at}/queries": labels.queries, f"{at}/database": labels.database}
@@ -210,6 +239,20 @@ def no_benchmark() -> Benchmark:
     """The benchmark of a split that has no model: no query, no database."""
     nothing = np.empty(0, dtype=np.int64)
     return Benchmark(nothing, nothing, Ragged.from_rows([]), Ragged.from_rows([]), Ragged.from_rows([]))
+
+
+def no_candidates(num_queries: int) -> Candidates:
+    """Of queries whose shared points are unknown."""
+    nothing, nothing32 = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    return Candidates(
+        np.zeros(num_queries + 1, dtype=np.int64), nothing, nothing, nothing32, nothing32, nothing
+    )
+
+
+def _negatives(arrays: Mapping[str, NDArray[Any]]) -> Negatives:
+    verdicts = {each.name: arrays[f"negatives/{each.name}"] for each in fields(Negatives)[:-1]}
+    known = "negatives/excluded/indptr" in arrays
+    return Negatives(**verdicts, excluded=_ragged(arrays, "negatives/excluded") if known else None)
 
 
 def _group(arrays: Mapping[str, NDArray[Any]], group: str, kind: type) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from storage.schemas import Dataset, Layout
 
 SPLITS = (0, 1, 2)
@@ -86,6 +88,46 @@ def _images_and_positives() -> tuple[Dataset, ...]:
         Dataset(
             "negatives/allowed", ("V",), "bool", "whether it may be a negative of that cluster's queries"
         ),
+        Dataset(
+            "negatives/excluded/indptr",
+            ("Q+1",),
+            "int64",
+            "where each query's excluded images begin",
+            optional=True,
+            csr="X",
+        ),
+        Dataset(
+            "negatives/excluded/image",
+            ("X",),
+            "int64",
+            "image of another cluster that is no negative of the query",
+            optional=True,
+            index="N",
+            rows="increasing",
+        ),
+    )
+
+
+def _dropped() -> tuple[Dataset, ...]:
+    """Clusters that a decontamination took out; one row each, with the pair that gave it away."""
+    columns = (
+        ("cluster", "int64", "cluster in the scene; none of its photographs is in images"),
+        ("photographs", "int64", "photographs of the cluster"),
+        ("split", "int8", f"split that it was in: {_SPLIT}"),
+        ("benchmark_image", "str", "image of the benchmark, path below its folder"),
+        ("photograph", "str", "photograph of the cluster that shows the same, path below its root"),
+        ("inliers", "int64", "matches of the two that agree with one geometry; -1 = the same file"),
+        ("similarity", "float32", "inner product of the descriptors of the two"),
+    )
+    limits: dict[str, Any] = {
+        "cluster": {"minimum": 0, "unique": True},
+        "photographs": {"minimum": 1},
+        "split": {"values": SPLITS},
+        "inliers": {"minimum": 0, "none": True},
+    }
+    return tuple(
+        Dataset(f"dropped/{name}", ("Z",), dtype, meaning, optional=True, **limits.get(name, {}))
+        for name, dtype, meaning in columns
     )
 
 
@@ -123,7 +165,7 @@ def _benchmark_groups(split: str) -> dict[str, str]:
         f"{at}/{label}": f"{label} images of every query (CSR over queries)"
         for label in ("easy", "hard", "junk")
     }
-    return {at: f"labels from the 3D models of {split}", **labels}
+    return {at: f"labels of {split}: from its 3D models, or from positions or identities", **labels}
 
 
 TRAINING_SET = Layout(
@@ -139,11 +181,14 @@ TRAINING_SET = Layout(
         "positives/m3": "m3: one of these at random is the positive (CSR over queries)",
         "negatives": "verdicts: photographs without verified pairs need an allowed one, "
         "refused ones never serve",
+        "negatives/excluded": "what no query may have beside its own cluster (CSR over queries); where it is "
+        "given it is complete, and photographs that are alone in their cluster need no verdict",
+        "dropped": "clusters that show what a benchmark shows, taken out of this file, with the evidence",
         "benchmark": "geometry benchmark: labels that no person made",
         **_benchmark_groups("val"),
         **_benchmark_groups("test"),
     },
-    datasets=(*_images_and_positives(), *_benchmark("val"), *_benchmark("test")),
+    datasets=(*_images_and_positives(), *_dropped(), *_benchmark("val"), *_benchmark("test")),
 )
 
 TRAINING = Layout(

@@ -1,12 +1,15 @@
-"""Guard pairs and the training set."""
+"""Guard pairs, the training set, and the training set without what a benchmark shows."""
 
 from pathlib import Path
 from typing import Any
 
-from sfm import training_pairs
+from sfm import decontamination, training_pairs
+from sfm.decontamination import BenchmarkImages, DecontaminationOptions
 from sfm.scene import Scene
 from sfm.scene_tables import Pairs
 from sfm.training_pairs import SplitOptions
+from sfm.training_set import TrainingSet
+from storage import hdf5
 from storage.artifacts import ArtifactRef
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.chunks import descriptor_rows, file_of_items
@@ -53,3 +56,62 @@ def accepted_digests(scene: Scene) -> Any:
     digests = scene.photos.sha256.astype("S64")
     digests[scene.photos.cluster < 0] = b""
     return digests
+
+
+@stage_task(decontamination.PAIRS_STAGE, labels=("catalogue", "descriptors"))
+def propose_benchmark_pairs(
+    store: str,
+    options: DecontaminationOptions,
+    inputs: list[str],
+    training_set: ArtifactRef,
+    catalogue: ArtifactRef,
+    descriptors: list[ArtifactRef],
+) -> ArtifactRef:
+    """Images of a benchmark with the training photographs nearest to them (catalogue: of its folder)."""
+
+    def build(out: Path) -> None:
+        chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
+        decontamination.propose_benchmark_pairs(chosen, rows, benchmark, options, out, inputs=inputs)
+
+    return publish(build)
+
+
+@stage_task(decontamination.STAGE, labels=("descriptors", "proposals", "matches"))
+def drop_contaminated(
+    store: str,
+    options: DecontaminationOptions,
+    inputs: list[str],
+    training_set: ArtifactRef,
+    catalogue: ArtifactRef,
+    descriptors: list[ArtifactRef],
+    proposals: ArtifactRef,
+    matches: list[ArtifactRef],
+) -> ArtifactRef:
+    """The training set without the clusters that verified pairs with the benchmark's images give away."""
+
+    def build(out: Path) -> dict[str, Any]:
+        chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
+        matched = attempts_of([proposals], matches)
+        rest = decontamination.decontaminate(chosen, rows, benchmark, matched, options)
+        described = options.model_dump(mode="json")
+        rest.to_h5(out, stage=decontamination.STAGE.name, options=described, inputs=inputs)
+        return {"sidecar": {"summary": dict(rest.summary)}}
+
+    return publish(build)
+
+
+def _with_benchmark(
+    training_set: ArtifactRef, catalogue: ArtifactRef, descriptors: list[ArtifactRef]
+) -> tuple[TrainingSet, Any, BenchmarkImages]:
+    """The training set, descriptors of its images, and the benchmark's accepted images."""
+    chosen = TrainingSet.from_h5(artifact_path(training_set))
+    files = file_of_items(running().store, descriptors)
+    columns = hdf5.read(
+        artifact_path(catalogue), "catalogue", [f"photos/{n}" for n in ("sha256", "name", "status")]
+    )
+    good = columns["photos/status"] == "ok"
+    shas = columns["photos/sha256"][good].astype(str)
+    found = sorted(zip(shas.tolist(), columns["photos/name"][good].tolist(), strict=True))
+    shas, names = [sha for sha, _ in found], [str(name) for _, name in found]
+    rows = descriptor_rows(files, chosen.images.sha256.astype(str).tolist())
+    return chosen, rows, BenchmarkImages(shas, names, descriptor_rows(files, shas))

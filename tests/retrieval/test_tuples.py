@@ -16,8 +16,8 @@ from retrieval.tuples import (
     draw_positives,
     forbidden,
     forbidden_positions,
-    is_singleton,
     nearest_positives,
+    needs_verdict,
     negative_pool,
     negative_supply,
     plan_negatives,
@@ -84,7 +84,7 @@ def test_draws() -> None:
 
 def test_singletons_need_a_verdict() -> None:
     arrays = world()
-    assert np.flatnonzero(is_singleton(arrays)).tolist() == [7, 8, 9]
+    assert np.flatnonzero(needs_verdict(arrays)).tolist() == [7, 8, 9]
     assert negative_pool(arrays, 0).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert negative_pool(arrays, 1).tolist() == [10, 11]
     pool = np.arange(10)
@@ -94,10 +94,44 @@ def test_singletons_need_a_verdict() -> None:
     assert [np.flatnonzero(row).tolist() for row in dense] == [[8, 9], [7, 8, 9], [8, 9]]
 
 
-def test_supply_by_hand_and_as_mining_counts() -> None:
-    arrays, queries, pool = world(), np.array([0, 5]), np.arange(10)
+def excluding(rows: list[list[int]]) -> dict[str, Any]:
+    """The world with exclusions, one row per query of its table."""
+    arrays = world()
+    indptr = np.cumsum([0, *map(len, rows)])
+    flat = np.array([image for row in rows for image in row], dtype=np.int64)
+    return arrays | {"negatives/excluded/indptr": indptr, "negatives/excluded/image": flat}
+
+
+def test_exclusions_are_of_the_query_and_singletons_need_no_verdict_beside_them() -> None:
+    arrays = excluding([[5, 9], [], [], [], []])
+    assert negative_pool(arrays, 0).tolist() == list(range(10))
+    pool = np.array([9, 3, 5, 1, 8])
+    dense = forbidden(arrays, np.array([1, 0]), pool).toarray()
+    assert [np.flatnonzero(row).tolist() for row in dense] == [[4], [0, 2, 4]]  # 8 was refused to both
+    supply = negative_supply(arrays, np.array([1, 0]), pool)
+    assert supply.photographs.tolist() == [3, 1] and supply.clusters.tolist() == [3, 1]
+
+
+def test_tuples_of_an_epoch_keep_the_exclusions() -> None:
+    arrays = excluding([[3, 5, 7], [4, 6], [0, 2, 9], [1], []])
+    table = DescriptorTable(np.arange(12), np.ones((12, 2), dtype=np.float32))
+    options = TrainingOptions(positives="m1", queries_per_epoch=None)
+    mined = mine(arrays, draw_epoch(arrays, options, 1), table, negatives=2, one_per_cluster=False)
+    indptr, image = arrays["negatives/excluded/indptr"], arrays["negatives/excluded/image"]
+    rows = {query: row for row, query in enumerate(arrays["queries/image"].tolist())}
+    assert len(mined.tuples) == 4
+    for query, _, *negatives in mined.tuples.tolist():
+        row = rows[query]
+        assert set(negatives).isdisjoint(image[indptr[row] : indptr[row + 1]].tolist())
+
+
+@pytest.mark.parametrize("excluded", [None, [[5, 9], [], [], [7, 8, 9], []]])
+def test_supply_by_hand_and_as_mining_counts(excluded: list[list[int]] | None) -> None:
+    arrays = world() if excluded is None else excluding(excluded)
+    queries, pool = np.array([0, 5]), np.arange(10)
     supply = negative_supply(arrays, queries, pool)
-    assert supply.clusters.tolist() == [3, 2] and supply.photographs.tolist() == [5, 5]
+    clusters, photographs = ([3, 2], [5, 5]) if excluded is None else ([3, 2], [4, 5])
+    assert supply.clusters.tolist() == clusters and supply.photographs.tolist() == photographs
     clusters = arrays["images/cluster"]
     descriptors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     for row, query in enumerate(queries):

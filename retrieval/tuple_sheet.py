@@ -1,0 +1,177 @@
+"""A contact sheet of training tuples: what a query, its positives and its hardest negatives look like."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.mining import hard_negatives
+from retrieval.tuples import TRAIN, forbidden, negative_pool, negative_supply, positive_choices
+
+Indices = NDArray[np.int64]
+Load = Callable[[int], NDArray[np.uint8]]
+SHOWN_POSITIVES, SHOWN_NEGATIVES = 3, 5
+_TILE_PX, _CAPTION_PX, _GAP_PX, _HEADER_PX = 150, 14, 6, 22
+_COLOURS = {"query": (40, 40, 40), "m1": (20, 110, 60), "m2": (20, 110, 60), "m3": (20, 110, 60)}
+_RED, _PAPER, _GREY = (170, 40, 30), (255, 255, 255), (225, 225, 225)
+
+
+class NothingToShow(ValueError):
+    """A training set without a query to show."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One photograph of a sheet: the column that it stands in, its image, what is known of it."""
+
+    column: str
+    image: int
+    caption: str
+
+
+def tuple_rows(
+    arrays: Mapping[str, Any], descriptors: NDArray[np.float32] | None = None, count: int = 12
+) -> list[list[Tile]]:
+    """One row of tiles per query of train: query, m1's pool, m2, m3, hardest negatives.
+
+    arrays: training_set.h5 by path; descriptors: [N, D] L2-normalised of its images: m1's pool is then the
+    nearest first, and the negatives are those that mining would choose from the whole split, at most one of
+    a cluster; None = the nearest cameras first, no negatives. The queries are of as many clusters as there
+    are, evenly spaced. Raises NothingToShow.
+    """
+    rows = _spread(arrays, count)
+    queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
+    columns = {name: positive_choices(arrays, rows, name) for name in ("m1", "m2", "m3")}
+    if descriptors is not None:
+        pools = zip(columns["m1"], queries, strict=True)
+        columns["m1"] = [
+            pool[np.argsort(-(descriptors[pool] @ descriptors[query]), kind="stable")]
+            for pool, query in pools
+        ]
+    negatives = _negatives(arrays, queries, descriptors)
+    found = []
+    for place, (row, query) in enumerate(zip(rows.tolist(), queries.tolist(), strict=True)):
+        cluster = int(np.asarray(arrays["images/cluster"])[query])
+        tiles = [Tile("query", query, f"cluster {cluster}")]
+        for name, choices in columns.items():
+            shown = [image for image in choices[place][:SHOWN_POSITIVES].tolist() if image >= 0]
+            tiles += [Tile(name, image, _shared(arrays, row, image)) for image in shown]
+        for image in negatives[place].tolist():
+            assert descriptors is not None
+            other = int(np.asarray(arrays["images/cluster"])[image])
+            similarity = float(descriptors[query] @ descriptors[image])
+            tiles.append(Tile("negative", image, f"cluster {other}, similarity {similarity:.2f}"))
+        found.append(tiles)
+    return found
+
+
+def draw_sheet(rows: Sequence[Sequence[Tile]], load: Load, out: Path) -> None:
+    """Write the sheet as a PNG, whole or not at all. load(image) -> [H, W, 3] uint8."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = _columns(rows)
+    step = (_TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX)
+    size = (len(columns) * step[0] + _GAP_PX, len(rows) * step[1] + _HEADER_PX + _GAP_PX)
+    sheet = Image.new("RGB", size, _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for place, column in enumerate(columns):
+        if place == 0 or columns[place - 1] != column:
+            corner = (_GAP_PX + place * step[0], 5)
+            pen.text(
+                corner, _TITLES[column], fill=_COLOURS.get(column, _RED), font=ImageFont.load_default(13)
+            )
+    for line, tiles in enumerate(rows):
+        top = _HEADER_PX + line * step[1]
+        for tile, place in _placed(tiles, columns):
+            left = _GAP_PX + place * step[0]
+            picture = Image.fromarray(load(tile.image))
+            picture.thumbnail((_TILE_PX, _TILE_PX))
+            pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), fill=_GREY)
+            sheet.paste(
+                picture, (left + (_TILE_PX - picture.width) // 2, top + (_TILE_PX - picture.height) // 2)
+            )
+            colour = _COLOURS.get(tile.column, _RED)
+            pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), outline=colour, width=2)
+            pen.text((left, top + _TILE_PX + 1), tile.caption, fill=colour, font=font)
+    partial = out.with_name(f".{out.name}.partial")
+    sheet.save(partial, format="PNG")
+    os.replace(partial, out)
+
+
+_TITLES = {
+    "query": "query",
+    "m1": "m1: of its pool",
+    "m2": "m2: most shared",
+    "m3": "m3: to draw from",
+    "negative": "hardest negatives",
+}
+
+
+def _spread(arrays: Mapping[str, Any], count: int) -> Indices:
+    """Rows of train queries with a positive: evenly spaced clusters, of each the first, then the second."""
+    indptr = np.asarray(arrays["positives/m1_pool/indptr"])
+    train = np.flatnonzero((np.asarray(arrays["queries/split"]) == TRAIN) & (np.diff(indptr) > 0))
+    if train.size == 0 or count < 1:
+        raise NothingToShow("no query of train has a positive; there is no tuple to show")
+    cluster = np.asarray(arrays["images/cluster"])[np.asarray(arrays["queries/image"])[train]]
+    order = np.argsort(cluster, kind="stable")
+    turn = np.empty(train.size, dtype=np.int64)
+    turn[order] = np.arange(train.size) - np.searchsorted(cluster[order], cluster[order])
+    first = train[turn == 0]
+    if first.size >= count:
+        return first[np.linspace(0, first.size - 1, count).round().astype(np.int64)]
+    return np.sort(train[np.lexsort((train, turn))][:count])
+
+
+def _negatives(
+    arrays: Mapping[str, Any], queries: Indices, descriptors: NDArray[np.float32] | None
+) -> list[Indices]:
+    if descriptors is None:
+        return [np.empty(0, dtype=np.int64)] * len(queries)
+    pool = negative_pool(arrays, TRAIN)
+    cluster = np.asarray(arrays["images/cluster"], dtype=np.int64)
+    counts = np.minimum(negative_supply(arrays, queries, pool).clusters, SHOWN_NEGATIVES)
+    found = []
+    for query, count in zip(queries.reshape(-1, 1), counts.tolist(), strict=True):
+        barred = forbidden(arrays, query, pool)
+        clusters = cluster[query], cluster[pool]
+        mined = hard_negatives(descriptors[query], descriptors[pool], *clusters, count, forbidden=barred)
+        found.append(pool[mined[0]])
+    return found
+
+
+def _shared(arrays: Mapping[str, Any], row: int, image: int) -> str:
+    """What the candidates tell of a positive of a row of the queries; empty where nothing is known."""
+    indptr = np.asarray(arrays["candidates/indptr"])
+    mine = np.arange(indptr[row], indptr[row + 1])
+    at = mine[np.asarray(arrays["candidates/image"])[mine] == image]
+    if at.size == 0:
+        return ""
+    overlap = float(np.asarray(arrays["candidates/overlap"])[at[0]])
+    change = float(np.asarray(arrays["candidates/scale_change"])[at[0]])
+    return f"overlap {overlap:.2f}" + ("" if np.isnan(change) else f", scale {change:.2f}")
+
+
+def _columns(rows: Sequence[Sequence[Tile]]) -> list[str]:
+    """The columns of a sheet: of each name as many as the row with most of them needs."""
+    return [
+        name
+        for name in _TITLES
+        for _ in range(max(sum(tile.column == name for tile in tiles) for tiles in rows))
+    ]
+
+
+def _placed(tiles: Sequence[Tile], columns: Sequence[str]) -> list[tuple[Tile, int]]:
+    used: dict[str, int] = {}
+    placed = []
+    for tile in tiles:
+        place = columns.index(tile.column) + used.get(tile.column, 0)
+        used[tile.column] = used.get(tile.column, 0) + 1
+        placed.append((tile, place))
+    return placed

@@ -1,0 +1,251 @@
+"""Place recognition: a training set from where photographs were taken (GPS, UTM), and where they looked.
+
+Positive: near and with a similar heading. Negative: farther than the outer radius. Between the two: neither,
+in training and in the benchmark. Sources: NetVLAD (arXiv 1511.07247) for the radii, Mapillary SLS (CVPR 2020)
+for the heading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from sfm import known_places, splits
+from sfm.entry_tables import photo_digests, read_table
+from sfm.training_set import Images, TrainingSet
+from storage.options import Options
+
+Indices = NDArray[np.int64]
+_DECIMALS = 6
+"""Distances are rounded to a micrometre: 10 m between UTM coordinates is then exactly 10 m."""
+_EARTH_RADIUS_M, _EARTH_FLATTENING = 6378137.0, 1 / 298.257223563  # WGS 84
+_LAYOUTS = (
+    (("name", "easting", "northing"), ("heading",)),
+    (("name", "latitude", "longitude"), ("heading",)),
+)
+
+
+class BadPositions(ValueError):
+    """Positions or headings that cannot be used."""
+
+
+class PositionOptions(Options):
+    """What is the same place, and how places are held back."""
+
+    positive_radius_m: float = Field(10.0, gt=0, description="positives lie at most this far away, m")
+    negative_radius_m: float = Field(25.0, gt=0, description="negatives lie farther away than this, m")
+    max_heading_change_deg: float = Field(
+        40.0, ge=0, le=180, description="between the headings of a positive pair, degrees; 180: any"
+    )
+    block_m: float = Field(
+        250.0,
+        gt=0,
+        description="side of the squares that larger connected areas are cut into, so that splits can be "
+        "drawn, m",
+    )
+    val_fraction: float = Field(0.10, ge=0, lt=1, description="share of the areas that choose epochs")
+    test_fraction: float = Field(0.20, ge=0, lt=1, description="share of the areas that only measure")
+    seed: int = Field(0, ge=0, description="draws which areas are train, val and test")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PositionOptions:
+        if self.negative_radius_m < self.positive_radius_m:
+            raise ValueError(
+                f"negative_radius_m {self.negative_radius_m} is below positive_radius_m "
+                f"{self.positive_radius_m}; a photograph cannot be both"
+            )
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """What a csv file says: names [N], positions [N, 2 or 3] in m, headings [N] in degrees (nan = unknown).
+
+    where: [N] the place in the file, for errors.
+    """
+
+    names: list[str]
+    positions: NDArray[np.float64]
+    headings: NDArray[np.float64] | None
+    where: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """Pairs of photographs within the outer radius, in both directions, and whether they are positives."""
+
+    first: Indices
+    second: Indices
+    distance_m: NDArray[np.float64]
+    positive: NDArray[np.bool_]
+
+    def where(self, keep: NDArray[np.bool_]) -> _Near:
+        return _Near(self.first[keep], self.second[keep], self.distance_m[keep], self.positive[keep])
+
+
+def read_positions(path: Path | str) -> Positions:
+    """Read a csv file with the columns name,easting,northing[,heading] or name,latitude,longitude[,heading].
+
+    easting, northing: m, all in one zone; latitude, longitude: degrees (WGS 84), which become earth-centred
+    coordinates: straight distances, good to a millimetre at these radii anywhere. heading: degrees clockwise
+    from north, may be empty. Raises BadTable with the line.
+    """
+    table = read_table(path, _LAYOUTS)
+    if "easting" in table.columns:
+        flat = [table.numbers(column, -np.inf, np.inf) for column in ("easting", "northing")]
+        positions = np.stack(flat, axis=1)
+    else:
+        positions = earth_centred(table.numbers("latitude", -90, 90), table.numbers("longitude", -180, 180))
+    known = "heading" in table.columns
+    headings = table.numbers("heading", -np.inf, np.inf, empty=True) if known else None
+    where = [table.where(row) for row in range(len(table.line))]
+    return Positions(table.columns["name"], positions, headings, where)
+
+
+def from_csv(
+    path: Path | str, photo_root: Path | str | None = None, options: PositionOptions | None = None
+) -> TrainingSet:
+    """`from_positions` of a csv file; with photo_root the photographs are there and their bytes digested.
+
+    Raises BadTable with the line, and what from_positions raises.
+    """
+    rows = read_positions(path)
+    sha256 = photo_digests(rows.names, photo_root, rows.where) if photo_root is not None else None
+    return from_positions(rows.names, rows.positions, rows.headings, options, sha256=sha256)
+
+
+def earth_centred(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
+    """Degrees [N], [N] -> [N, 3] m from the centre of the earth, on the WGS 84 ellipsoid."""
+    north, east = np.radians(np.asarray(latitude, float)), np.radians(np.asarray(longitude, float))
+    square = _EARTH_FLATTENING * (2 - _EARTH_FLATTENING)
+    radius = _EARTH_RADIUS_M / np.sqrt(1 - square * np.sin(north) ** 2)
+    level = radius * np.cos(north)
+    return np.stack(
+        [level * np.cos(east), level * np.sin(east), radius * (1 - square) * np.sin(north)], axis=1
+    )
+
+
+def from_positions(
+    names: Sequence[str],
+    positions: ArrayLike,
+    headings: ArrayLike | None = None,
+    options: PositionOptions | None = None,
+    *,
+    sha256: Any = None,
+) -> TrainingSet:
+    """A training set from positions.
+
+    names: [N] paths below the root of the photographs; positions: [N, 2] m (or [N, 3]); headings: [N]
+    degrees, nan = unknown, None = nothing depends on them; sha256: [N] of the files, None = of the names.
+    Where headings are given, a photograph without one has no positives.
+
+    Clusters are the cells of a grid so fine that two photographs of one cell are never negatives; what else
+    lies within the outer radius of a query is excluded by `negatives/excluded`: exactly the photographs
+    beyond it can be its negatives. Splits are drawn by area; where a border cuts an area, photographs within
+    the outer radius of a split that is held back are left out. Memory: all pairs within that radius. Raises
+    BadPositions, BadEntry, NothingToTrainOn.
+    """
+    options, names = options or PositionOptions(), [str(name) for name in names]
+    places, looking = _checked(names, positions, headings)
+    digests = known_places.digests_of(names, sha256)
+    near = _near(places, looking, options)
+    split, kept = _splits(places, near, digests, options)
+    left = np.flatnonzero(kept)
+    place_of = np.cumsum(kept) - 1
+    near = near.where(kept[near.first] & kept[near.second])
+    first, second = place_of[near.first], place_of[near.second]
+    cluster = _cells(places[left], options.negative_radius_m / np.sqrt(places.shape[1]) * (1 - 1e-6))
+    best = np.lexsort((second, near.distance_m, first))
+    best = best[near.positive[best]]
+    rising = np.lexsort((second, first))
+    outside = rising[cluster[first[rising]] != cluster[second[rising]]]
+    neither = rising[~near.positive[rising]]
+    none = np.full(left.size, -1, dtype=np.int64)
+    kept_names = np.array([names[row] for row in left.tolist()], dtype=object)
+    images = Images(kept_names, digests[left], cluster, none, split[left], none >= 0)
+    positives, excluded, junk = (
+        known_places.grouped(first[at], second[at], left.size) for at in (best, outside, neither)
+    )
+    facts = {"source": "positions", "left_out_between_splits": int(kept.size - left.size)}
+    return known_places.assemble(images, positives, excluded, junk, facts)
+
+
+def _checked(
+    names: Sequence[str], positions: ArrayLike, headings: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    places = np.asarray(positions, dtype=np.float64)
+    if places.ndim != 2 or len(places) != len(names) or places.shape[1] not in (2, 3):
+        raise BadPositions(f"positions are {places.shape} for {len(names)} names; give [N, 2] in m")
+    wrong = np.flatnonzero(~np.isfinite(places).all(axis=1))
+    if wrong.size:
+        raise BadPositions(f"{names[wrong[0]]!r}: its position is {places[wrong[0]]}; give numbers in m")
+    if headings is None:
+        return places, None
+    looking = np.asarray(headings, dtype=np.float64)
+    if looking.shape != (len(names),) or np.isinf(looking).any():
+        raise BadPositions(
+            f"headings are {looking.shape} for {len(names)} names; give degrees, nan = unknown"
+        )
+    return places, looking
+
+
+def _near(
+    places: NDArray[np.float64], looking: NDArray[np.float64] | None, options: PositionOptions
+) -> _Near:
+    pairs = cKDTree(places).query_pairs(options.negative_radius_m + 1e-3, output_type="ndarray")
+    pairs = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int64)
+    first, second = pairs[:, 0], pairs[:, 1]
+    distance = np.round(np.linalg.norm(places[first] - places[second], axis=1), _DECIMALS)
+    positive = distance <= options.positive_radius_m
+    if looking is not None and options.max_heading_change_deg < 180:
+        turned = np.abs((looking[first] - looking[second] + 180) % 360 - 180)
+        positive &= np.round(turned, _DECIMALS) <= options.max_heading_change_deg  # nan never is
+    return _Near(first, second, distance, positive).where(distance <= options.negative_radius_m)
+
+
+def _splits(
+    places: NDArray[np.float64], near: _Near, digests: NDArray[np.bytes_], options: PositionOptions
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """[N] the split, [N] whether it is kept: no pair within the outer radius lies in two splits then."""
+    area = _areas(places, near, options.block_m)
+    has_query = np.zeros(int(area.max(initial=-1)) + 1, dtype=bool)
+    has_query[area[near.first[near.positive & (area[near.first] == area[near.second])]]] = True
+    split = splits.split_clusters(
+        area,
+        digests,
+        options.seed,
+        has_model=has_query,
+        val_fraction=options.val_fraction,
+        test_fraction=options.test_fraction,
+    )[area]
+    kept = np.ones(len(places), dtype=bool)
+    kept[near.first[split[near.first] < split[near.second]]] = False
+    return split, kept
+
+
+def _areas(places: NDArray[np.float64], near: _Near, block_m: float) -> Indices:
+    """[N] connected photographs, those that extend over more than a block cut into blocks."""
+    count = len(places)
+    graph = coo_array((np.ones(near.first.size, dtype=bool), (near.first, near.second)), shape=(count, count))
+    number, area = connected_components(graph, directed=False)
+    low, high = np.full((number, places.shape[1]), np.inf), np.full((number, places.shape[1]), -np.inf)
+    np.minimum.at(low, area, places)
+    np.maximum.at(high, area, places)
+    large = ((high - low).max(axis=1) > block_m)[area] if count else np.empty(0, dtype=bool)
+    block = np.where(large, _cells(places, block_m), 0)
+    return np.unique(np.stack([area, block], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _cells(places: NDArray[np.float64], side_m: float) -> Indices:
+    """[N] number of the grid cell of each place; the grid hangs on the origin, not on the places."""
+    cells = np.floor(places / side_m).astype(np.int64)
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
