@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 
 from flows import cli_results, demo
@@ -261,3 +262,50 @@ def test_the_files_that_a_run_names_are_there(chain: Chain) -> None:
         "record",
     }  # fmt: skip
     assert all(path.is_absolute() and path.exists() for path in found.values())
+
+
+@pytest.mark.slow
+def test_a_building_of_a_benchmark_is_dropped_with_the_evidence(chain: Chain, tmp_path: Path) -> None:
+    """Another crop of one photograph of val (train has one building), noise, a file that is no photograph."""
+    whole = chain.read("training_set")
+    mine = np.flatnonzero((whole["images/split"] == 1) & whole["images/registered"])[0]
+    benchmark = tmp_path / "bench ü"
+    benchmark.mkdir()
+    with Image.open(chain.store.root.parent / "photos" / str(whole["images/name"][mine])) as photograph:
+        photograph.crop((10, 10, 340, 255)).save(benchmark / "a crop.jpg", quality=80)
+    Image.effect_noise((200, 150), 90).convert("RGB").save(benchmark / "noise.png")
+    (benchmark / "broken.jpg").write_bytes(b"no picture")
+    record, _ = select_again(chain, benchmark)
+    path = chain.store.path(record.refs_of("training_set")[0])
+    rest, cluster = hdf5.read(path), whole["images/cluster"]
+    assert rest["dropped/cluster"].tolist() == [cluster[mine]]
+    assert rest["dropped/photographs"].tolist() == [(cluster == cluster[mine]).sum()]
+    assert rest["dropped/benchmark_image"].tolist() == ["a crop.jpg"] and rest["dropped/inliers"][0] >= 15
+    assert set(whole["images/name"]) - set(rest["images/name"]) == set(
+        whole["images/name"][cluster == cluster[mine]]
+    )
+    assert [ref.content_sha256 for ref in record.refs_of("whole_training_set")] == [
+        ref.content_sha256 for ref in chain.first.refs_of("training_set")
+    ]
+    again, ran = select_again(chain, benchmark)
+    assert again.refs["training_set"] == record.refs["training_set"] and not any(ran.values())
+    console = Console(width=140, record=True, file=io.StringIO())
+    for part in cli_results.parts(record, chain.store.root, 140):
+        console.print(part)
+    assert "1 clusters that show what the benchmark shows" in console.export_text()
+
+
+def select_again(chain: Chain, benchmark: Path) -> tuple[RunRecord, dict[str, int]]:
+    """The flow `select` with a benchmark, and how many tasks of each stage were not cached."""
+    from flows.context import session
+    from flows.options import load_stage
+    from flows.select import select
+    from tasks.runtime import reset_tallies, tallies
+
+    root, run = chain.store.root, chain.first.id
+    sets = [f"selection.decontamination.benchmark={benchmark}"]
+    options, resources = load_stage("select", None, sets, store=root, from_run=run)
+    reset_tallies()
+    with session(root) as command:
+        record = command.run(select, store=str(root), from_run=run, options=options, resources=resources)
+    return record, {stage: counts["run"] for stage, counts in tallies().items()}

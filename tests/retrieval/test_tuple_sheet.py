@@ -86,7 +86,7 @@ def test_the_photographs_are_drawn(tmp_path: Path) -> None:
     sheet = np.asarray(Image.open(out))
     grey = {10 + 15 * tile.image for row in rows for tile in row}
     colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
-    areas = {int(colour[0]) for colour in colours[counts > 5000] if len(set(colour.tolist())) == 1}
+    areas = {int(colour[0]) for colour in colours[counts > 1500] if len(set(colour.tolist())) == 1}
     assert areas - {225, 255} == grey  # those and the paper, no other photograph
     assert [path.name for path in tmp_path.iterdir()] == ["she et é.png"]
     middle = sheet[22 + 75, 6 + 75]
