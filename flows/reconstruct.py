@@ -18,6 +18,7 @@ from tasks.matching import (
     ends,
     expand_pairs,
     extract_features,
+    features_wanted,
     find_clusters,
     match_pairs,
     pairs_wanted,
@@ -26,7 +27,9 @@ from tasks.matching import (
 from tasks.photographs import (
     accepted,
     build_catalogue,
+    check_feature_options,
     check_pair_options,
+    feature_groups,
     make_working_copies,
     proposal_facts,
     scan_photographs,
@@ -79,6 +82,7 @@ def read_photographs(work: Work) -> None:
         working=copies,
     )
     check_pair_options(work.store, catalogue, options.pairs)
+    check_feature_options(work.store, catalogue, options.features, options.pairs, options.matching)
     work.keep(scan=scan, working=copies, catalogue=catalogue)
 
 
@@ -114,13 +118,20 @@ def find_features(work: Work) -> None:
     """Local features of every accepted photograph."""
     options = work.options.reconstruction.features
     copies, catalogue = work.many("working"), work.one("catalogue")
-    digests = item_digests(work.store, copies)
-    wanted = {sha: digests[sha] for sha in accepted(work.store, catalogue)}
+    groups = feature_groups(work.store, catalogue, options)
+    wanted = features_wanted(item_digests(work.store, copies), accepted(work.store, catalogue), groups)
     holding = holders(work.store, copies)
     chunks = work.chunks(features.STAGE, options, wanted)
     found = work.fan_out(
         extract_features,
-        [{**chunk, "working": chunks_holding(holding, chunk["items"])} for chunk in chunks],
+        [
+            {
+                **chunk,
+                "working": chunks_holding(holding, chunk["items"]),
+                "groups": {sha: groups[sha] for sha in chunk["items"] if sha in groups},
+            }
+            for chunk in chunks
+        ],
         workers=work.resources.workers,
         store=work.root,
         options=options,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from sfm.colmap_database import hold_sift
 from sfm.pair_lists import listed_pairs
 from sfm.proposals import Proposal, budget, combine, proposal_of, read_pairs, write_pairs
 from sfm.sequences import SequentialOptions, sequential_pairs
@@ -53,6 +54,7 @@ __all__ = [
     "PairOptions",
     "UnusableDescriptors",
     "UnusableStrategy",
+    "check_learned",
     "check_strategy",
     "merge",
     "nearest_neighbours",
@@ -155,6 +157,15 @@ def check_strategy(options: PairOptions, shas: Sequence[str], names: Mapping[str
         raise UnusableStrategy("strategy 'vocabulary' with vocabulary.neighbours = 0; ask for at least 1")
 
 
+def check_learned(options: PairOptions) -> None:
+    """Raise UnusableStrategy for a strategy that learned features do not allow."""
+    if options.strategy == "vocabulary":
+        raise UnusableStrategy(
+            "strategy 'vocabulary' with learned local features; COLMAP's vocabulary tree takes SIFT only, "
+            "use neighbours"
+        )
+
+
 def _propose(known: _Known, options: PairOptions) -> Proposal:
     count = len(known.shas)
     match strategy_of(options, count):
@@ -184,6 +195,10 @@ def _ranked(known: _Known, options: PairOptions, strategy: Strategy) -> dict[str
         if known.positions is not None:
             ranked["spatial"] = spatial_neighbours(known.positions, options.spatial)
     if options.vocabulary.neighbours and known.features is not None:
+        if not hold_sift({sha: known.features[sha] for sha in known.shas}):
+            check_learned(options)
+            logger.info("no neighbours by local features: COLMAP's vocabulary tree takes SIFT only")
+            return ranked
         ranked["vocabulary"] = vocabulary_neighbours(
             known.shas, known.features, options.vocabulary, known.resources
         )
