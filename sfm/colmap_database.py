@@ -81,8 +81,8 @@ def hold_sift(files: Mapping[str, Path]) -> bool:
                 found.setdefault(artifact.dataset(f"{sha}/descriptors").dtype == np.uint8, sha)
     if len(found) > 1:
         raise MixedFeatures(
-            f"photograph {found[True]} has SIFT, {found[False]} learned features; they cannot be matched with "
-            "each other, extract all in one way"
+            f"photograph {found[True]} has SIFT, {found[False]} learned features; they cannot be matched "
+            "with each other, extract all in one way"
         )
     return next(iter(found), True)
 

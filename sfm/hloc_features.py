@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sfm.outcomes import Outcome
 from storage.hdf5_errors import ArtifactError
 from storage.hdf5_open import open_file
-from storage.hdf5_walk import HDF5_ERRORS
+from storage.hdf5_walk import HDF5_ERRORS, at_path
 
 Frame = Literal["auto", "stored", "upright"]
 Names = Mapping[str, str]
@@ -62,7 +62,7 @@ def read_features(
     """(sha256, features in the layout of schema features) of every photograph in `groups`, sorted by sha256.
 
     outcomes: of the same photographs; frame: the picture that keypoints lie on, see `on_working_copy`.
-    Descriptors are float32 [D, n] as the file has them. Raises UnusableLocalFeatures for values that cannot be.
+    Descriptors are float32 [D, n] as the file has them. Raises UnusableLocalFeatures for wrong values.
     """
     with _opened(path) as file:
         for sha in sorted(groups):
@@ -86,9 +86,9 @@ def read_features(
 def on_working_copy(
     keypoints: NDArray[np.float64], size: NDArray[np.float64], outcome: Outcome, frame: Frame, where: str
 ) -> NDArray[np.float32]:
-    """Keypoints [n, 2] px of a picture of `size` (width, height) -> [n, 2] on the working copy, both hloc's way.
+    """Keypoints [n, 2] px of a picture of `size` (width, height) -> [n, 2] on the working copy.
 
-    frame: the picture is the photograph as stored, or upright as EXIF asks; auto: as its size says, stored
+    Both have the first pixel's centre at (0, 0). frame: the picture is the photograph as stored, or upright as EXIF asks; auto: as its size says, stored
     where the size fits both (hloc ignores EXIF since its pull request 373; before, it turned photographs
     upright). Raises UnusableLocalFeatures where the size fits neither.
     """
@@ -165,7 +165,7 @@ def _first_there(file: h5py.File, names: Sequence[str]) -> str | None:
 def _group(file: h5py.File, name: str) -> h5py.Group | None:
     """The group of a photograph; None where there is none, or a folder of photographs has the name."""
     try:
-        found = file.get(name)
+        found = at_path(file, name)
         return found if isinstance(found, h5py.Group) and "keypoints" in found else None
     except UnicodeError:  # a file name that is not UTF-8
         return None
@@ -176,8 +176,8 @@ def _raise_missing(path: Path, file: h5py.File, missing: list[str], known: Mappi
     of = f"{len(missing)} of {len(known)} photographs"
     holds = ", ".join(repr(name) for name in sorted(file)[:3]) or "nothing"
     raise UnusableLocalFeatures(
-        f"{path}: no local features of {name!r} ({of} are missing; its root holds {holds}); name photographs as "
-        "they are below their root, and extract features of all of them: SIFT and learned features cannot be "
+        f"{path}: no local features of {name!r} ({of} are missing; its root holds {holds}); name photographs "
+        "as they are below their root, and extract features of all of them: SIFT and learned features cannot be "
         "matched with each other"
     )
 
@@ -185,8 +185,8 @@ def _raise_missing(path: Path, file: h5py.File, missing: list[str], known: Mappi
 def _check_lengths(path: Path, file: h5py.File, groups: Names) -> None:
     lengths: dict[int, str] = {}
     for name in sorted(groups.values()):
-        where = f"{path}: {name!r}"
-        lengths.setdefault(_checked(file[name], where)["descriptors"].shape[0], name)
+        datasets = _checked(at_path(file, name), f"{path}: {name!r}")
+        lengths.setdefault(datasets["descriptors"].shape[0], name)
     if len(lengths) > 1:
         (one, first), (two, second) = list(lengths.items())[:2]
         raise UnusableLocalFeatures(
@@ -197,7 +197,7 @@ def _check_lengths(path: Path, file: h5py.File, groups: Names) -> None:
 
 def _checked(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:
     """The datasets of a photograph, their shapes and types as they must be."""
-    found = {name: group.get(name) for name in ("keypoints", "descriptors", "image_size", "scores")}
+    found = {name: at_path(group, name) for name in ("keypoints", "descriptors", "image_size", "scores")}
     for name, each in found.items():
         if not isinstance(each, h5py.Dataset) and name != "scores":
             raise UnusableLocalFeatures(f"{where} has no {name}; write the file with hloc's extract_features")
@@ -206,6 +206,8 @@ def _checked(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:
     length = datasets["descriptors"].shape[0] if datasets["descriptors"].shape else 0
     shapes = {"keypoints": (count, 2), "descriptors": (length, count), "image_size": (2,), "scores": (count,)}
     for name, each in datasets.items():
+        if each.external or each.is_virtual:
+            raise UnusableLocalFeatures(f"{where}: {name} are kept in another file; copy them into this one")
         if each.shape != shapes[name] or length == 0:
             raise UnusableLocalFeatures(
                 f"{where}: {name} has shape {each.shape}; hloc has keypoints [n, 2], descriptors [D, n], "
@@ -213,8 +215,8 @@ def _checked(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:
             )
         if each.dtype.kind not in ("f" if name == "descriptors" else "fiu"):
             raise UnusableLocalFeatures(
-                f"{where}: {name} are {each.dtype}; give float16, float32 or float64 (binary descriptors, such "
-                "as ORB's, cannot be compared by distance)"
+                f"{where}: {name} are {each.dtype}; give float16, float32 or float64 (binary "
+                "descriptors, such as ORB's, cannot be compared by distance)"
             )
     return datasets
 
