@@ -88,9 +88,9 @@ def on_working_copy(
 ) -> NDArray[np.float32]:
     """Keypoints [n, 2] px of a picture of `size` (width, height) -> [n, 2] on the working copy.
 
-    Both have the first pixel's centre at (0, 0). frame: the picture is the photograph as stored, or upright as EXIF asks; auto: as its size says, stored
-    where the size fits both (hloc ignores EXIF since its pull request 373; before, it turned photographs
-    upright). Raises UnusableLocalFeatures where the size fits neither.
+    Both have the first pixel's centre at (0, 0). frame: the picture is the photograph as stored, or upright as
+    EXIF asks; auto: as its size says, stored where the size fits both (hloc ignores EXIF since its pull
+    request 373; before, it turned photographs upright). Raises UnusableLocalFeatures where it fits neither.
     """
     stored = np.array([outcome.width, outcome.height], np.float64)
     upright = stored[::-1] if outcome.orientation in _TURNED else stored
@@ -177,8 +177,8 @@ def _raise_missing(path: Path, file: h5py.File, missing: list[str], known: Mappi
     holds = ", ".join(repr(name) for name in sorted(file)[:3]) or "nothing"
     raise UnusableLocalFeatures(
         f"{path}: no local features of {name!r} ({of} are missing; its root holds {holds}); name photographs "
-        "as they are below their root, and extract features of all of them: SIFT and learned features cannot be "
-        "matched with each other"
+        "as they are below their root, and extract features of all of them: SIFT and learned features "
+        "cannot be matched with each other"
     )
 
 
