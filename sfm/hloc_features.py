@@ -88,8 +88,8 @@ def on_working_copy(
 ) -> NDArray[np.float32]:
     """Keypoints [n, 2] px of a picture of `size` (width, height) -> [n, 2] on the working copy.
 
-    Both have the first pixel's centre at (0, 0). frame: the picture is the photograph as stored, or upright as
-    EXIF asks; auto: as its size says, stored where the size fits both (hloc ignores EXIF since its pull
+    Both have the first pixel's centre at (0, 0). frame: the picture is the photograph as stored, or upright
+    as EXIF asks; auto: as its size says, stored where the size fits both (hloc ignores EXIF since its pull
     request 373; before, it turned photographs upright). Raises UnusableLocalFeatures where it fits neither.
     """
     stored = np.array([outcome.width, outcome.height], np.float64)
@@ -208,9 +208,9 @@ def _checked(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:
     for name, each in datasets.items():
         if each.external or each.is_virtual:
             raise UnusableLocalFeatures(f"{where}: {name} are kept in another file; copy them into this one")
-        if each.shape != shapes[name] or length == 0:
+        if each.shape != shapes[name] or 0 in each.shape[: name == "descriptors"]:
             raise UnusableLocalFeatures(
-                f"{where}: {name} has shape {each.shape}; hloc has keypoints [n, 2], descriptors [D, n], "
+                f"{where}: {name} of shape {each.shape}; hloc has keypoints [n, 2], descriptors [D, n], "
                 "scores [n], image_size [2]"
             )
         if each.dtype.kind not in ("f" if name == "descriptors" else "fiu"):
