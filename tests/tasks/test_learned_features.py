@@ -5,6 +5,7 @@ The learned features are SIFT in disguise: float descriptors of any length, on t
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -172,8 +173,6 @@ def test_features_are_cached_by_what_the_file_holds(world: World, hloc_file: Pat
     # another file in which one photograph differs: what is matched depends on that photograph alone
     groups = {}
     names = {name: sha for name, sha in read_names(world.store.path(world.catalogue)).items()}
-    import h5py
-
     with h5py.File(hloc_file) as file:
         for name in names:
             groups[name] = {key: each[()] for key, each in file[name].items()}
