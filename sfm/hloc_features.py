@@ -27,7 +27,7 @@ Names = Mapping[str, str]
 
 _HALF = 0.5  # the centre of a pixel, where its corner is at a whole number
 _SLACK_PX = 2.0  # hloc stores float16, in steps of 1 px above 1024 and of 2 px above 2048
-_SLACK_SHARE = 0.05  # detectors interpolate coarse scales past the border, COLMAP's SIFT by 4 px of 320
+_SLACK_SHARE = 0.001
 _TURNED = (5, 6, 7, 8)  # EXIF orientations whose upright picture has width and height exchanged
 
 
