@@ -19,6 +19,7 @@ from tasks.matching import (
     ends,
     expand_pairs,
     extract_features,
+    features_wanted,
     find_clusters,
     match_pairs,
     pairs_wanted,
@@ -27,7 +28,9 @@ from tasks.matching import (
 from tasks.photographs import (
     accepted,
     build_catalogue,
+    check_feature_options,
     check_pair_options,
+    feature_groups,
     make_working_copies,
     proposal_facts,
     scan_photographs,
@@ -65,7 +68,9 @@ def steps(work: Work) -> None:
 def read_photographs(work: Work) -> None:
     """Scan the folder, make working copies, write the catalogue."""
     scan, copies, catalogue = read_folder(work, work.photos)
-    check_pair_options(work.store, catalogue, work.options.reconstruction.pairs)
+    options = work.options.reconstruction
+    check_pair_options(work.store, catalogue, options.pairs)
+    check_feature_options(work.store, catalogue, options.features, options.pairs, options.matching)
     work.keep(scan=scan, working=copies, catalogue=catalogue)
 
 
@@ -129,19 +134,30 @@ def describe_all(
 
 def find_features(work: Work) -> None:
     """Local features of every accepted photograph."""
-    shas = accepted(work.store, work.one("catalogue"))
-    work.keep(features=features_of(work, shas, work.many("working")))
+    catalogue = work.one("catalogue")
+    shas = accepted(work.store, catalogue)
+    work.keep(features=features_of(work, shas, work.many("working"), catalogue))
 
 
-def features_of(work: Work, shas: Sequence[str], copies: list[ArtifactRef]) -> list[ArtifactRef]:
+def features_of(
+    work: Work, shas: Sequence[str], copies: list[ArtifactRef], catalogue: ArtifactRef
+) -> list[ArtifactRef]:
     """Local features of photographs (sha256) from their working copies."""
     options = work.options.reconstruction.features
-    digests = item_digests(work.store, copies)
+    groups = feature_groups(work.store, catalogue, options)
+    wanted = features_wanted(item_digests(work.store, copies), shas, groups)
     holding = holders(work.store, copies)
-    chunks = work.chunks(features.STAGE, options, {sha: digests[sha] for sha in shas})
+    chunks = work.chunks(features.STAGE, options, wanted)
     return work.fan_out(
         extract_features,
-        [{**chunk, "working": chunks_holding(holding, chunk["items"])} for chunk in chunks],
+        [
+            {
+                **chunk,
+                "working": chunks_holding(holding, chunk["items"]),
+                "groups": {sha: groups[sha] for sha in chunk["items"] if sha in groups},
+            }
+            for chunk in chunks
+        ],
         workers=work.resources.workers,
         store=work.root,
         options=options,

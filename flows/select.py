@@ -70,7 +70,7 @@ def without_benchmark(
     shas = accepted(work.store, catalogue)
     described = work.options.reconstruction.description
     found = describe_all(work, work.one("proposal_network"), shas, described, str(folder))
-    local = features_of(work, shas, copies)
+    local = features_of(work, shas, copies, catalogue)
     descriptors = [*work.many("proposal_descriptors"), *found]
     digest = items_input(work.store, descriptors, [*accepted(work.store, work.one("catalogue")), *shas])
     common = {"training_set": chosen, "catalogue": catalogue, "descriptors": descriptors}

@@ -12,17 +12,10 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+
+from sfm.components import component_labels
 
 Indices = NDArray[np.int64]
-
-
-def component_labels(edges: Indices, count: int) -> Indices:
-    """Connected component of each of `count` nodes: edges [K, 2] -> [count], by their smallest node."""
-    graph = csr_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    raw = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(raw, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
 def bridges(edges: Indices, count: int, among: NDArray[np.bool_] | None = None) -> Indices:

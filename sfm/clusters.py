@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm import partition
-from sfm.bridges import component_labels, weak_bridges
+from sfm.bridges import weak_bridges
 from sfm.cluster_files import Cluster, CutBridge
+from sfm.components import component_labels
 from storage.options import Options
 from storage.stages import Stage
 
@@ -31,7 +32,7 @@ STAGE = Stage(
     kind="file",
     suffix=".json",
     packages=("networkx", "numpy", "scipy"),
-    modules=("sfm.clusters", "sfm.bridges", "sfm.cluster_files", "sfm.partition"),
+    modules=("sfm.clusters", "sfm.bridges", "sfm.cluster_files", "sfm.components", "sfm.partition"),
 )
 
 

@@ -16,12 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.hdf5 import read_items
+from storage.hdf5 import open_artifact, read_items
 
 COLMAP_FROM_HLOC = 0.5
 FOCAL_WITHOUT_PRIOR = 1.2  # times the longer side: COLMAP's own default
 CAMERA_MODEL = "SIMPLE_RADIAL"
 _FIELDS = ("keypoints", "descriptors", "scores", "image_size", "focal_prior_px")
+
+
+class MixedFeatures(ValueError):
+    """SIFT and learned features side by side."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,27 @@ def write_features(
             if with_descriptors:
                 opened.write_descriptors(identifier, _descriptors(features["descriptors"][:, kept]))
     return identifiers
+
+
+def hold_sift(files: Mapping[str, Path]) -> bool:
+    """Whether features (sha256 -> file) are COLMAP's SIFT, and not learned ones; also where there are none.
+
+    Raises MixedFeatures where some are and some are not.
+    """
+    by_file: dict[Path, list[str]] = {}
+    for sha in sorted(files):
+        by_file.setdefault(files[sha], []).append(sha)
+    found: dict[bool, str] = {}
+    for file, shas in by_file.items():
+        with open_artifact(file, "features") as artifact:
+            for sha in shas:
+                found.setdefault(artifact.dataset(f"{sha}/descriptors").dtype == np.uint8, sha)
+    if len(found) > 1:
+        raise MixedFeatures(
+            f"photograph {found[True]} has SIFT, {found[False]} learned features; they cannot be matched "
+            "with each other, extract all in one way"
+        )
+    return next(iter(found), True)
 
 
 def colmap_keypoints(keypoints: NDArray[Any]) -> NDArray[np.float32]:

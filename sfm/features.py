@@ -1,10 +1,11 @@
-"""Local features of a chunk of photographs: COLMAP's SIFT on their working copies, in hloc's layout."""
+"""Local features of a chunk of photographs, in hloc's layout: COLMAP's SIFT on their working copies, or
+learned ones that a file of hloc's brings."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.childprocess import ChildFailed, run_child, serve
+from sfm.hloc_features import Frame, UnusableLocalFeatures, read_features
 from sfm.outcomes import Outcome
 from storage.hdf5 import ItemWriter
-from storage.options import Options, Resources
+from storage.options import ContentPath, Options, Resources
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -27,13 +29,13 @@ STAGE = Stage(
     schema_name="features",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.features", "sfm.childprocess", "sfm.outcomes"),
+    modules=("sfm.features", "sfm.childprocess", "sfm.hloc_features", "sfm.outcomes"),
 )
 HLOC_FROM_COLMAP = -0.5  # hloc puts the centre of the first pixel at (0, 0), COLMAP at (0.5, 0.5)
 
 
 class FeatureOptions(Options):
-    """COLMAP's SIFT detector and descriptor."""
+    """COLMAP's SIFT detector and descriptor, or a file in its place."""
 
     max_num_features: int = Field(
         8192, ge=64, le=65536, description="features per photograph, about (COLMAP keeps whole scales)"
@@ -48,6 +50,14 @@ class FeatureOptions(Options):
         10.0, gt=1, description="ratio of curvatures above which a feature is an edge"
     )
     affine_shape: bool = Field(False, description="estimate an affine shape per feature (slower)")
+    hloc_file: ContentPath | None = Field(
+        None, description="learned local features of all photographs, as hloc writes them; none: SIFT"
+    )
+    hloc_frame: Frame = Field(
+        "auto",
+        description="picture that keypoints of hloc_file lie on: stored or upright as EXIF asks; auto: as "
+        "its image_size says, stored where that fits both",
+    )
 
 
 class FeatureResources(Resources):
@@ -66,17 +76,21 @@ def extract_features(
     options: FeatureOptions,
     out: Path,
     *,
+    groups: Mapping[str, str] | None = None,
     resources: FeatureResources | None = None,
     inputs: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write the local features of a chunk of photographs to `out` (schema features).
 
-    working: (sha256, folder of its working copy `<sha256>.jpg`, outcome). Returns sha256 -> digest of its
-    features. A photograph on which native code aborts gets none and is logged; the others are not affected.
-    Raises ChildFailed.
+    working: (sha256, folder of its working copy `<sha256>.jpg`, outcome); groups: sha256 -> its group in
+    options.hloc_file, where that is given. Returns sha256 -> digest of its features. A photograph on which
+    native code aborts gets none and is logged; the others are not affected. Raises MissingFeatures,
+    ChildFailed, UnusableLocalFeatures.
     """
     resources = resources or FeatureResources()
     started = time.monotonic()
+    if options.hloc_file is not None:
+        return _import(options.hloc_file, working, options, out, groups or {}, inputs)
     photographs = sorted((sha, str(folder / f"{sha}.jpg"), outcome) for sha, folder, outcome in working)
     request = {
         "photographs": [(sha, path, _camera(sha, outcome)) for sha, path, outcome in photographs],
@@ -87,6 +101,29 @@ def extract_features(
     }
     digests = _run_without_bad(request, resources)
     logger.info("features of %d photographs in %.1f s", len(digests), time.monotonic() - started)
+    return digests
+
+
+def _import(
+    file: Path,
+    working: Sequence[tuple[str, Path, Outcome]],
+    options: FeatureOptions,
+    out: Path,
+    groups: Mapping[str, str],
+    inputs: Sequence[str],
+) -> dict[str, str]:
+    """The chunk's features from a file of hloc's."""
+    outcomes = {sha: outcome for sha, _, outcome in working}
+    for sha, outcome in outcomes.items():
+        _camera(sha, outcome)
+        if sha not in groups:
+            raise UnusableLocalFeatures(f"{file}: no group is known for photograph {sha}; see group_names")
+    wanted = {sha: groups[sha] for sha in outcomes}
+    recorded = {"features": options.model_dump(mode="json")}
+    with ItemWriter(out, "features", stage=STAGE.name, options=recorded, inputs=inputs) as writer:
+        found = read_features(file, wanted, outcomes, options.hloc_frame)
+        digests = {sha: writer.add(sha, **arrays) for sha, arrays in found}
+    logger.info("features of %d photographs read from %s", len(digests), file)
     return digests
 
 

@@ -32,7 +32,14 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=("sfm.mapping", "sfm.childprocess", "sfm.cluster_files", "sfm.colmap_database", "sfm.matching"),
+    modules=(
+        "sfm.mapping",
+        "sfm.childprocess",
+        "sfm.cluster_files",
+        "sfm.colmap_database",
+        "sfm.learned_matching",
+        "sfm.matching",
+    ),
 )
 SUMMARY = "summary.json"
 

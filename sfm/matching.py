@@ -1,5 +1,7 @@
 """A chunk of photograph pairs: SIFT matching and geometric verification by COLMAP, in hloc's layout.
 
+Learned features are matched by `sfm/learned_matching.py` and verified in the same way.
+
 What comes out for a pair depends on the two photographs' features only: not on the chunk, its order or the
 threads.
 """
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.childprocess import run_child, serve
-from sfm.colmap_database import PairGeometry, image_name, read_geometries, write_features
+from sfm.colmap_database import PairGeometry, hold_sift, image_name, read_geometries, write_features
+from sfm.learned_matching import write_learned_matches
 from storage.hdf5 import ItemWriter, open_artifact
 from storage.options import Options, Resources
 from storage.stages import Stage
@@ -31,7 +34,7 @@ STAGE = Stage(
     schema_name="matches",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.matching", "sfm.childprocess", "sfm.colmap_database"),
+    modules=("sfm.matching", "sfm.childprocess", "sfm.colmap_database", "sfm.learned_matching"),
 )
 _NOT_VERIFIED = (
     0,
@@ -53,6 +56,12 @@ class MatchingOptions(Options):
     )
     max_ratio: float = Field(
         0.8, gt=0, le=1, description="distance to the nearest / to the second nearest feature"
+    )
+    min_similarity: float = Field(
+        -1.0,
+        ge=-1,
+        le=1,
+        description="learned features: cosine between matched descriptors at least; -1 = any",
     )
     max_error_px: float = Field(
         4.0, gt=0, description="distance from the geometry at which a match agrees, px"
@@ -78,6 +87,12 @@ class UnusablePairs(ValueError):
     """Pairs that cannot be matched as given."""
 
 
+def check_learned(options: MatchingOptions) -> None:
+    """Raise UnusablePairs for options that learned features do not allow."""
+    if options.guided:
+        raise UnusablePairs("matching.guided compares SIFT only; set it to false for learned features")
+
+
 def pair_id(first: str, second: str) -> str:
     """The name of a pair of photographs, the smaller sha256 first: `<sha>-<sha>`."""
     return f"{min(first, second)}-{max(first, second)}"
@@ -95,23 +110,28 @@ def match_pairs(
     """Match a chunk of pairs of photographs (sha256, sha256) and write `out` (schema matches).
 
     features: sha256 -> features file that holds the photograph. Returns pair id -> digest of what was found
-    for it. Raises UnusablePairs, ChildFailed.
+    for it. Raises UnusablePairs, MixedFeatures, ChildFailed.
     """
     resources = resources or MatchingResources()
     started = time.monotonic()
     wanted = _checked(pairs, features)
     shas = sorted({sha for pair in wanted for sha in pair})
+    learned = not hold_sift({sha: features[sha] for sha in shas})
+    if learned:
+        check_learned(options)
     request = {
         "pairs": wanted,
         "features": {sha: str(features[sha]) for sha in shas},
         "options": options.model_dump(mode="json"),
         "resources": resources.model_dump(mode="json"),
+        "learned": learned,
         "out": str(out),
         "inputs": list(inputs),
     }
     label = f"matching of {len(wanted)} pairs from {shas[0][:12] if shas else 'none'}"
+    threads = 1 if learned else resources.threads  # numpy's products can depend on the number of threads
     reply = run_child(
-        "sfm.matching", request, label=label, time_limit_s=resources.time_limit_s, threads=resources.threads
+        "sfm.matching", request, label=label, time_limit_s=resources.time_limit_s, threads=threads
     )
     logger.info(
         "%d of %d pairs verified in %.1f s", reply["verified"], len(wanted), time.monotonic() - started
@@ -159,8 +179,12 @@ def _match(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     pairs = [(first, second) for first, second in request["pairs"]]
     options = MatchingOptions(**request["options"])
     database = scratch / "matches.db"
-    identifiers = write_features(database, request["features"], with_descriptors=True)
-    if pairs:
+    learned, files = request["learned"], request["features"]
+    identifiers = write_features(database, files, with_descriptors=not learned)
+    if pairs and learned:
+        write_learned_matches(database, identifiers, files, pairs, options.max_ratio, options.min_similarity)
+        _verify(database, pairs, options, scratch)
+    elif pairs:
         _run_colmap(database, pairs, options, MatchingResources(**request["resources"]), scratch)
     geometries = read_geometries(database, identifiers)
     with ItemWriter(
@@ -170,7 +194,7 @@ def _match(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
         options={"matching": request["options"]},
         inputs=request["inputs"],
     ) as writer:
-        return _write(writer, pairs, geometries, _keypoint_counts(request["features"]), options.min_inliers)
+        return _write(writer, pairs, geometries, _keypoint_counts(files), options.min_inliers)
 
 
 def _run_colmap(
@@ -182,23 +206,43 @@ def _run_colmap(
 ) -> None:
     import pycolmap
 
-    listing = scratch / "pairs.txt"
-    listing.write_text("".join(f"{image_name(first)} {image_name(second)}\n" for first, second in pairs))
     matching = pycolmap.FeatureMatchingOptions()
     matching.use_gpu = False
     matching.num_threads = resources.threads
     matching.guided_matching = options.guided
     matching.sift.max_ratio = options.max_ratio
     pairing = pycolmap.ImportedPairingOptions()
-    pairing.match_list_path = listing
+    pairing.match_list_path = _listing(pairs, scratch)
     pairing.block_size = resources.block_size
+    pycolmap.match_image_pairs(
+        database,
+        matching_options=matching,
+        pairing_options=pairing,
+        verification_options=_verification(options),
+    )
+
+
+def _verify(database: Path, pairs: list[tuple[str, str]], options: MatchingOptions, scratch: Path) -> None:
+    """Two-view geometries of pairs whose matches are in the database."""
+    import pycolmap
+
+    pycolmap.verify_matches(database, _listing(pairs, scratch), _verification(options))
+
+
+def _listing(pairs: list[tuple[str, str]], scratch: Path) -> Path:
+    listing = scratch / "pairs.txt"
+    listing.write_text("".join(f"{image_name(first)} {image_name(second)}\n" for first, second in pairs))
+    return listing
+
+
+def _verification(options: MatchingOptions) -> Any:
+    import pycolmap
+
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = 0  # without it results depend on the order of the pairs
     verification.ransac.max_error = options.max_error_px
     verification.min_num_inliers = min(options.raw_inliers, options.min_inliers)
-    pycolmap.match_image_pairs(
-        database, matching_options=matching, pairing_options=pairing, verification_options=verification
-    )
+    return verification
 
 
 def _keypoint_counts(features: Mapping[str, str]) -> dict[str, int]:

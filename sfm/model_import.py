@@ -19,8 +19,8 @@ from pydantic import Field
 from scipy.sparse import triu
 
 from sfm import colmap_files, colmap_pairs, geometry, scene_building
-from sfm.bridges import component_labels
 from sfm.colmap_files import NO_POINT, ColmapImage, ColmapModel
+from sfm.components import component_labels
 from sfm.model_grid import on_working_copy
 from sfm.scene import Scene
 from sfm.scene_building import Built, Part
@@ -39,9 +39,9 @@ STAGE = Stage(
     packages=("numpy", "scipy", "h5py"),
     modules=(
         "sfm.model_import",
-        "sfm.bridges",
         "sfm.colmap_files",
         "sfm.colmap_pairs",
+        "sfm.components",
         "sfm.geometry",
         "sfm.model_grid",
         "sfm.scene",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.aggregation import AggregationOptions, aggregated
+from sfm.colmap_database import hold_sift
 from sfm.pair_lists import listed_pairs
 from sfm.proposals import Proposal, budget, combine, proposal_of, read_pairs, write_pairs
 from sfm.sequences import SequentialOptions, sequential_pairs
@@ -55,6 +56,7 @@ __all__ = [
     "PairOptions",
     "UnusableDescriptors",
     "UnusableStrategy",
+    "check_learned",
     "check_strategy",
     "merge",
     "nearest_neighbours",
@@ -162,6 +164,15 @@ def check_strategy(options: PairOptions, shas: Sequence[str], names: Mapping[str
         raise UnusableStrategy("strategy 'vocabulary' with vocabulary.neighbours = 0; ask for at least 1")
 
 
+def check_learned(options: PairOptions) -> None:
+    """Raise UnusableStrategy for a strategy that learned features do not allow."""
+    if options.strategy == "vocabulary":
+        raise UnusableStrategy(
+            "strategy 'vocabulary' with learned local features; COLMAP's vocabulary tree takes SIFT only, "
+            "use neighbours"
+        )
+
+
 def _propose(known: _Known, options: PairOptions) -> Proposal:
     count = len(known.shas)
     match strategy_of(options, count):
@@ -187,6 +198,8 @@ def _ranked(known: _Known, options: PairOptions, strategy: Strategy) -> dict[str
     """Neighbour lists by source: local features alone for vocabulary, else all that there are."""
     if strategy == "vocabulary":
         assert known.features is not None  # checked before
+        if not hold_sift({sha: known.features[sha] for sha in known.shas}):
+            check_learned(options)
         found = vocabulary_neighbours(known.shas, known.features, options.vocabulary, known.resources)
         return {"vocabulary": found}
     ranked = {"descriptor": nearest_neighbours(known.descriptors, options.neighbours)}

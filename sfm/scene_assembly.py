@@ -27,6 +27,7 @@ STAGE = Stage(
         "sfm.colmap_database",
         "sfm.colmap_files",
         "sfm.geometry",
+        "sfm.learned_matching",
         "sfm.mapping",
         "sfm.matching",
         "sfm.scene",

@@ -1,6 +1,6 @@
 """Local features, pairs, matches and clusters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,38 @@ from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.chunks import descriptor_rows, file_of_items, item_digests
 
 
-@stage_task(features.STAGE, labels=("items", "working"))
+@stage_task(features.STAGE, labels=("items", "working", "groups"))
 def extract_features(
     store: str,
     options: FeatureOptions,
     inputs: list[str],
     items: list[str],
     working: list[ArtifactRef],
+    groups: Mapping[str, str] | None = None,
     resources: FeatureResources | None = None,
 ) -> ArtifactRef:
-    """Local features of a chunk of photographs (items: sha256), from their working copies."""
+    """Local features of a chunk of photographs (items: sha256), from their working copies, or those that
+    a file of hloc's has under `groups` (sha256 -> name)."""
     folders = file_of_items(running().store, working)
     digests = item_digests(running().store, working)
     outcomes = read_outcomes({folders[sha] for sha in items})
 
     def build(out: Path) -> dict[str, Any]:
         photographs = [(sha, folders[sha], outcomes[sha]) for sha in items]
-        found = features.extract_features(photographs, options, out, resources=resources, inputs=inputs)
-        return {"items": {sha: {"input": digests[sha], "content": found[sha]} for sha in items}}
+        found = features.extract_features(
+            photographs, options, out, groups=groups, resources=resources, inputs=inputs
+        )
+        wanted = features_wanted(digests, items, groups or {})
+        return {"items": {sha: {"input": wanted[sha], "content": found[sha]} for sha in items}}
 
     return publish(build)
+
+
+def features_wanted(
+    working: Mapping[str, str], shas: Iterable[str], groups: Mapping[str, str]
+) -> dict[str, str]:
+    """sha256 -> digest of what its features depend on: working copy, and group where a file has them."""
+    return {sha: json_sha256([working[sha], groups[sha]]) if sha in groups else working[sha] for sha in shas}
 
 
 @stage_task(pairs.STAGE, labels=("shas", "descriptors", "features", "catalogue"))

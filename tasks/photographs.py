@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from prefect import task
 
-from sfm import catalogue, pairs, working
+from sfm import catalogue, hloc_features, matching, pairs, working
 from sfm.catalogue import CatalogueOptions
+from sfm.features import FeatureOptions
+from sfm.matching import MatchingOptions
 from sfm.pairs import PairOptions
 from sfm.working import WorkingOptions, read_outcomes
 from storage import hdf5
@@ -109,6 +111,28 @@ def check_pair_options(store: Store, catalogue_ref: ArtifactRef, options: PairOp
     """Raise what is wrong with how pairs are to be proposed, before features are made for them."""
     names = catalogue.read_names(store.path(catalogue_ref))
     pairs.check_strategy(options, accepted(store, catalogue_ref), names)
+
+
+def check_feature_options(
+    store: Store,
+    catalogue_ref: ArtifactRef,
+    options: FeatureOptions,
+    pair_options: PairOptions,
+    matching_options: MatchingOptions,
+) -> None:
+    """Raise what is wrong with a file of learned features, before anything is made with it."""
+    if options.hloc_file is not None:
+        pairs.check_learned(pair_options)
+        matching.check_learned(matching_options)
+        feature_groups(store, catalogue_ref, options)
+
+
+def feature_groups(store: Store, catalogue_ref: ArtifactRef, options: FeatureOptions) -> dict[str, str]:
+    """sha256 -> its group in options.hloc_file, of every accepted photograph; {} without a file."""
+    if options.hloc_file is None:
+        return {}
+    names = catalogue.read_names(store.path(catalogue_ref))
+    return hloc_features.group_names(options.hloc_file, names, accepted(store, catalogue_ref))
 
 
 def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> list[str]:

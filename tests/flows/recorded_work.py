@@ -77,6 +77,8 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "to_decode": lambda store, scan: dict.fromkeys(SHAS, "x"),
         "accepted": lambda store, catalogue: list(SHAS),
         "check_pair_options": lambda store, catalogue, options: None,
+        "check_feature_options": lambda store, catalogue, *options: None,
+        "feature_groups": lambda store, catalogue, options: {},
         "proposal_facts": lambda store, catalogue, options: [],
         "item_digests": lambda store, refs: dict.fromkeys(SHAS, "x"),
         "items_input": lambda store, refs, items=None: digest(items),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm.bridges import component_labels
 from sfm.cluster_files import Cluster, CutBridge, read_clusters, read_cut_bridges
 from sfm.clusters import ClusterOptions, UnknownPhotograph, find_clusters
+from sfm.components import component_labels
 
 PAIRS = [("d", "b"), ("a", "e"), ("b", "f"), ("c", "d")]
 
