@@ -41,7 +41,7 @@ class ClusterOptions(Options):
 
     min_inliers: int = Field(15, ge=1, description="inliers of a pair that joins two photographs")
     bridge_inliers: int = Field(
-        20, ge=0, description="inliers of a pair that alone joins two groups of photographs; 0 = as any pair"
+        18, ge=0, description="inliers of a pair that alone joins two groups of photographs; 0 = as any pair"
     )
     bridge_third_inliers: int = Field(
         12,

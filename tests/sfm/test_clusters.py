@@ -64,18 +64,18 @@ TWO_PLACES = [("a", "b"), ("a", "c"), ("b", "c"), ("d", "e"), ("d", "f"), ("e", 
 def test_a_cut_bridge_is_recorded_and_told(tmp_path, caplog):
     out = tmp_path / "clusters.json"
     caplog.set_level("INFO")
-    found = find_clusters("abcdef", TWO_PLACES, np.array([40] * 6 + [19]), ClusterOptions(), out)
+    found = find_clusters("abcdef", TWO_PLACES, np.array([40] * 6 + [17]), ClusterOptions(), out)
     assert [cluster.photographs for cluster in found] == [("a", "b", "c"), ("d", "e", "f")]
     assert ("c", "d") not in [pair for cluster in found for pair in cluster.pairs]
-    assert read_cut_bridges(out) == [CutBridge(("c", "d"), 19, (3, 3))]
+    assert read_cut_bridges(out) == [CutBridge(("c", "d"), 17, (3, 3))]
     assert json.loads(out.read_text())["cut"][0]["reason"] == "bridge"
-    assert "c-d (19 inliers) alone would join clusters of 3 and 3 photographs" in caplog.text
+    assert "c-d (17 inliers) alone would join clusters of 3 and 3 photographs" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("inliers", "options"),
     [
-        (20, {}),
+        (18, {}),
         (15, {"bridge_inliers": 0}),
         (15, {"bridge_min_side": 4}),
     ],
