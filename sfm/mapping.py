@@ -57,6 +57,9 @@ class MappingOptions(Options):
     min_points_per_photo: float = Field(
         15.0, ge=0, description="3D points that a model's photographs see on average, at least"
     )
+    min_own_photos: int = Field(
+        1, ge=0, description="photographs of a model that no larger one of its cluster has, at least"
+    )
     max_reprojection_error_px: float = Field(
         2.0, gt=0, description="mean reprojection error of a model at most, px"
     )
@@ -169,15 +172,29 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
         (images / image_name(sha)).symlink_to(Path(path).resolve())
     identifiers = write_features(database, request["features"], with_descriptors=False)
     write_geometries(database, identifiers, _geometries(request["matches"]))
-    kept: list[tuple[dict[str, Any], int]] = []
-    dropped: list[tuple[dict[str, Any], int]] = []
-    for index, model in sorted(_MAPPERS[options.mapper](database, images, raw, options).items()):
-        facts = _facts(model)
-        (kept if _is_sound(facts, options) else dropped).append((facts, index))
-    order = sorted(kept, key=lambda each: (-each[0]["registered"], -each[0]["points"], each[1]))
-    for position, (_, index) in enumerate(order):
+    models = _MAPPERS[options.mapper](database, images, raw, options)
+    facts = {index: _facts(model) for index, model in models.items()}
+    members = {index: _registered(model) for index, model in models.items()}
+    kept = _worth_keeping(facts, members, options)
+    for position, index in enumerate(kept):
         shutil.copytree(raw / str(index), Path(request["out"]) / str(position))
-    return {"models": [facts for facts, _ in order], "dropped": [facts for facts, _ in dropped]}
+    dropped = [facts[index] for index in sorted(facts.keys() - set(kept))]
+    return {"models": [facts[index] for index in kept], "dropped": dropped}
+
+
+def _worth_keeping(
+    facts: Mapping[int, dict[str, Any]], members: Mapping[int, set[str]], options: MappingOptions
+) -> list[int]:
+    """The sound models, largest first, but those that only repeat photographs of larger ones: the mapper
+    starts anew from pairs that it could not reconcile with the model before."""
+    sound = [index for index in facts if _is_sound(facts[index], options)]
+    kept: list[int] = []
+    seen: set[str] = set()
+    for index in sorted(sound, key=lambda i: (-facts[i]["registered"], -facts[i]["points"], i)):
+        if len(members[index] - seen) >= options.min_own_photos:
+            kept.append(index)
+            seen |= members[index]
+    return kept
 
 
 def _geometries(matches: list[list[str]]) -> Any:
@@ -220,6 +237,11 @@ def _global(database: Path, images: Path, out: Path, options: MappingOptions) ->
 
 
 _MAPPERS = {"incremental": _incremental, "global": _global}
+
+
+def _registered(model: Any) -> set[str]:
+    """Names of a model's registered images."""
+    return {model.image(identifier).name for identifier in model.reg_image_ids()}
 
 
 def _facts(model: Any) -> dict[str, Any]:

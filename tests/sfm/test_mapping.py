@@ -183,3 +183,25 @@ def test_native_code_stays_out_of_this_process(monkeypatch, world, tmp_path):
     map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
     map_cluster(Cluster(("a",), ()), {"a": tmp_path}, {}, {"a": tmp_path}, MappingOptions(), tmp_path / "p")
     assert calls == ["sfm.mapping"]
+
+
+FACTS = {"points": 900, "points_per_photo": 300.0, "reprojection_error_px": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("least", "kept"),
+    [(1, [2, 0]), (0, [2, 0, 1, 3]), (2, [2])],
+    ids=["default", "all", "two of its own"],
+)
+def test_a_model_without_photographs_of_its_own_repeats_a_larger_one(least, kept):
+    members = {0: set("abcx"), 1: set("abc"), 2: set("abcdef"), 3: set("axf")}
+    facts = {index: {"registered": len(names), **FACTS} for index, names in members.items()}
+    facts[3]["points"] = 800
+    assert mapping._worth_keeping(facts, members, MappingOptions(min_own_photos=least)) == kept
+
+
+def test_a_model_that_is_not_sound_hides_no_other():
+    members = {0: set("abcd"), 1: set("abc")}
+    facts = {index: {"registered": len(names), **FACTS} for index, names in members.items()}
+    facts[0]["points"] = 3
+    assert mapping._worth_keeping(facts, members, MappingOptions()) == [1]
