@@ -48,7 +48,7 @@ def _town_descriptors(folder: Path) -> np.ndarray:
     outcomes = read_outcomes({working})
     wanted = [(sha, working, outcomes[sha]) for sha in sorted(shas.values())]
     extract_features(wanted, FeatureOptions(), folder / "features.h5")
-    found = largest_descriptors(dict.fromkeys(shas.values(), folder / "features.h5"), FEATURES)
+    found = dict(largest_descriptors(dict.fromkeys(shas.values(), folder / "features.h5"), FEATURES))
     return np.concatenate([root(found[sha]) for sha in sorted(found)])
 
 

@@ -14,7 +14,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -52,15 +52,16 @@ def aggregated(
 ) -> NDArray[np.float32]:
     """[N, words * 128] float32, a unit vector per photograph; 0 for one without SIFT features.
 
-    shas: N sha256; features: sha256 -> features file. Memory: 32 kB per photograph. Raises DamagedCodebook.
+    shas: N sha256; features: sha256 -> features file. Memory: 32 kB per photograph, its
+    descriptors one photograph at a time. Raises DamagedCodebook.
     """
     started = time.monotonic()
     words = codebook()
     vectors = np.zeros((len(shas), words.size), np.float32)
-    found = largest_descriptors({sha: features[sha] for sha in shas}, options.features)
-    for row, sha in enumerate(shas):
-        if sha in found and len(found[sha]):
-            vectors[row] = vlad(root(found[sha]), words)
+    row_of = {sha: row for row, sha in enumerate(shas)}
+    for sha, descriptors in largest_descriptors({sha: features[sha] for sha in shas}, options.features):
+        if len(descriptors):
+            vectors[row_of[sha]] = vlad(root(descriptors), words)
     logger.info("%d photographs aggregated in %.1f s", len(shas), time.monotonic() - started)
     return vectors
 
@@ -83,12 +84,11 @@ def root(descriptors: Descriptors) -> NDArray[np.float32]:
     return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
 
-def largest_descriptors(features: Mapping[str, Path], count: int) -> dict[str, Descriptors]:
-    """sha256 -> its SIFT descriptors [n, 128] of the `count` largest scales, largest first.
+def largest_descriptors(features: Mapping[str, Path], count: int) -> Iterator[tuple[str, Descriptors]]:
+    """(sha256, its SIFT descriptors [n, 128] of the `count` largest scales, largest first), file by file.
 
     Photographs whose descriptors are no SIFT are left out.
     """
-    found = {}
     by_file: dict[Path, list[str]] = {}
     for sha in sorted(features):
         by_file.setdefault(features[sha], []).append(sha)
@@ -97,8 +97,7 @@ def largest_descriptors(features: Mapping[str, Path], count: int) -> dict[str, D
             for sha in members:
                 values = artifact[f"{sha}/descriptors"]
                 if values.dtype == np.uint8 and values.shape[0] == _SIFT_VALUES:
-                    found[sha] = values.T[_largest(artifact, sha, count)]
-    return found
+                    yield sha, values.T[_largest(artifact, sha, count)]
 
 
 def _largest(artifact: Artifact, sha: str, count: int) -> NDArray[np.int64]:

@@ -81,3 +81,8 @@ def start_python() -> Callable[..., subprocess.Popen[str]]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

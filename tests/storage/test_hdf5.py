@@ -1,35 +1,26 @@
-"""Write, read, stream, open: what goes in comes out, equal content is equal bytes, bad content is refused."""
+"""Write and read: what goes in comes out, equal content is equal bytes, bad content is refused."""
 
 import json
 import os
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from storage import hdf5, hdf5_sources, schemas
-from storage.digests import content_sha256, group_sha256
-from storage.schemas import Dataset, Layout, UnknownSchema
+from storage.digests import content_sha256
+from storage.schemas import UnknownSchema
 from tests.storage.layout_samples import (
     SAMPLES,
     SHA,
-    features,
-    golden_path,
     ints,
-    matches,
     pairs,
     scene,
     write_sample,
 )
 
 PROVENANCE = {"stage": "test", "options": {}, "inputs": []}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -328,257 +319,3 @@ def test_an_unknown_schema_is_refused(folder):
     with pytest.raises(hdf5.InvalidArrays, match="give a list of content digests"):
         hdf5.write(folder / "a.h5", "pairs", pairs(), stage="s", options={}, inputs="abc")
     assert os.listdir(folder) == []
-
-
-# ---- items ----
-
-
-def item(sha: str) -> dict[str, np.ndarray]:
-    return {key.split("/")[1]: value for key, value in features().items() if key.startswith(sha)}
-
-
-def test_items_are_streamed_and_digested(folder):
-    with hdf5.ItemWriter(folder / "a.h5", "features", **PROVENANCE) as writer:
-        digests = {sha: writer.add(sha, **item(sha)) for sha in (SHA[1], SHA[0])}
-        assert writer.items == [SHA[1], SHA[0]]
-        assert not (folder / "a.h5").exists()
-    hdf5.write(folder / "b.h5", "features", features(), **PROVENANCE)
-    assert content_sha256(folder / "a.h5") == content_sha256(folder / "b.h5")
-    for sha, digest in digests.items():
-        assert digest == group_sha256(folder / "b.h5", sha)
-    assert hdf5.validate(folder / "a.h5") == []
-    assert sorted(os.listdir(folder)) == ["a.h5", "b.h5"]
-
-
-def test_the_same_items_in_the_same_order_are_the_same_bytes(folder):
-    for name in ("a.h5", "b.h5"):
-        with hdf5.ItemWriter(folder / name, "features", **PROVENANCE) as writer:
-            for sha in SHA[:2]:
-                writer.add(sha, **item(sha))
-    assert (folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes()
-
-
-def test_pairs_are_items_of_two_names_beside_a_table(folder):
-    sample = matches()
-    arrays = {
-        key.rsplit("/", 1)[1]: value for key, value in sample.items() if "matches" in key or "scores" in key
-    }
-    with hdf5.ItemWriter(folder / "a.h5", "matches", **PROVENANCE) as writer:
-        writer.add((SHA[0], SHA[1]), **arrays)
-        writer.add(f"{SHA[0]}/{SHA[2]}", **arrays)
-        writer.add_table({key: value for key, value in sample.items() if key.startswith("attempts")})
-    assert [name for name, _ in hdf5.read_items(folder / "a.h5")] == [
-        f"{SHA[0]}/{SHA[1]}",
-        f"{SHA[0]}/{SHA[2]}",
-    ]
-    assert hdf5.validate(folder / "a.h5") == []
-
-
-@pytest.mark.parametrize(
-    ("schema", "name", "message"),
-    [
-        ("features", "a/b", "the items of 'features' are named {photo}"),
-        ("features", "", "are named"),
-        ("features", "..", "are named"),
-        ("matches", "a", "are named {first}/{second}"),
-        ("matches", "attempts/b", "'attempts' is a table"),
-        ("features", SHA[0], "is already in the file"),
-    ],
-)
-def test_a_bad_item_name_is_refused_and_nothing_stays(folder, schema, name, message):
-    def run() -> None:
-        with hdf5.ItemWriter(folder / "a.h5", schema, **PROVENANCE) as writer:
-            if schema == "features":
-                writer.add(SHA[0], **item(SHA[0]))
-            writer.add(name, **item(SHA[0]))
-
-    with pytest.raises(hdf5.InvalidArrays, match=message):
-        run()
-    assert os.listdir(folder) == []
-
-
-def test_an_item_that_breaks_the_layout_is_refused(folder):
-    def run(**changes: np.ndarray) -> None:
-        with hdf5.ItemWriter(folder / "a.h5", "features", **PROVENANCE) as writer:
-            writer.add(SHA[0], **item(SHA[0]))
-            writer.add(SHA[1], **(item(SHA[1]) | changes))
-
-    with pytest.raises(hdf5.InvalidArrays, match=r"descriptors: has D = 5, but .* has 4"):
-        run(descriptors=np.zeros((5, 0), np.uint8))
-    with pytest.raises(hdf5.InvalidArrays, match=rf"{SHA[1]}/scores: has 1 along axis 0"):
-        run(scores=np.ones(1, np.float32))
-    with pytest.raises(hdf5.InvalidArrays, match=r"colour: is not part of schema"):
-        run(colour=np.ones(1, np.float32))
-    assert os.listdir(folder) == []
-
-
-def test_a_missing_table_or_an_error_inside_leaves_no_file(folder):
-    def run(error: type[Exception] | None) -> None:
-        with hdf5.ItemWriter(folder / "a.h5", "matches", **PROVENANCE):
-            if error:
-                raise error("inside")
-
-    with pytest.raises(hdf5.InvalidArrays, match=r"attempts/first: is missing .* add_table"):
-        run(None)
-    with pytest.raises(KeyboardInterrupt):
-        run(KeyboardInterrupt)
-    assert os.listdir(folder) == []
-
-
-def test_misuse_of_the_item_writer_is_named(folder):
-    with pytest.raises(hdf5.WrongSchema, match=r"'scene' has no items; use storage\.hdf5\.write"):
-        hdf5.ItemWriter(folder / "a.h5", "scene", **PROVENANCE)
-    writer = hdf5.ItemWriter(folder / "a.h5", "features", **PROVENANCE)
-    with pytest.raises(hdf5.ArtifactError, match="is not open"):
-        writer.add(SHA[0], **item(SHA[0]))
-    with pytest.raises(hdf5.InvalidArrays, match="has no arrays"), writer:
-        writer.add(SHA[0])
-    with pytest.raises(hdf5.InvalidArrays, match="write each table once"):
-        _table_twice(folder)
-
-
-def _table_twice(folder: Path) -> None:
-    table = {key: value for key, value in matches().items() if key.startswith("attempts")}
-    with hdf5.ItemWriter(folder / "a.h5", "matches", **PROVENANCE) as writer:
-        writer.add_table(table)
-        writer.add_table(table)
-
-
-def test_items_are_read_in_the_wanted_order(folder):
-    path = write_sample(folder / "a.h5", "features")
-    wanted = [SHA[1], SHA[0]]
-    found = list(hdf5.read_items(path, wanted, fields=["keypoints"]))
-    assert [name for name, _ in found] == wanted
-    assert [arrays["keypoints"].shape for _, arrays in found] == [(0, 2), (3, 2)]
-    assert [name for name, _ in hdf5.read_items(path)] == sorted(wanted)
-    with pytest.raises(hdf5.MissingItem, match=f"no item '{SHA[2]}'"):
-        list(hdf5.read_items(path, [SHA[2]]))
-    with pytest.raises(hdf5.MissingItem, match="no dataset"):
-        list(hdf5.read_items(path, [SHA[0]], fields=["colour"]))
-
-
-# ---- opening ----
-
-
-def test_an_artifact_says_what_it_is_and_reads_what_is_asked(folder):
-    path = write_sample(folder / "a.h5", "scene")
-    with hdf5.open_artifact(path) as artifact:
-        assert (artifact.schema, artifact.version, artifact.stage) == ("scene", 1, "scene")
-        assert (artifact.options, artifact.inputs, artifact.attributes) == ({"seed": 0}, [SHA[5]], {})
-        assert artifact["pairs/first"].tolist() == [0]
-        assert artifact.dataset("visibility/point")[1:3].tolist() == [2, 0]
-        assert "pairs/first" in artifact and "pairs" not in artifact and "nothing" not in artifact
-        assert artifact.items() == [] and len(artifact.paths()) == len(scene())
-        assert artifact.validate() == []
-        with pytest.raises(hdf5.MissingItem, match=r"no dataset 'pairs/colour' in this scene file"):
-            artifact["pairs/colour"]
-    assert not artifact.file
-
-
-def test_another_kind_of_file_is_refused(folder):
-    path = write_sample(folder / "a.h5", "pairs")
-    with pytest.raises(hdf5.WrongSchema, match="a 'pairs' file, 'scene' was asked for"):
-        hdf5.read(path, "scene")
-    with pytest.raises(UnknownSchema, match="did you mean"):
-        hdf5.read(path, "scenes")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        hdf5.open_artifact(folder / "b.h5")
-
-
-def test_foreign_files_are_named_as_such(folder):
-    path = folder / "a.h5"
-    for content, message in ((b"", "it is empty"), (b"PK\x03\x04zip", "it begins with")):
-        path.write_bytes(content)
-        with pytest.raises(hdf5.NotAnArtifact, match=message):
-            hdf5.open_artifact(path)
-    with h5py.File(path, "w") as file:
-        file["x"] = 1
-    with pytest.raises(hdf5.NotAnArtifact, match=r"without the root attribute 'schema'.*its root holds x"):
-        hdf5.open_artifact(path)
-    with pytest.raises(FileNotFoundError):
-        hdf5.open_artifact(folder)
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
-def test_a_truncated_file_is_named_as_such(folder, share):
-    path = write_sample(folder / "a.h5", "scene")
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(hdf5.DamagedArtifact, match="truncated or damaged"):
-        hdf5.read(path)
-    assert [each.path for each in hdf5.validate(path)] == ["/"]
-
-
-def test_damaged_values_are_named_on_reading(folder):
-    count = 4000
-    arrays = pairs() | {"pairs/first": np.zeros(count, int), "pairs/second": np.ones(count, int)}
-    arrays |= {"pairs/inliers": np.arange(count), "pairs/source": ["d"] * count}
-    hdf5.write(folder / "a.h5", "pairs", arrays, **PROVENANCE)
-    with h5py.File(folder / "a.h5") as file:
-        chunk = file["pairs/inliers"].id.get_chunk_info(0)
-    content = bytearray((folder / "a.h5").read_bytes())
-    content[chunk.byte_offset + chunk.size // 2] ^= 0xFF
-    (folder / "a.h5").write_bytes(bytes(content))
-    with pytest.raises(hdf5.DamagedArtifact, match="'pairs/inliers' cannot be read"):
-        hdf5.read(folder / "a.h5")
-    assert hdf5.read(folder / "a.h5", fields=["pairs/first"])["pairs/first"].shape == (count,)
-
-
-def test_an_older_version_is_read_and_upgraded(folder, monkeypatch):
-    old = Layout("kind", 1, "old", (Dataset("width", ("N",), "int64", "width", "cm"),))
-    new = Layout(
-        "kind", 2, "new", (Dataset("width_px", ("N",), "int64", "width", "px"),), previous=(old,),
-        upgrade=lambda version, arrays: {"width_px": arrays["width"] * 10 * version},
-    )  # fmt: skip
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": old})
-    hdf5.write(folder / "a.h5", "kind", {"width": [1, 2]}, **PROVENANCE)
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": new})
-    assert hdf5.read(folder / "a.h5", "kind")["width_px"].tolist() == [10, 20]
-    assert hdf5.read(folder / "a.h5", fields=["width_px"])["width_px"].tolist() == [10, 20]
-    assert hdf5.validate(folder / "a.h5") == []
-    with pytest.raises(hdf5.MissingItem, match="no dataset 'width'"):
-        hdf5.read(folder / "a.h5", fields=["width"])
-    with hdf5.open_artifact(folder / "a.h5") as artifact:
-        assert not artifact.is_current and artifact["width"].tolist() == [1, 2]
-    hdf5.write(folder / "b.h5", "kind", {"width_px": [1]}, **PROVENANCE)
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": old})
-    with pytest.raises(hdf5.WrongSchema, match="version 2, this package reads 1; update this package"):
-        hdf5.read(folder / "b.h5")
-
-
-def test_a_file_can_be_read_where_nothing_may_be_written(folder):
-    path = write_sample(folder / "a.h5", "pairs")
-    path.chmod(0o444)
-    with hdf5.open_artifact(path), hdf5.open_artifact(path) as second:
-        assert second["pairs/first"].tolist() == [0, 1]
-
-
-VERSIONS = [
-    (each.name, version)
-    for each in schemas.all_layouts().values()
-    for version in (each.version, *(old.version for old in each.previous))
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "version"), VERSIONS, ids=[f"{name}-v{version}" for name, version in VERSIONS]
-)
-def test_the_golden_file_of_every_accepted_version_is_read(name, version):
-    """Where this fails, a layout changed its meaning: give it a new version, keep the old one in `previous`.
-
-    `python -m tests.storage.layout_samples` writes the golden files of current versions.
-    """
-    path = golden_path(name, version)
-    with hdf5.open_artifact(path, name) as artifact:
-        assert artifact.version == version
-        assert artifact.validate() == []
-    if version == schemas.layout(name).version:
-        expected = SAMPLES[name]()
-        found = hdf5.read(path)
-        assert sorted(found) == sorted(expected)
-        assert all(
-            np.array_equal(found[key], np.asarray(expected[key]), equal_nan=found[key].dtype.kind == "f")
-            for key in found
-        )
-    else:
-        assert hdf5.read(path)
