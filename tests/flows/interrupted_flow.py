@@ -1,5 +1,6 @@
 """A command for the tests whose tasks sleep in threads: `python interrupted_flow.py STORE`, then Ctrl-C."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ def load() -> Callable[..., None]:
 
     @task(persist_result=False)
     def sleep(seconds: float) -> None:
-        print("sleeping", flush=True)
+        os.write(sys.stdout.fileno(), b"sleeping\n")  # in one piece: another thread says the same
         time.sleep(seconds)
 
     @flow(persist_result=False)
