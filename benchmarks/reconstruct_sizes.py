@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,10 @@ SAMPLE_S = 0.5
 
 @dataclass(frozen=True)
 class Row:
-    """One size: wall seconds per stage and in all, peak memory of the process tree, what came out."""
+    """One size: wall seconds per stage and in all, peak memory of the process tree, what came out.
+
+    elsewhere: share of the machine's processors that other programs had meanwhile.
+    """
 
     name: str
     photographs: int
@@ -57,6 +61,7 @@ class Row:
     pairs: int
     registered: int
     models: int
+    elsewhere: float
     exhaustive: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -133,7 +138,7 @@ def _towns(count: int, folder: Path) -> Path:
 def measure(name: str, photos: Path, store: Path) -> Row:
     """Run reconstruct on a folder in a new store."""
     command = [sys.executable, "-m", "flows.cli", "run", str(photos), "--store", str(store)]
-    began = time.monotonic()
+    began, load = time.monotonic(), Load()
     with tempfile.TemporaryFile() as log:
         running = subprocess.Popen(
             [*command, "--until", "reconstruct"],
@@ -157,6 +162,7 @@ def measure(name: str, photos: Path, store: Path) -> Row:
         pairs=len(scene.attempts.first),
         registered=len(set(scene.cameras.photo.tolist())),
         models=len(scene.models.cluster),
+        elsewhere=load.elsewhere(),
     )
 
 
@@ -177,6 +183,28 @@ def _covered(spans: Sequence[tuple[float, float]]) -> float:
         total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
     return total
+
+
+class Load:
+    """Processor time since now that no child of this program took."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy_s(), _children_s()
+
+    def elsewhere(self) -> float:
+        """As a share of all processors."""
+        offered = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, _busy_s() - self._busy - (_children_s() - self._own)) / offered
+
+
+def _busy_s() -> float:
+    spent = psutil.cpu_times()
+    return float(sum(spent) - spent.idle - getattr(spent, "iowait", 0.0))
+
+
+def _children_s() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 class Peak:
@@ -219,12 +247,13 @@ def exhaustive(store: Path, folder: Path) -> dict[str, float]:
     for ref in record.refs_of("working"):
         for path in opened.path(ref).rglob("*.jpg"):
             (images / path.name).symlink_to(path.resolve())
+    load = Load()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.colmap_exhaustive", str(images), str(folder)],
         cwd=CODE, env={**os.environ, "PYTHONPATH": str(CODE)}, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {**found, "elsewhere": load.elsewhere()}
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -239,12 +268,16 @@ def _table(rows: Sequence[Row]) -> Table:
         "photographs": lambda row: str(row.photographs),
         "pairs tried": lambda row: str(row.pairs),
         "registered, models": lambda row: f"{row.registered}, {row.models}",
+        "processors taken by others": lambda row: f"{row.elsewhere:.0%}",
         "COLMAP: extract, map": lambda row: _plain(row, "extract_s", "map_s"),
         "COLMAP: match exhaustively": lambda row: _plain(row, "match_s"),
         "... over pairs + matches": lambda row: (
             f"{row.exhaustive['match_s'] / row.matching_s:.1f} x" if row.exhaustive else ""
         ),
         "COLMAP: registered, models": lambda row: _plain(row, "registered", "models"),
+        "COLMAP: processors taken by others": lambda row: (
+            f"{row.exhaustive['elsewhere']:.0%}" if row.exhaustive else ""
+        ),
     }
     for name, cell in lines.items():
         table.add_row(name, *(cell(row) for row in rows))
