@@ -156,7 +156,7 @@ class PipelineResources(Resources):
     batch_size: int = Field(8, ge=1, description="photographs per forward pass on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded training photographs")
     photographs_per_task: int = Field(64, ge=1, description="photographs of one task's chunk")
-    pairs_per_task: int = Field(1000, ge=1, description="photograph pairs of one task's chunk")
+    pairs_per_task: int = Field(500, ge=1, description="photograph pairs of one task's chunk")
     chunk_time_limit_s: float = Field(3600.0, gt=0, description="a chunk that takes longer fails, seconds")
     mapping_time_limit_s: float = Field(
         1800.0, gt=0, description="a cluster that takes longer fails, seconds"
