@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from retrieval.extraction import Precision
@@ -49,6 +51,15 @@ class TrainingOptions(Options):
     one_per_cluster: bool | None = Field(
         None,
         description="at most one negative of a cluster (N2); none: true, given up where clusters are missing",
+    )
+    verify_negatives: bool = Field(
+        True, description="match hard negatives as near as the query's positives before they are used"
+    )
+    verify_inliers: int = Field(
+        8, ge=1, description="inliers from which such a negative's cluster may show the query's place"
+    )
+    verify_photographs: int = Field(
+        3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
     )
     loss: Literal["contrastive", "triplet"] = Field("contrastive", description="loss of a tuple")
     margin: float | None = Field(
@@ -117,6 +128,13 @@ class Photographs(Protocol):
     def path(self, name: str) -> Path: ...
 
 
+class Matcher(Protocol):
+    """Local features matched and verified geometrically."""
+
+    def __call__(self, pairs: NDArray[np.int64], /) -> NDArray[np.int64]:
+        """Pairs of images [K, 2] -> inliers of each [K], 0 where nothing verifies at all."""
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """What a person sees while it trains. done of total photographs or tuples of the phase of this epoch."""
@@ -174,6 +192,7 @@ STAGE = Stage(
         "retrieval.images",
         "retrieval.losses",
         "retrieval.mining",
+        "retrieval.negative_checks",
         "retrieval.network_options",
         "retrieval.networks",
         "retrieval.pooling",
@@ -200,13 +219,16 @@ def finetune(
     work_dir: Path,
     resources: TrainingResources | None = None,
     progress: Callable[[TrainingProgress], Any] | None = None,
+    matcher: Matcher | None = None,
+    inputs: Sequence[str] = (),
 ) -> TrainingSummary:
     """Train a network on a training set; fill the directory `out` with network.safetensors and training.h5.
 
     work_dir holds a checkpoint per epoch: a killed training goes on from the last one and ends bit for bit as
     if undisturbed (CPU, same number of threads); with more epochs a finished one is continued. A work_dir
-    that belongs to other options or inputs is emptied. The epoch with the best val mAP of 1..epochs is kept;
-    epoch 0 in training.h5 is the network before training. Global settings of torch are put back. Raises
+    that belongs to other options or inputs is emptied. matcher: for suspicious negatives, None = they are
+    taken as they are; inputs: digests of what it depends on. The epoch with the best val mAP of 1..epochs is
+    kept; epoch 0 in training.h5 is the network before training. Global settings of torch are put back. Raises
     TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph, UnreadableNetwork. Source: TPAMI 2018,
     sec. 4 and 6.
     """
@@ -221,4 +243,6 @@ def finetune(
         work_dir=work_dir,
         resources=resources or TrainingResources(),
         progress=progress or (lambda event: None),
+        matcher=matcher,
+        inputs=inputs,
     )

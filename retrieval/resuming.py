@@ -43,6 +43,7 @@ class CheckpointFolder:
         tensors = _named("network", network.state_dict())
         tensors |= _named("optimizer", _optimizer_tensors(optimizer))
         tensors |= {f"mined.{epoch}": torch.from_numpy(tuples) for epoch, tuples in state.mined.items()}
+        tensors["checks"] = torch.from_numpy(state.checks)
         facts = {
             "history": [asdict(record) for record in state.history],
             "best_epoch": state.best_epoch,
@@ -152,6 +153,7 @@ def _state(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TrainingState:
         best_epoch=int(facts["best_epoch"]),
         warnings=list(facts["warnings"]),
         mined={int(epoch): tuples.numpy() for epoch, tuples in _part("mined", tensors).items()},
+        checks=tensors["checks"].numpy(),
     )
 
 

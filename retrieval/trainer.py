@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.compute import deterministic, fixed_threads, pick_device
 from retrieval.descriptors import DescriptorTable, iterate_descriptors
-from retrieval.epoch_tuples import MinedTuples, draw_epoch, draw_validation, mine
+from retrieval.epoch_tuples import MinedTuples, draw_epoch, draw_validation
 from retrieval.finetuning import (
     NETWORK_FILE,
     TRAINING_FILE,
+    Matcher,
     Phase,
     Photographs,
     TrainingOptions,
@@ -30,6 +31,7 @@ from retrieval.finetuning import (
 from retrieval.images import PhotographCache, load_photograph
 from retrieval.losses import tuple_labels
 from retrieval.mining import TooFewClusters
+from retrieval.negative_checks import NegativeChecks, mine_verified
 from retrieval.networks import RetrievalNetwork, load_network, save_network
 from retrieval.resuming import CheckpointFolder
 from retrieval.training import TrainingDiverged, make_loss, make_optimizer, set_learning_rate, train_tuples
@@ -54,22 +56,25 @@ def run_training(
     work_dir: Path,
     resources: TrainingResources,
     progress: Report,
+    matcher: Matcher | None = None,
+    inputs: Sequence[str] = (),
 ) -> TrainingSummary:
     """See retrieval.finetuning.finetune."""
-    inputs = [content_sha256(training_set), content_sha256(network_path)]
+    inputs = [content_sha256(training_set), content_sha256(network_path), *inputs]
     fingerprint = json_sha256([options.resumable().model_dump(mode="json"), inputs])
     device = pick_device(resources.device)
     with fixed_threads(resources.threads), deterministic(device):
         network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         arrays = hdf5.read(training_set, "training_set")
         folder = CheckpointFolder(work_dir, fingerprint)
-        trainer = Trainer(network, arrays, photographs, options, resources, folder, progress)
+        trainer = Trainer(network, arrays, photographs, options, resources, folder, progress, matcher)
         state = trainer.run()
         folder.load_best(network, state.best_epoch)
         shift = trainer.descriptor_shift()
     out.mkdir(parents=True, exist_ok=True)
     save_network(network, out / NETWORK_FILE)
-    write_training(out / TRAINING_FILE, state, shift, options, inputs)
+    clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+    write_training(out / TRAINING_FILE, state, trainer.checks.may_match(clusters), shift, options, inputs)
     return summarise(state, shift[1])
 
 
@@ -86,6 +91,7 @@ class Trainer:
         resources: TrainingResources,
         folder: CheckpointFolder,
         progress: Report,
+        matcher: Matcher | None = None,
     ) -> None:
         if len(usable_queries(arrays, TRAIN, options.positives)) == 0:
             raise NoQueries(
@@ -111,6 +117,9 @@ class Trainer:
         self._benchmark = GeometryBenchmark.from_arrays(arrays, "val")
         self._validation = draw_validation(arrays, options)
         self._state = TrainingState()
+        self.checks = NegativeChecks(
+            matcher if options.verify_negatives else None, options.verify_inliers, options.verify_photographs
+        )
         self._before: DescriptorTable | None = None
         self._epoch = 0
 
@@ -125,6 +134,7 @@ class Trainer:
         else:
             LOGGER.info("training goes on after epoch %d", restored.epoch)
             self._state, self._before = restored, DescriptorTable(images, rows)
+            self.checks.found = restored.checks
         while self._state.epoch < self._options.epochs and not self._state.stops_early(
             self._options.early_stopping
         ):
@@ -148,6 +158,7 @@ class Trainer:
         seconds = {"validate": time.perf_counter() - started}
         record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, self._gem_p(), math.nan, seconds)
         self._state.history.append(record)
+        self._state.checks = self.checks.found
         self._folder.save(self._state, self._network, self._optimizer)
 
     def _run_epoch(self) -> None:
@@ -175,7 +186,7 @@ class Trainer:
             ),
             seconds=seconds,
         )
-        self._state.finish(record, mined.tuples)
+        self._state.finish(record, mined.tuples, self.checks.found)
         self._folder.save(self._state, self._network, self._optimizer)
         LOGGER.info(
             "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
@@ -237,10 +248,12 @@ class Trainer:
         return float(loss) / len(tuples), map_val
 
     def _mine(self, drawn: Any, described: DescriptorTable, negatives: int | None) -> MinedTuples:
-        mined = mine(
+        self.checks.epoch = self._epoch
+        mined = mine_verified(
             self._arrays,
             drawn,
             described,
+            self.checks,
             negatives=negatives,
             one_per_cluster=self._options.one_per_cluster,
             name=self._names.__getitem__,

@@ -35,22 +35,28 @@ PARTS = ("describe", "mine", "train", "validate")
 
 @dataclass
 class TrainingState:
-    """Everything of a training that is not in the network and the optimiser. mined: epoch -> tuples [T, 2 +
-    n]."""
+    """Everything of a training that is not in the network and the optimiser.
+
+    mined: epoch -> tuples [T, 2 + n]; checks [V, 4]: epoch, image, query cluster, most inliers with it.
+    """
 
     history: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
     warnings: list[str] = field(default_factory=list)
     mined: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    checks: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
 
     @property
     def epoch(self) -> int:
         """The last finished epoch, -1 before any."""
         return self.history[-1].epoch if self.history else -1
 
-    def finish(self, record: EpochRecord, tuples: NDArray[np.int64]) -> None:
+    def finish(
+        self, record: EpochRecord, tuples: NDArray[np.int64], checks: NDArray[np.int64] | None = None
+    ) -> None:
         """Add an epoch and choose the best again."""
         self.history.append(record)
+        self.checks = self.checks if checks is None else checks
         self.mined[record.epoch] = tuples
         self.best_epoch = best_epoch(self.history)
 
@@ -86,12 +92,16 @@ def _loss(record: EpochRecord) -> float:
 def write_training(
     path: Path,
     state: TrainingState,
+    may_match: NDArray[np.int64],
     shift: tuple[NDArray[np.int64], NDArray[np.float32]],
     options: TrainingOptions,
     inputs: Sequence[str],
 ) -> None:
-    """Write training.h5. shift: images [S] and the cosine distance of their descriptors before and after
-    [S]."""
+    """Write training.h5.
+
+    may_match [M, 3]: two clusters, inliers; shift: images [S] and the cosine distance of their descriptors
+    before and after [S].
+    """
     arrays: dict[str, Any] = {
         "epochs/epoch": np.array([record.epoch for record in state.history], dtype=np.int64)
     }
@@ -100,6 +110,10 @@ def write_training(
             [getattr(record, name) for record in state.history], dtype=np.float64
         )
     arrays |= _mined(state)
+    for column, name in enumerate(("epoch", "image", "cluster", "max_inliers")):
+        arrays[f"checks/{name}"] = state.checks[:, column]
+    for column, name in enumerate(("first", "second", "inliers")):
+        arrays[f"may_match/{name}"] = may_match[:, column]
     arrays["best_epoch"] = np.int64(state.best_epoch)
     arrays["descriptor_shift/image"], arrays["descriptor_shift/cosine_distance"] = shift
     if state.warnings:

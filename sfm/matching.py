@@ -150,6 +150,30 @@ def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | N
     return pairs, np.array([found[pair] for pair in pairs], np.int64)
 
 
+def raw_inliers(
+    pairs: Sequence[tuple[str, str]],
+    features: Mapping[str, Path],
+    options: MatchingOptions,
+    scratch: Path,
+    *,
+    resources: MatchingResources | None = None,
+) -> NDArray[np.int64]:
+    """Raw inliers [K] of pairs of photographs (sha256, sha256) in any order, matched now and not kept.
+
+    features: sha256 -> features file that holds the photograph; scratch: a folder for one file, overwritten
+    and removed. Raises UnusablePairs, MixedFeatures, ChildFailed.
+    """
+    if not pairs:
+        return np.empty(0, dtype=np.int64)
+    out = scratch / "matches.h5"
+    out.unlink(missing_ok=True)
+    match_pairs(pairs, features, options, out, resources=resources)
+    attempts, inliers = read_attempts([out], {(min(pair), max(pair)) for pair in pairs})
+    out.unlink()
+    found = dict(zip(attempts, inliers.tolist(), strict=True))
+    return np.array([found[min(pair), max(pair)] for pair in pairs], dtype=np.int64)
+
+
 def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:
     """The group of a verified pair in a match file as a geometry, its matches by the first's keypoint."""
     matches0 = group["matches0"]

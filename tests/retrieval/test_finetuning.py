@@ -141,7 +141,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(world: Path, out: Path, options: TrainingOptions = OPTIONS, work: str = "work", progress=None):
+def train(
+    world: Path,
+    out: Path,
+    options: TrainingOptions = OPTIONS,
+    work: str = "work",
+    progress=None,
+    matcher=None,
+):
     return finetune(
         world / "set.h5",
         world / "network.safetensors",
@@ -151,6 +158,7 @@ def train(world: Path, out: Path, options: TrainingOptions = OPTIONS, work: str 
         work_dir=out / work,
         resources=RESOURCES,
         progress=progress,
+        matcher=matcher,
     )
 
 
@@ -229,6 +237,51 @@ def test_a_killed_training_ends_as_if_undisturbed(
     train(world, tmp_path, options, progress=lambda event: seen.append(event.epoch))
     assert min(seen) == max(epoch, 0)  # nothing before the last checkpoint is done again
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
+
+
+class SameWall:
+    """A matcher that finds walls 0 and 1 to be one, and everything else different."""
+
+    def __init__(self, clusters: np.ndarray) -> None:
+        self.clusters = clusters
+        self.asked: list[tuple[int, int]] = []
+
+    def __call__(self, pairs: np.ndarray) -> np.ndarray:
+        self.asked += [tuple(pair) for pair in pairs.tolist()]
+        return np.where(np.sort(self.clusters[pairs], axis=1).tolist() == np.array([0, 1]), 99, 3).min(axis=1)
+
+
+def test_clusters_that_turn_out_to_be_one_place_are_no_negatives(world: Path, tmp_path: Path) -> None:
+    """Also after a kill: what was matched before it is not matched again, and the end is the same."""
+    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
+    calm, options = SameWall(clusters), OPTIONS.model_copy(update={"epochs": 3, "queries_per_epoch": None})
+    train(world, tmp_path / "calm", options, matcher=calm)
+    record = history(tmp_path / "calm")
+    found = [record[f"may_match/{name}"].tolist() for name in ("first", "second", "inliers")]
+    assert found == [[0], [1], [99]]
+    ends = clusters[record["mined/query"]], clusters[record["mined/negatives"]]
+    assert not ((ends[0][:, None] <= 1) & (ends[1] <= 1)).any()
+    pairs = set(zip(record["checks/image"].tolist(), record["checks/cluster"].tolist(), strict=True))
+    assert len(pairs) == len(record["checks/image"]) > 0
+    plain = history_of_plain(world, tmp_path, options)
+    ends = clusters[plain["mined/query"]], clusters[plain["mined/negatives"]]
+    assert ((ends[0][:, None] <= 1) & (ends[1] <= 1)).any()  # the check had something to prevent
+
+    def kill(event) -> None:
+        if (event.epoch, event.phase, event.done) == (2, "training", 3):
+            raise Killed
+
+    killed, rest = SameWall(clusters), SameWall(clusters)
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", options, progress=kill, matcher=killed)
+    train(world, tmp_path / "killed", options, matcher=rest)
+    assert content_sha256(tmp_path / "killed" / "out") == content_sha256(tmp_path / "calm" / "out")
+    assert len(rest.asked) < len(calm.asked)
+
+
+def history_of_plain(world: Path, tmp_path: Path, options: TrainingOptions) -> dict[str, np.ndarray]:
+    train(world, tmp_path / "plain", options)
+    return history(tmp_path / "plain")
 
 
 def test_more_epochs_continue_a_finished_training(world: Path, trained: Path, tmp_path: Path) -> None:
