@@ -34,6 +34,9 @@ class TrainingOptions(Options):
         5, ge=1, description="passes over the drawn queries; raising it continues a finished training"
     )
     queries_per_epoch: int | None = Field(400, ge=1, description="queries drawn for each epoch; none: all")
+    minings_per_epoch: int = Field(
+        1, ge=1, description="parts of an epoch's queries; each is mined with the network of the moment"
+    )
     pool_size: int | None = Field(
         22000, ge=1, description="photographs drawn to mine negatives from; none: all"
     )
@@ -116,9 +119,10 @@ class TrainingResources(Resources):
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
-    recompute: bool = Field(
-        False,
-        description="second forward pass instead of kept activations: memory independent of the negatives",
+    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
+    checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
+    negatives_at_a_time: int | None = Field(
+        None, ge=1, description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU"
     )
 
 
@@ -184,6 +188,7 @@ STAGE = Stage(
         "retrieval.benchmarks.landmarks",
         "retrieval.checkpoints",
         "retrieval.compute",
+        "retrieval.current_descriptors",
         "retrieval.descriptors",
         "retrieval.epoch_tuples",
         "retrieval.extraction",
@@ -224,13 +229,13 @@ def finetune(
 ) -> TrainingSummary:
     """Train a network on a training set; fill the directory `out` with network.safetensors and training.h5.
 
-    work_dir holds a checkpoint per epoch: a killed training goes on from the last one and ends bit for bit as
-    if undisturbed (CPU, same number of threads); with more epochs a finished one is continued. A work_dir
-    that belongs to other options or inputs is emptied. matcher: for suspicious negatives, None = they are
-    taken as they are; inputs: digests of what it depends on. The epoch with the best val mAP of 1..epochs is
-    kept; epoch 0 in training.h5 is the network before training. Global settings of torch are put back. Raises
-    TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph, UnreadableNetwork. Source: TPAMI 2018,
-    sec. 4 and 6.
+    work_dir holds a checkpoint per epoch, and one within it: a killed training goes on from the last one and
+    ends bit for bit as if undisturbed (CPU, same number of threads); with more epochs a finished one is
+    continued. A work_dir that belongs to other options or inputs is emptied. matcher: for suspicious
+    negatives, None = they are taken as they are; inputs: digests of what it depends on. The epoch with the
+    best val mAP of 1..epochs is kept; epoch 0 in training.h5 is the network before training. Global settings
+    of torch are put back. Raises TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph,
+    UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
     """
     from retrieval.trainer import run_training
 

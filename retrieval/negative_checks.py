@@ -98,19 +98,15 @@ def mine_verified(
     described: DescriptorTable,
     checks: NegativeChecks,
     *,
-    negatives: int | None,
-    one_per_cluster: bool | None,
+    plan: NegativePlan,
     name: Name = str,
 ) -> MinedTuples:
     """`epoch_tuples.mine` until none of the mined negatives is suspicious and unmatched.
 
-    How many negatives a query gets is planned from the training set alone; a query with fewer left, once
-    clusters turned out to show its place, is left out with a warning. Raises TooFewClusters where none is
-    left.
+    plan: of the training set alone, see `plan_of`; a query with fewer negatives left, once clusters turned
+    out to show its place, is left out with a warning. Raises TooFewClusters where none is left.
     """
     names = [name(int(query)) for query in drawn.queries]
-    supply = negative_supply(arrays, drawn.queries, drawn.pool)
-    plan = plan_negatives(supply, negatives, one_per_cluster, names, SPLIT_NAMES[drawn.split])
     while True:
         barred = checks.applied(arrays)
         kept, warnings = _with_enough(barred, drawn, plan, names)
@@ -122,6 +118,19 @@ def mine_verified(
             suspects = suspicious(barred, kept, described, mined)
         if not len(suspects) or not checks.judge(suspects, arrays, described):
             return replace(mined, warnings=(*plan.warnings, *warnings))
+
+
+def plan_of(
+    arrays: Mapping[str, Any],
+    drawn: Draw,
+    negatives: int | None,
+    one_per_cluster: bool | None,
+    name: Name = str,
+) -> NegativePlan:
+    """How many negatives every query of a draw gets. Raises TooFewClusters."""
+    names = [name(int(query)) for query in drawn.queries]
+    supply = negative_supply(arrays, drawn.queries, drawn.pool)
+    return plan_negatives(supply, negatives, one_per_cluster, names, SPLIT_NAMES[drawn.split])
 
 
 def suspicious(

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.compute import deterministic, fixed_threads, pick_device
-from retrieval.descriptors import DescriptorTable, iterate_descriptors
-from retrieval.epoch_tuples import MinedTuples, draw_epoch, draw_validation
+from retrieval.current_descriptors import CurrentDescriptors
+from retrieval.descriptors import DescriptorTable
+from retrieval.epoch_tuples import Draw, MinedTuples, draw_epoch, draw_validation
 from retrieval.finetuning import (
     NETWORK_FILE,
     TRAINING_FILE,
@@ -31,12 +33,12 @@ from retrieval.finetuning import (
 from retrieval.images import PhotographCache, load_photograph
 from retrieval.losses import tuple_labels
 from retrieval.mining import TooFewClusters
-from retrieval.negative_checks import NegativeChecks, mine_verified
+from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of
 from retrieval.networks import RetrievalNetwork, load_network, save_network
 from retrieval.resuming import CheckpointFolder
 from retrieval.training import TrainingDiverged, make_loss, make_optimizer, set_learning_rate, train_tuples
-from retrieval.training_record import EpochRecord, TrainingState, summarise, write_training
-from retrieval.tuples import TRAIN, Indices, NoQueries, usable_queries
+from retrieval.training_record import EpochProgress, EpochRecord, TrainingState, summarise, write_training
+from retrieval.tuples import TRAIN, Indices, NegativePlan, NoQueries, usable_queries
 from storage import hdf5
 from storage.digests import content_sha256, json_sha256
 
@@ -112,6 +114,7 @@ class Trainer:
             ),
             resources.cache_megabytes * 2**20,
         )
+        self._descriptors = CurrentDescriptors(network, self._load, self._names, options, resources)
         self._loss = make_loss(options, network.description.architecture)
         self._optimizer = make_optimizer(network, options)
         self._benchmark = GeometryBenchmark.from_arrays(arrays, "val")
@@ -162,53 +165,67 @@ class Trainer:
         self._folder.save(self._state, self._network, self._optimizer)
 
     def _run_epoch(self) -> None:
-        clock = [time.perf_counter()]
-        epoch, rate = self._epoch, self._options.rate_at(self._epoch)
+        """Mine and train part by part; a checkpoint may have left the epoch anywhere after a step."""
+        epoch, rate, started = self._epoch, self._options.rate_at(self._epoch), time.perf_counter()
         drawn = draw_epoch(self._arrays, self._options, epoch)
-        described = self._current(drawn.images)
-        clock.append(time.perf_counter())
-        mined = self._mine(drawn, described, self._options.negatives)
-        clock.append(time.perf_counter())
-        losses = self._train(mined.tuples, rate)
-        clock.append(time.perf_counter())
+        plan = self._plan(drawn, self._options.negatives)
+        parts = drawn.parts(self._options.minings_per_epoch)
+        progress = self._state.within or EpochProgress(epoch)
+        for number, part in enumerate(parts):
+            if number > progress.part:
+                progress = self._mine_part(part, plan, progress)
+            progress = self._train_part(progress, rate)
+        clock = time.perf_counter()
         loss_val, map_val = self._validate()
-        clock.append(time.perf_counter())
-        seconds = dict(zip(("describe", "mine", "train", "validate"), np.diff(clock).tolist(), strict=True))
+        progress.seconds["validate"] = time.perf_counter() - clock
+        losses, distance = float(progress.losses.mean()), progress.mean_negative_distance
         record = EpochRecord(
-            *(
-                epoch,
-                float(losses.mean()),
-                loss_val,
-                map_val,
-                rate,
-                self._gem_p(),
-                mined.mean_negative_distance,
-            ),
-            seconds=seconds,
+            *(epoch, losses, loss_val, map_val, rate, self._gem_p(), distance), seconds=progress.seconds
         )
-        self._state.finish(record, mined.tuples, self.checks.found)
+        self._state.finish(record, progress.tuples, self.checks.found)
         self._folder.save(self._state, self._network, self._optimizer)
         LOGGER.info(
             "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
-            *(
-                epoch,
-                self._options.epochs,
-                record.loss_train,
-                loss_val,
-                map_val,
-                record.gem_p,
-                clock[-1] - clock[0],
-            ),
+            *(epoch, self._options.epochs, losses, loss_val, map_val, record.gem_p),
+            time.perf_counter() - started,
         )
 
-    def _train(self, tuples: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
-        total = 0.0
+    def _mine_part(self, part: Draw, plan: NegativePlan, progress: EpochProgress) -> EpochProgress:
+        clock = time.perf_counter()
+        described = self._current(part.images, progress.part < 0)
+        described_s = time.perf_counter() - clock
+        mined = self._mine(part, described, plan)
+        _add(progress.seconds, describe=described_s, mine=time.perf_counter() - clock - described_s)
+        return progress.mined(mined.tuples, mined.mean_negative_distance)
+
+    def _train_part(self, progress: EpochProgress, rate: float) -> EpochProgress:
+        """Train on the mined tuples that are left."""
+        clock = saved = time.perf_counter()
+        done, steps = len(progress.losses), 0
+        total = float(progress.losses.sum())
 
         def after_tuple(position: int, loss: float) -> None:
             nonlocal total
             total += loss
-            self._report("training", position + 1, len(tuples), total / (position + 1), rate)
+            trained = done + position + 1
+            self._report("training", trained, len(progress.tuples), total / trained, rate)
 
+        def after_step(losses: NDArray[np.float64]) -> None:
+            nonlocal steps, saved
+            steps += 1
+            due = steps % self._resources.checkpoint_steps == 0
+            if due and time.perf_counter() - saved >= self._resources.checkpoint_pause_s:
+                self._state.within, self._state.checks = progress.trained(losses), self.checks.found
+                self._folder.save(self._state, self._network, self._optimizer)
+                saved = time.perf_counter()
+
+        losses = self._train(progress.tuples[done:], rate, after_tuple, after_step)
+        _add(progress.seconds, train=time.perf_counter() - clock)
+        return progress.trained(losses)
+
+    def _train(
+        self, tuples: NDArray[np.int64], rate: float, after_tuple: Any, after_step: Any
+    ) -> NDArray[np.float64]:
         set_learning_rate(self._optimizer, rate)
         try:
             return train_tuples(
@@ -219,10 +236,11 @@ class Trainer:
                 self._load,
                 tuples_per_step=self._options.tuples_per_step,
                 precision=self._options.precision,
-                recompute=self._resources.recompute,
+                negatives_at_a_time=self._resources.negatives_at_a_time,
                 loader_threads=self._resources.loader_threads,
                 name=self._names.__getitem__,
                 after_tuple=after_tuple,
+                after_step=after_step,
             )
         except TrainingDiverged as error:
             raise TrainingDiverged(f"epoch {self._epoch}, {error}") from error
@@ -239,7 +257,7 @@ class Trainer:
         if len(self._validation.queries) == 0:
             return math.nan, map_val
         try:
-            tuples = self._mine(self._validation, described, None).tuples
+            tuples = self._mine(self._validation, described, self._plan(self._validation, None)).tuples
         except TooFewClusters as error:
             self._warn(f"no validation loss: {error}")
             return math.nan, map_val
@@ -247,49 +265,29 @@ class Trainer:
         loss = self._loss(rows, tuple_labels(tuples.shape[1] - 2, len(tuples)))
         return float(loss) / len(tuples), map_val
 
-    def _mine(self, drawn: Any, described: DescriptorTable, negatives: int | None) -> MinedTuples:
+    def _plan(self, drawn: Draw, negatives: int | None) -> NegativePlan:
+        plan = plan_of(self._arrays, drawn, negatives, self._options.one_per_cluster, self._names.__getitem__)
+        for warning in plan.warnings:
+            self._warn(warning)
+        return plan
+
+    def _mine(self, drawn: Draw, described: DescriptorTable, plan: NegativePlan) -> MinedTuples:
         self.checks.epoch = self._epoch
         mined = mine_verified(
-            self._arrays,
-            drawn,
-            described,
-            self.checks,
-            negatives=negatives,
-            one_per_cluster=self._options.one_per_cluster,
-            name=self._names.__getitem__,
+            self._arrays, drawn, described, self.checks, plan=plan, name=self._names.__getitem__
         )
         for warning in mined.warnings:
             self._warn(warning)
         return mined
 
-    def _current(self, images: Indices) -> DescriptorTable:
+    def _current(self, images: Indices, untrained: bool) -> DescriptorTable:
         """Descriptors of the network as it is; those of the untrained network are there already."""
-        if self._epoch == 1 and self._before is not None and self._before.holds(images):
+        if self._epoch == 1 and untrained and self._before is not None and self._before.holds(images):
             return self._before
         return self._describe(images)
 
     def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
-        rows = np.empty((len(images), self._network.description.dimension), dtype=np.float32)
-        described = iterate_descriptors(
-            self._network,
-            self._load,
-            images.tolist(),
-            batch_size=self._resources.batch_size,
-            precision=self._options.precision,
-            device=str(next(self._network.parameters()).device),
-            loader_threads=self._resources.loader_threads,
-        )
-        for done, (position, descriptor) in enumerate(described, start=1):
-            rows[position] = descriptor
-            self._report(phase, done, len(images))
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            raise TrainingDiverged(
-                f"epoch {self._epoch}: the descriptor of {self._names[images[~finite][0]]!r} is not finite; "
-                "lower "
-                "training.learning_rate; the last good checkpoint is kept"
-            )
-        return DescriptorTable(images, rows)
+        return self._descriptors.table(images, self._epoch, partial(self._report, phase))
 
     def _shift_images(self) -> Indices:
         members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
@@ -311,3 +309,8 @@ class Trainer:
             phase, self._epoch, self._options.epochs, done, total, loss, rate, self._gem_p()
         )
         self._progress(event)
+
+
+def _add(seconds: dict[str, float], **more: float) -> None:
+    for name, value in more.items():
+        seconds[name] = seconds.get(name, 0.0) + value

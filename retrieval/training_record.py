@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,44 @@ COLUMNS = ("loss_train", "loss_val", "map_val", "learning_rate", "gem_p", "mean_
 PARTS = ("describe", "mine", "train", "validate")
 
 
+@dataclass(frozen=True)
+class EpochProgress:
+    """An epoch that has begun. part: the mining that `tuples` [T, 2 + n] reach to; losses [L]: of the tuples
+    trained so far; distances [P]: query to mined negatives, per part; seconds: as in EpochRecord."""
+
+    epoch: int
+    part: int = -1
+    tuples: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def mined(self, tuples: NDArray[np.int64], distance: float) -> EpochProgress:
+        """The next part was mined."""
+        return replace(
+            self,
+            part=self.part + 1,
+            tuples=np.concatenate([self.tuples, tuples]) if len(self.tuples) else tuples,
+            distances=np.append(self.distances, distance),
+            counts=np.append(self.counts, len(tuples)),
+        )
+
+    def trained(self, losses: NDArray[np.float64]) -> EpochProgress:
+        """More tuples were trained."""
+        return replace(self, losses=np.append(self.losses, losses))
+
+    @property
+    def mean_negative_distance(self) -> float:
+        return float((self.distances * self.counts).sum() / max(1, self.counts.sum()))
+
+
 @dataclass
 class TrainingState:
     """Everything of a training that is not in the network and the optimiser.
 
-    mined: epoch -> tuples [T, 2 + n]; checks [V, 4]: epoch, image, query cluster, most inliers with it.
+    mined: epoch -> tuples [T, 2 + n]; checks [V, 4]: epoch, image, query cluster, most inliers with it;
+    within: the epoch that has begun.
     """
 
     history: list[EpochRecord] = field(default_factory=list)
@@ -45,6 +78,7 @@ class TrainingState:
     warnings: list[str] = field(default_factory=list)
     mined: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     checks: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
+    within: EpochProgress | None = None
 
     @property
     def epoch(self) -> int:
@@ -56,6 +90,7 @@ class TrainingState:
     ) -> None:
         """Add an epoch and choose the best again."""
         self.history.append(record)
+        self.within = None
         self.checks = self.checks if checks is None else checks
         self.mined[record.epoch] = tuples
         self.best_epoch = best_epoch(self.history)

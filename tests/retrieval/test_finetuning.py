@@ -148,6 +148,7 @@ def train(
     work: str = "work",
     progress=None,
     matcher=None,
+    resources: TrainingResources = RESOURCES,
 ):
     return finetune(
         world / "set.h5",
@@ -156,7 +157,7 @@ def train(
         options,
         out=out / "out",
         work_dir=out / work,
-        resources=RESOURCES,
+        resources=resources,
         progress=progress,
         matcher=matcher,
     )
@@ -319,21 +320,47 @@ def test_other_options_do_not_inherit_checkpoints(world: Path, tmp_path: Path) -
     assert (1, "training") in phases
 
 
-def test_recompute_is_a_resource(world: Path, tmp_path: Path) -> None:
-    results = []
-    for recompute in (False, True):
-        folder = tmp_path / str(recompute)
-        finetune(
-            world / "set.h5",
-            world / "network.safetensors",
-            Folder(world / "photos"),
-            OPTIONS.model_copy(update={"epochs": 1}),
-            out=folder / "out",
-            work_dir=folder / "work",
-            resources=RESOURCES.model_copy(update={"recompute": recompute, "loader_threads": 2}),
-        )
-        results.append(content_sha256(folder / "out"))
-    assert results[0] == results[1]
+def test_a_training_killed_within_an_epoch_goes_on_from_its_last_step(world: Path, tmp_path: Path) -> None:
+    """Two minings an epoch, a checkpoint after every step (5 tuples, then the rest of a part)."""
+    options = OPTIONS.model_copy(
+        update={"queries_per_epoch": 16, "minings_per_epoch": 2, "tuples_per_step": 3}
+    )
+    often = RESOURCES.model_copy(update={"checkpoint_steps": 1, "checkpoint_pause_s": 0.0})
+    train(world, tmp_path / "calm", options)
+    for kill_at, first in ((4, 4), (7, 7), (8, 9), (10, 9), (11, 12), (13, 12)):
+        place = tmp_path / str(kill_at)
+
+        def kill(event, kill_at=kill_at) -> None:
+            if (event.epoch, event.phase, event.done) == (2, "training", kill_at):
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(world, place, options, progress=kill, resources=often)
+        seen: list[tuple[int, int]] = []
+        train(
+            world, place, options, resources=often,
+            progress=lambda event, seen=seen: seen.append((event.epoch, event.done))
+            if event.phase == "training" else None,
+        )  # fmt: skip
+        assert seen[0] == (2, first), kill_at
+        assert content_sha256(place / "out") == content_sha256(tmp_path / "calm" / "out")
+        assert not list((place / "work" / "training").glob("within_*"))
+
+
+def test_negatives_mined_twice_an_epoch_come_from_the_network_of_the_moment(
+    world: Path, tmp_path: Path
+) -> None:
+    """With a high rate the second half of an epoch sees other negatives than if mined once."""
+    options = OPTIONS.model_copy(update={"epochs": 1, "queries_per_epoch": None, "learning_rate": 2e-3})
+    records = []
+    for times in (1, 2):
+        train(world, tmp_path / str(times), options.model_copy(update={"minings_per_epoch": times}))
+        records.append(history(tmp_path / str(times)))
+    once, twice = records
+    assert once["mined/query"].tolist() == twice["mined/query"].tolist()
+    half = -(-len(once["mined/query"]) // 2)
+    assert once["mined/negatives"][:half].tolist() == twice["mined/negatives"][:half].tolist()
+    assert once["mined/negatives"][half:].tolist() != twice["mined/negatives"][half:].tolist()
 
 
 @pytest.mark.parametrize("strategy", ["m1", "m2"])

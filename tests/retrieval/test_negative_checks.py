@@ -8,7 +8,8 @@ import pytest
 from retrieval.descriptors import DescriptorTable
 from retrieval.epoch_tuples import Draw, mine
 from retrieval.mining import TooFewClusters
-from retrieval.negative_checks import NegativeChecks, mine_verified, suspicious
+from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of, suspicious
+from retrieval.tuples import NegativePlan
 
 ANGLES = {  # degrees on the unit circle: the nearer two images, the more alike
     0: 0, 1: 10, 2: 20,  # cluster 0: the farthest positive of 0 is 20 degrees away
@@ -64,10 +65,9 @@ def checks(matcher: Any, photographs: int = 2) -> NegativeChecks:
 
 
 def mined(found: NegativeChecks, *queries: int, negatives: int = 1, arrays: Any = None) -> list[list[int]]:
-    result = mine_verified(
-        arrays or world(), drawn(*queries), described(), found, negatives=negatives, one_per_cluster=True
-    )
-    return result.tuples.tolist()
+    known, draw = arrays or world(), drawn(*queries)
+    plan = plan_of(known, draw, negatives, True)
+    return mine_verified(known, draw, described(), found, plan=plan).tuples.tolist()
 
 
 def test_an_innocent_suspect_is_matched_once_and_stays() -> None:
@@ -128,27 +128,12 @@ def test_queries_without_enough_negatives_are_left_out_with_a_warning() -> None:
     arrays["negatives/max_inliers"] = np.zeros(4, dtype=np.int64)
     arrays["negatives/allowed"] = np.array([True, True, True, False])
     found = checks(Recorder({(0, 3): 20}))
-    result = mine_verified(
-        arrays,
-        drawn(0, 5),
-        described(),
-        found,
-        negatives=3,
-        one_per_cluster=True,
-        name=lambda i: f"photo {i}",
-    )
+    plan = NegativePlan(3, one_per_cluster=True)
+    result = mine_verified(arrays, drawn(0, 5), described(), found, plan=plan, name=lambda i: f"photo {i}")
     assert result.tuples[:, 0].tolist() == [5]
     assert any("1 of 2 queries" in text and "photo 0" in text for text in result.warnings)
     with pytest.raises(TooFewClusters, match=r"photo 0.*verify_inliers"):
-        mine_verified(
-            arrays,
-            drawn(0),
-            described(),
-            found,
-            negatives=3,
-            one_per_cluster=True,
-            name=lambda i: f"photo {i}",
-        )
+        mine_verified(arrays, drawn(0), described(), found, plan=plan, name=lambda i: f"photo {i}")
 
 
 def test_the_order_of_queries_changes_no_verdict() -> None:

@@ -1,0 +1,50 @@
+"""Descriptors of the network as it is in the middle of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.descriptors import DescriptorTable, iterate_descriptors
+from retrieval.finetuning import TrainingOptions, TrainingResources
+from retrieval.networks import RetrievalNetwork
+from retrieval.training import TrainingDiverged
+
+
+@dataclass(frozen=True)
+class CurrentDescriptors:
+    """Describes images of a training set. load: image -> [H, W, 3] uint8; names: for errors."""
+
+    network: RetrievalNetwork
+    load: Callable[[int], NDArray[np.uint8]]
+    names: list[str]
+    options: TrainingOptions
+    resources: TrainingResources
+
+    def table(
+        self, images: NDArray[np.int64], epoch: int, report: Callable[[int, int], None]
+    ) -> DescriptorTable:
+        """Descriptors of images [K], ascending; report(done, total). Raises TrainingDiverged."""
+        rows = np.empty((len(images), self.network.description.dimension), dtype=np.float32)
+        described = iterate_descriptors(
+            self.network,
+            self.load,
+            images.tolist(),
+            batch_size=self.resources.batch_size,
+            precision=self.options.precision,
+            device=str(next(self.network.parameters()).device),
+            loader_threads=self.resources.loader_threads,
+        )
+        for done, (position, descriptor) in enumerate(described, start=1):
+            rows[position] = descriptor
+            report(done, len(images))
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise TrainingDiverged(
+                f"epoch {epoch}: the descriptor of {self.names[images[~finite][0]]!r} is not finite; lower "
+                "training.learning_rate; the last good checkpoint is kept"
+            )
+        return DescriptorTable(images, rows)
