@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retrieval.descriptors import DescriptorTable, iterate_descriptors
 from retrieval.finetuning import TrainingOptions, TrainingResources
 from retrieval.networks import RetrievalNetwork
+from retrieval.processes import ALONE, Processes
 from retrieval.training import TrainingDiverged
 
 
@@ -23,16 +24,18 @@ class CurrentDescriptors:
     names: list[str]
     options: TrainingOptions
     resources: TrainingResources
+    processes: Processes = ALONE
 
     def table(
         self, images: NDArray[np.int64], epoch: int, report: Callable[[int, int], None]
     ) -> DescriptorTable:
         """Descriptors of images [K], ascending; report(done, total). Raises TrainingDiverged."""
-        rows = np.empty((len(images), self.network.description.dimension), dtype=np.float32)
+        own = self.processes.share(images)
+        rows = np.empty((len(own), self.network.description.dimension), dtype=np.float32)
         described = iterate_descriptors(
             self.network,
             self.load,
-            images.tolist(),
+            own.tolist(),
             batch_size=self.resources.batch_size,
             precision=self.options.precision,
             device=str(next(self.network.parameters()).device),
@@ -40,7 +43,11 @@ class CurrentDescriptors:
         )
         for done, (position, descriptor) in enumerate(described, start=1):
             rows[position] = descriptor
-            report(done, len(images))
+            report(done, len(own))
+        parts = self.processes.gather(rows)
+        rows = np.empty((len(images), rows.shape[1]), dtype=np.float32)
+        for rank, part in enumerate(parts):
+            rows[rank :: len(parts)] = part
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             raise TrainingDiverged(

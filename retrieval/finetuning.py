@@ -119,6 +119,9 @@ class TrainingResources(Resources):
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
+    training_processes: int = Field(
+        1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
+    )
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
     checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
     negatives_at_a_time: int | None = Field(
@@ -190,6 +193,7 @@ STAGE = Stage(
         "retrieval.compute",
         "retrieval.current_descriptors",
         "retrieval.descriptors",
+        "retrieval.distributed",
         "retrieval.epoch_tuples",
         "retrieval.extraction",
         "retrieval.finetuning",
@@ -201,6 +205,7 @@ STAGE = Stage(
         "retrieval.network_options",
         "retrieval.networks",
         "retrieval.pooling",
+        "retrieval.processes",
         "retrieval.resuming",
         "retrieval.topk",
         "retrieval.trainer",
@@ -237,17 +242,16 @@ def finetune(
     of torch are put back. Raises TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph,
     UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
     """
+    used, report = resources or TrainingResources(), progress or (lambda event: None)
+    call: dict[str, Any] = {
+        "training_set": training_set, "network_path": network, "photographs": photographs,
+        "options": options, "out": out, "work_dir": work_dir, "resources": used, "matcher": matcher,
+        "inputs": list(inputs),
+    }  # fmt: skip
+    if used.training_processes > 1:
+        from retrieval.distributed import train_in_processes
+
+        return train_in_processes(call, used.training_processes, report)
     from retrieval.trainer import run_training
 
-    return run_training(
-        training_set,
-        network,
-        photographs,
-        options,
-        out=out,
-        work_dir=work_dir,
-        resources=resources or TrainingResources(),
-        progress=progress or (lambda event: None),
-        matcher=matcher,
-        inputs=inputs,
-    )
+    return run_training(**call, progress=report)

@@ -35,6 +35,7 @@ from retrieval.losses import tuple_labels
 from retrieval.mining import TooFewClusters
 from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of
 from retrieval.networks import RetrievalNetwork, load_network, save_network
+from retrieval.processes import ALONE, Processes, launched
 from retrieval.resuming import CheckpointFolder
 from retrieval.training import TrainingDiverged, make_loss, make_optimizer, set_learning_rate, train_tuples
 from retrieval.training_record import EpochProgress, EpochRecord, TrainingState, summarise, write_training
@@ -64,19 +65,25 @@ def run_training(
     """See retrieval.finetuning.finetune."""
     inputs = [content_sha256(training_set), content_sha256(network_path), *inputs]
     fingerprint = json_sha256([options.resumable().model_dump(mode="json"), inputs])
-    device = pick_device(resources.device)
-    with fixed_threads(resources.threads), deterministic(device):
-        network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        arrays = hdf5.read(training_set, "training_set")
-        folder = CheckpointFolder(work_dir, fingerprint)
-        trainer = Trainer(network, arrays, photographs, options, resources, folder, progress, matcher)
-        state = trainer.run()
-        folder.load_best(network, state.best_epoch)
-        shift = trainer.descriptor_shift()
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(network, out / NETWORK_FILE)
-    clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
-    write_training(out / TRAINING_FILE, state, trainer.checks.may_match(clusters), shift, options, inputs)
+    with launched(resources.device) as (processes, name):
+        device = pick_device(name)
+        with fixed_threads(resources.threads), deterministic(device):
+            network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            arrays = hdf5.read(training_set, "training_set")
+            folder = processes.from_first(lambda: CheckpointFolder(work_dir, fingerprint))
+            trainer = Trainer(
+                network, arrays, photographs, options, resources, folder, progress, matcher, processes
+            )
+            state = trainer.run()
+            processes.wait()
+            folder.load_best(network, state.best_epoch)
+            shift = trainer.descriptor_shift()
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        save_network(network, out / NETWORK_FILE)
+        clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+        may_match = trainer.checks.may_match(clusters)
+        write_training(out / TRAINING_FILE, state, may_match, shift, options, inputs)
     return summarise(state, shift[1])
 
 
@@ -94,6 +101,7 @@ class Trainer:
         folder: CheckpointFolder,
         progress: Report,
         matcher: Matcher | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         if len(usable_queries(arrays, TRAIN, options.positives)) == 0:
             raise NoQueries(
@@ -107,6 +115,7 @@ class Trainer:
         self._resources = resources
         self._folder = folder
         self._progress = progress
+        self._processes = processes
         self._names = [str(name) for name in arrays["images/name"]]
         self._load = PhotographCache(
             lambda image: load_photograph(
@@ -114,20 +123,24 @@ class Trainer:
             ),
             resources.cache_megabytes * 2**20,
         )
-        self._descriptors = CurrentDescriptors(network, self._load, self._names, options, resources)
+        self._descriptors = CurrentDescriptors(
+            network, self._load, self._names, options, resources, processes
+        )
         self._loss = make_loss(options, network.description.architecture)
         self._optimizer = make_optimizer(network, options)
         self._benchmark = GeometryBenchmark.from_arrays(arrays, "val")
         self._validation = draw_validation(arrays, options)
         self._state = TrainingState()
-        self.checks = NegativeChecks(
-            matcher if options.verify_negatives else None, options.verify_inliers, options.verify_photographs
-        )
+        shared = None
+        if matcher is not None and options.verify_negatives:
+            shared = lambda pairs: processes.from_first(lambda: matcher(pairs))  # noqa: E731
+        self.checks = NegativeChecks(shared, options.verify_inliers, options.verify_photographs)
         self._before: DescriptorTable | None = None
         self._epoch = 0
 
     def run(self) -> TrainingState:
         """Train up to options.epochs, from the last checkpoint on."""
+        self._processes.wait()
         rows, images = self._folder.load_array(BEFORE), self._shift_images()
         restored = None
         if rows is not None and len(rows) == len(images):
@@ -155,14 +168,15 @@ class Trainer:
     def _before_training(self) -> None:
         """Epoch 0: what the network can do as it comes."""
         self._before = self._describe(self._shift_images())
-        self._folder.save_array(BEFORE, self._before.rows)
+        if self._processes.first:
+            self._folder.save_array(BEFORE, self._before.rows)
         started = time.perf_counter()
         loss_val, map_val = self._validate()
         seconds = {"validate": time.perf_counter() - started}
         record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, self._gem_p(), math.nan, seconds)
         self._state.history.append(record)
         self._state.checks = self.checks.found
-        self._folder.save(self._state, self._network, self._optimizer)
+        self._save()
 
     def _run_epoch(self) -> None:
         """Mine and train part by part; a checkpoint may have left the epoch anywhere after a step."""
@@ -183,7 +197,7 @@ class Trainer:
             *(epoch, losses, loss_val, map_val, rate, self._gem_p(), distance), seconds=progress.seconds
         )
         self._state.finish(record, progress.tuples, self.checks.found)
-        self._folder.save(self._state, self._network, self._optimizer)
+        self._save()
         LOGGER.info(
             "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
             *(epoch, self._options.epochs, losses, loss_val, map_val, record.gem_p),
@@ -216,7 +230,7 @@ class Trainer:
             due = steps % self._resources.checkpoint_steps == 0
             if due and time.perf_counter() - saved >= self._resources.checkpoint_pause_s:
                 self._state.within, self._state.checks = progress.trained(losses), self.checks.found
-                self._folder.save(self._state, self._network, self._optimizer)
+                self._save()
                 saved = time.perf_counter()
 
         losses = self._train(progress.tuples[done:], rate, after_tuple, after_step)
@@ -241,6 +255,7 @@ class Trainer:
                 name=self._names.__getitem__,
                 after_tuple=after_tuple,
                 after_step=after_step,
+                processes=self._processes,
             )
         except TrainingDiverged as error:
             raise TrainingDiverged(f"epoch {self._epoch}, {error}") from error
@@ -288,6 +303,10 @@ class Trainer:
 
     def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
         return self._descriptors.table(images, self._epoch, partial(self._report, phase))
+
+    def _save(self) -> None:
+        if self._processes.first:
+            self._folder.save(self._state, self._network, self._optimizer)
 
     def _shift_images(self) -> Indices:
         members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)

@@ -15,6 +15,7 @@ from retrieval.finetuning import TrainingOptions
 from retrieval.images import loaded_ahead, normalise
 from retrieval.losses import ContrastiveLoss, TripletLoss, tuple_labels
 from retrieval.networks import RetrievalNetwork
+from retrieval.processes import ALONE, Processes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of descriptors and labels, see `retrieval.losses`: a sum over the negatives of a tuple."""
@@ -71,6 +72,7 @@ def train_tuples(
     name: Callable[[int], str] = str,
     after_tuple: Callable[[int, float], None] | None = None,
     after_step: Callable[[NDArray[np.float64]], None] | None = None,
+    processes: Processes = ALONE,
 ) -> NDArray[np.float64]:
     """Train on tuples [T, 2 + n] of image numbers (query, positive, negatives) in the given order -> losses
     [T].
@@ -78,34 +80,39 @@ def train_tuples(
     load(image) gives [H, W, 3] uint8. Gradients are summed over tuples_per_step tuples, then one optimiser
     step; tuples left over at the end make a smaller step, or none (step_remainder=False, as in the published
     code). The loss of a tuple is the one before its step. after_tuple(position, loss); after_step(losses so
-    far). Raises TrainingDiverged naming the tuple by name(image).
+    far). Several processes share the tuples of a step. Raises TrainingDiverged naming the tuple by
+    name(image).
     """
     device = next(network.parameters()).device
     together = negatives_at_a_time or (1 if device.type == "cpu" else NEGATIVES_ON_A_GPU)
-    losses = np.empty(len(tuples))
+    losses, length = np.zeros(len(tuples)), tuples.shape[1]
     network.train()
     _zero_gradients(network)
+    steps = [range(start, min(start + tuples_per_step, len(tuples)))
+             for start in range(0, len(tuples), tuples_per_step)]  # fmt: skip
+    own = [position for step in steps for position in processes.share(step)]
 
     def prepared(image: int) -> Tensor:
         return normalise(load(image), network.description.mean, network.description.std)
 
-    length = tuples.shape[1]
-    images = loaded_ahead(tuples.ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
+    images = loaded_ahead(tuples[own].ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
     forward = partial(_forward, network, precision)
-    for position in range(len(tuples)):
-        photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
-        losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
-        if not np.isfinite(losses[position]):
-            raise TrainingDiverged(
-                _diverged(tuples[position].tolist(), float(losses[position]), position, name)
-            )
-        if (position + 1) % tuples_per_step == 0 or (step_remainder and position + 1 == len(tuples)):
+    for step in steps:
+        for position in processes.share(step):
+            photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
+            losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
+            if after_tuple is not None:
+                after_tuple(position, float(losses[position]))
+        losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
+        for position in step:
+            if not np.isfinite(losses[position]):
+                raise TrainingDiverged(_diverged(tuples[position].tolist(), losses[position], position, name))
+        if len(step) == tuples_per_step or step_remainder:
+            processes.sum([p.grad for p in network.parameters() if p.grad is not None])
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
             if after_step is not None:
-                after_step(losses[: position + 1])
-        if after_tuple is not None:
-            after_tuple(position, float(losses[position]))
+                after_step(losses[: step.stop])
     network.eval()
     return losses
 
