@@ -12,6 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,28 +151,32 @@ def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | N
     return pairs, np.array([found[pair] for pair in pairs], np.int64)
 
 
-def raw_inliers(
-    pairs: Sequence[tuple[str, str]],
-    features: Mapping[str, Path],
-    options: MatchingOptions,
-    scratch: Path,
-    *,
-    resources: MatchingResources | None = None,
-) -> NDArray[np.int64]:
-    """Raw inliers [K] of pairs of photographs (sha256, sha256) in any order, matched now and not kept.
+@dataclass(frozen=True)
+class ImageMatcher:
+    """Matches images on demand, keeping nothing: pairs of images [K, 2] -> raw inliers [K].
 
-    features: sha256 -> features file that holds the photograph; scratch: a folder for one file, overwritten
-    and removed. Raises UnusablePairs, MixedFeatures, ChildFailed.
+    shas: sha256 of each image; features: sha256 -> features file that holds the photograph; scratch: a folder
+    for one file, overwritten and removed. Raises UnusablePairs, MixedFeatures, ChildFailed.
     """
-    if not pairs:
-        return np.empty(0, dtype=np.int64)
-    out = scratch / "matches.h5"
-    out.unlink(missing_ok=True)
-    match_pairs(pairs, features, options, out, resources=resources)
-    attempts, inliers = read_attempts([out], {(min(pair), max(pair)) for pair in pairs})
-    out.unlink()
-    found = dict(zip(attempts, inliers.tolist(), strict=True))
-    return np.array([found[min(pair), max(pair)] for pair in pairs], dtype=np.int64)
+
+    shas: Sequence[str]
+    features: Mapping[str, Path]
+    options: MatchingOptions
+    scratch: Path
+    resources: MatchingResources = field(default_factory=MatchingResources)
+
+    def __call__(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(pairs):
+            return np.empty(0, dtype=np.int64)
+        named = [tuple(sorted((self.shas[first], self.shas[second]))) for first, second in pairs.tolist()]
+        wanted = [(first, second) for first, second in named]
+        out = self.scratch / "matches.h5"
+        out.unlink(missing_ok=True)
+        match_pairs(wanted, self.features, self.options, out, resources=self.resources)
+        attempts, inliers = read_attempts([out], wanted)
+        out.unlink()
+        found = dict(zip(attempts, inliers.tolist(), strict=True))
+        return np.array([found[pair] for pair in wanted], dtype=np.int64)
 
 
 def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:

@@ -6,15 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from retrieval import evaluation, finetuning, whitening
 from retrieval.evaluation import Configuration, EvaluationOptions
 from retrieval.finetuning import Matcher, TrainingOptions, TrainingProgress, TrainingResources
 from retrieval.whitening import Whitening, WhiteningOptions
 from sfm.matching import STAGE as STAGE_OF_MATCHES
-from sfm.matching import MatchingOptions, MatchingResources, raw_inliers
+from sfm.matching import ImageMatcher, MatchingOptions, MatchingResources
 from storage import hdf5
 from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
@@ -95,16 +92,14 @@ def matcher_of(
     if not features:
         return None
     store = running().store
-    shas, files = images_of(training_set), file_of_items(store, features)
     threads = (resources.threads if resources else None) or len(os.sched_getaffinity(0))
-
-    used = MatchingResources(threads=threads)
-
-    def match(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        named = [(shas[first], shas[second]) for first, second in pairs.tolist()]
-        return raw_inliers(named, files, matching, store.work_dir(key), resources=used)
-
-    return match
+    return ImageMatcher(
+        images_of(training_set),
+        file_of_items(store, features),
+        matching,
+        store.work_dir(key),
+        MatchingResources(threads=threads),
+    )
 
 
 def images_of(training_set: Path) -> list[str]:
