@@ -121,8 +121,8 @@ def test_images_are_matched_on_demand(matched, files, tmp_path):
     """In any order and direction, as the chunk found them; nothing stays behind."""
     shas = sorted(files)[::-1]
     matcher = ImageMatcher(shas, files, MatchingOptions(), tmp_path)
-    known = dict(zip(*(each if isinstance(each, list) else each.tolist() for each in read_attempts([matched[0]])),
-                     strict=True))  # fmt: skip
+    attempts, inliers = read_attempts([matched[0]])
+    known = dict(zip(attempts, inliers.tolist(), strict=True))
     pairs = np.array([[0, 3], [5, 1], [1, 0]])
     assert matcher(pairs).tolist() == [known[tuple(sorted((shas[a], shas[b])))] for a, b in pairs.tolist()]
     assert matcher(np.empty((0, 2), dtype=np.int64)).size == 0
