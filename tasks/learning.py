@@ -9,6 +9,7 @@ from typing import Any
 from retrieval import evaluation, finetuning, whitening
 from retrieval.evaluation import Configuration, EvaluationOptions
 from retrieval.finetuning import Matcher, TrainingOptions, TrainingProgress, TrainingResources
+from retrieval.training_pace import Pace
 from retrieval.whitening import Whitening, WhiteningOptions
 from sfm.matching import STAGE as STAGE_OF_MATCHES
 from sfm.matching import ImageMatcher, MatchingOptions, MatchingResources
@@ -45,8 +46,10 @@ def finetune_network(
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
     report = reporter("training")
 
+    pace = Pace()
+
     def show(event: TrainingProgress) -> None:
-        report(event.done, event.total, f"epoch {event.epoch} of {event.epochs}, {event.phase}")
+        report(event.done, event.total, pace.sentence(event))
 
     def build(out: Path) -> dict[str, Any]:
         with call.store.lock(key, what="checkpoints of a training"):
