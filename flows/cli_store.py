@@ -1,4 +1,4 @@
-"""Commands on a store: `store init|ls|verify|gc|lineage|migrate`, and `inspect`."""
+"""Commands on a store: `store init|ls|verify|gc|lineage|migrate`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,51 +128,6 @@ def migrate(store: StoreArgument) -> None:
     out.print(f"{formats}, {result.indexed} artifacts indexed", highlight=False)
     for path in result.older_layouts:
         out.print(f"older layout, still read: {path}", highlight=False, soft_wrap=True, markup=False)
-
-
-def inspect(
-    file: Annotated[Path, typer.Argument(help="an HDF5 file, a folder of the store, any other file")],
-    full: Annotated[bool, typer.Option("--full", help="read and check every value")] = False,
-    json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
-    tuples: Annotated[
-        Path | None, typer.Option(metavar="OUT.png", help="contact sheet of a training set's tuples")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, max=200, help="queries on the contact sheet")] = 12,
-    photos: Annotated[
-        Path | None, typer.Option(help="folder of the photographs, where the file's run does not know it")
-    ] = None,
-) -> None:
-    """Look into a file: layout, shapes, types, units, where it comes from, what is wrong with it; of a
-    training set also its splits, overlaps, scale changes and photographs that are no queries."""
-    with usage():
-        from storage.inspection import describe
-
-        description = describe(file, full=full)
-    if json:
-        typer.echo(description.to_json())
-    else:
-        out.print(description)
-    if description.violations:
-        raise typer.Exit(1)
-    if description.schema == "training_set" and not json:
-        from flows.tuple_sheets import tables
-
-        with usage():
-            for part in tables(file):
-                if isinstance(part, Table):
-                    out.print()
-                out.print(part, highlight=False, markup=False)
-    if tuples is not None:
-        _write_sheet(file, description.schema, tuples, photos, count)
-
-
-def _write_sheet(file: Path, schema: str, tuples: Path, photos: Path | None, count: int) -> None:
-    with usage():
-        from flows.tuple_sheets import NotATrainingSet, write_sheet
-
-        if schema != "training_set":
-            raise NotATrainingSet(f"{file}: only a training_set.h5 has tuples, this is {schema or 'another'}")
-        err.print(write_sheet(file, tuples, photos, count), highlight=False, soft_wrap=True, markup=False)
 
 
 def _open(store: Path) -> "Store":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.hdf5_errors import ArtifactError, DamagedArtifact, MissingItem, NotAnArtifact, WrongSchema
-from storage.hdf5_sources import FileSource, decode, type_name
+from storage.hdf5_sources import UNWATCHED, FileSource, decode, type_name
 from storage.hdf5_walk import HDF5_ERRORS, Walk, at_path, walk
 from storage.schemas import Layout, UnknownSchema, layout
 from storage.validation import Violation, check
@@ -195,11 +195,13 @@ def layout_of(path: Path, file: h5py.File) -> Layout:
         raise WrongSchema(f"{path}: {error}") from error
 
 
-def violations_of(found: Walk, declared: Layout, max_rows: int | None) -> list[Violation]:
+def violations_of(
+    found: Walk, declared: Layout, max_rows: int | None, watch: Callable[[str], None] = UNWATCHED
+) -> list[Violation]:
     """All that is wrong with what a walk found: odd objects, missing descriptions, broken promises."""
     problems = [Violation(path, text) for path, text in found.strange.items()]
     for path, each in [*found.groups.items(), *found.datasets.items()]:
-        problems += [Violation(path, text) for text in _attribute_problems(each)]
+        problems += [Violation(path, text) for text in _attribute_problems(path, each, watch)]
     filled = {path[:at] for path in found.datasets for at in range(len(path)) if path[at] == "/"}
     needs = ", ".join(dataset.path for dataset in declared.patterns if not dataset.optional)
     remedy = f"an item needs {needs}" if needs else "remove it"
@@ -209,13 +211,16 @@ def violations_of(found: Walk, declared: Layout, max_rows: int | None) -> list[V
     known = {problem.path for problem in problems if problem.path in found.strange}
     return problems + [
         each
-        for each in check(FileSource(found.datasets), declared, max_rows=max_rows)
+        for each in check(FileSource(found.datasets, watch), declared, max_rows=max_rows)
         if each.path not in known
     ]
 
 
-def _attribute_problems(each: h5py.Group | h5py.Dataset) -> list[str]:
+def _attribute_problems(
+    path: str, each: h5py.Group | h5py.Dataset, watch: Callable[[str], None]
+) -> list[str]:
     try:
+        watch(path)
         described = each.attrs.get("description")
     except HDF5_ERRORS as error:
         return [f"has attributes that cannot be read ({error}); rebuild the file"]

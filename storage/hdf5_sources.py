@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import h5py
@@ -10,6 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 8 << 20
+
+
+class Watch:
+    """Told what is read next: reports it, and refuses with OSError what the HDF5 library hangs on."""
+
+    def __init__(self, report: Callable[[str], None] | None = None, refused: Collection[str] = ()) -> None:
+        self.report, self.refused = report, frozenset(refused)
+
+    def __call__(self, path: str) -> None:
+        if path in self.refused:
+            raise OSError("damaged so that the HDF5 library never comes back from reading it")
+        if self.report is not None:
+            self.report(path)
+
+
+UNWATCHED = Watch()
 
 
 class Source(Protocol):
@@ -69,8 +85,8 @@ class ArraySource:
 class FileSource:
     """Datasets of an open HDF5 file; `found` is what a walk over it found."""
 
-    def __init__(self, found: Mapping[str, h5py.Dataset]) -> None:
-        self.found = found
+    def __init__(self, found: Mapping[str, h5py.Dataset], watch: Callable[[str], None] = UNWATCHED) -> None:
+        self.found, self.watch = found, watch
 
     def paths(self) -> list[str]:
         return sorted(self.found)
@@ -82,6 +98,7 @@ class FileSource:
         return type_name(self.found[path].dtype)
 
     def rows(self, path: str, start: int, stop: int) -> NDArray[Any]:
+        self.watch(path)
         dataset = self.found[path]
         values = np.asarray(dataset[()]).reshape(1)[start:stop] if dataset.ndim == 0 else dataset[start:stop]
         return decode(values) if self.type_name(path) == "str" else values

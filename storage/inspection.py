@@ -8,7 +8,7 @@ Damaged and foreign files are described as far as they can be read; what is wron
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from storage.hdf5_open import (
     root_attributes,
     violations_of,
 )
+from storage.hdf5_sources import Watch
 from storage.hdf5_walk import walk
+from storage.inspection_made import sidecar_facts
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
 from storage.schemas import Layout
 from storage.validation import Violation
@@ -41,6 +43,7 @@ class Description:
     """What a file or folder is, where it comes from, what it holds and what is wrong with it.
 
     `schema` is "" where the file is foreign or damaged. `unchecked`: datasets too large for a quick look.
+    `made`: when, how long it took, versions, machine; from the sidecar, {} where there is none.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Description:
     options: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
     root: Node | None = None
     violations: tuple[Violation, ...] = ()
     unchecked: tuple[str, ...] = ()
@@ -72,24 +76,34 @@ class Description:
         return to_text(self)
 
 
-def describe(path: Path | str, *, full: bool = False) -> Description:
+def describe(
+    path: Path | str,
+    *,
+    full: bool = False,
+    watch: Callable[[str], None] | None = None,
+    refused: Collection[str] = (),
+) -> Description:
     """Describe an HDF5 file, a directory artifact (with manifest.json) or any other file.
 
-    `full` reads and checks every value and lists every item. Raises FileNotFoundError only.
+    `full` reads and checks every value and lists every item. `watch` is told each path before it is read;
+    those in `refused` are not. Raises FileNotFoundError only.
     """
     path = Path(path)
     if path.is_dir():
-        return _describe_directory(path, full)
+        return _describe_directory(path, full, watch, refused)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of an artifact")
+    if not path.is_file():
+        return Description(str(path), "special", 0, violations=(Violation("/", "is no file; give one"),))
     try:
         with open_file(path) as file:
-            return _describe_hdf5(path, file, full)
+            return _describe_hdf5(path, file, full, Watch(watch, refused))
     except (ArtifactError, OSError) as error:
         return Description(str(path), "file", path.stat().st_size, violations=(Violation("/", str(error)),))
 
 
-def _describe_hdf5(path: Path, file: h5py.File, full: bool) -> Description:
+def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Description:
+    watch("/")
     found = walk(file)
     max_rows = None if full else MAX_ROWS
     attributes: dict[str, Any] = {}
@@ -97,7 +111,7 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool) -> Description:
     try:
         attributes = root_attributes(path, file)
         declared = layout_of(path, file)
-        violations = violations_of(found, declared, max_rows) + _provenance_problems(attributes)
+        violations = violations_of(found, declared, max_rows, watch) + _provenance_problems(attributes)
     except ArtifactError as error:
         violations = [Violation("/", str(error))]
     version = attributes.get("schema_version")
@@ -111,7 +125,8 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool) -> Description:
         options=_json_of(attributes, "options", {}),
         inputs=tuple(map(str, _json_of(attributes, "inputs", []))),
         attributes={name: each for name, each in attributes.items() if name not in RESERVED_ATTRIBUTES},
-        root=tree(found, declared, str(attributes.get("description", "")), full),
+        made=sidecar_facts(path),
+        root=tree(found, declared, str(attributes.get("description", "")), full, watch),
         violations=tuple(violations),
         unchecked=tuple(
             sorted(name for name, each in found.datasets.items() if max_rows and rows_of(each) > max_rows)
@@ -136,7 +151,9 @@ def _json_of(attributes: Mapping[str, Any], name: str, default: Any) -> Any:
     return value if default is None or isinstance(value, type(default)) else default
 
 
-def _describe_directory(path: Path, full: bool) -> Description:
+def _describe_directory(
+    path: Path, full: bool, watch: Callable[[str], None] | None, refused: Collection[str]
+) -> Description:
     """A folder: its manifest against what is there (sizes only, not digests), each HDF5 member."""
     problems: list[Violation] = []
     listed: dict[str, int] = {}
@@ -166,14 +183,20 @@ def _describe_directory(path: Path, full: bool) -> Description:
         bytes=sum(each.stat().st_size for each in files.values()),
         violations=tuple(problems),
         attributes={"files": len(files)},
-        members=tuple(_describe_member(each, full) for each in shown),
+        made=sidecar_facts(path),
+        members=tuple(_describe_member(each, path, full, watch, refused) for each in shown),
     )
 
 
-def _describe_member(path: Path, full: bool) -> Description:
-    """An HDF5 file in full, any other by its size."""
+def _describe_member(
+    path: Path, folder: Path, full: bool, watch: Callable[[str], None] | None, refused: Collection[str]
+) -> Description:
+    """An HDF5 file in full, any other by its size; paths within it are told as `member.h5: path`."""
     if path.suffix in (".h5", ".hdf5"):
-        return describe(path, full=full)
+        begin = f"{path.relative_to(folder).as_posix()}: "
+        own = [each.removeprefix(begin) for each in refused if each.startswith(begin)]
+        tell = None if watch is None else lambda each: watch(begin + each)
+        return describe(path, full=full, watch=tell, refused=own)
     return Description(str(path), "file", path.stat().st_size)
 
 

@@ -70,6 +70,10 @@ def _provenance(tree: Tree, description: Description) -> None:
         tree.add(escape(f"input: {digest}"))
     if len(description.inputs) > 8:
         tree.add(f"[dim]... {len(description.inputs) - 8} more inputs[/]")
+    if description.made:
+        branch = tree.add("made")
+        for name, value in description.made.items():
+            branch.add(escape(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
     for name, value in sorted(description.attributes.items()):
         tree.add(escape(f"{name}: {value}"))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
-from storage.hdf5_sources import decode, type_name
+from storage.hdf5_sources import UNWATCHED, decode, type_name
 from storage.hdf5_walk import HDF5_ERRORS, Walk
 from storage.schemas import Layout
 
@@ -57,16 +58,24 @@ def rows_of(dataset: h5py.Dataset) -> int:
     return int(dataset.shape[0]) if dataset.shape else 1
 
 
-def tree(found: Walk, declared: Layout | None, description: str, full: bool) -> Node:
+def tree(
+    found: Walk,
+    declared: Layout | None,
+    description: str,
+    full: bool,
+    watch: Callable[[str], None] = UNWATCHED,
+) -> Node:
     """The root group of a walked file; without `full`, of very many items only the first are listed."""
-    return _Builder(found, declared, full).group("", description)
+    return _Builder(found, declared, full, watch).group("", description)
 
 
 class _Builder:
     """One pass over what a walk found."""
 
-    def __init__(self, found: Walk, declared: Layout | None, full: bool) -> None:
-        self.found, self.declared, self.full = found, declared, full
+    def __init__(
+        self, found: Walk, declared: Layout | None, full: bool, watch: Callable[[str], None]
+    ) -> None:
+        self.found, self.declared, self.full, self.watch = found, declared, full, watch
         self.below: dict[str, list[str]] = {}
         self.stored: dict[str, int] = {}
         for path in sorted({*found.groups, *found.datasets, *found.strange} - {"/"}):
@@ -91,10 +100,10 @@ class _Builder:
 
     def node(self, path: str) -> Node:
         if path in self.found.groups:
-            return self.group(path, _attribute(self.found.groups[path], "description"))
+            return self.group(path, _attribute(path, self.found.groups[path], "description", self.watch))
         if path in self.found.strange:
             return Node(path, "other", note=self.found.strange[path])
-        return _dataset_node(path, self.found.datasets[path], self.declared, self.full)
+        return _dataset_node(path, self.found.datasets[path], self.declared, self.full, self.watch)
 
     def _few(self, names: list[str]) -> list[str]:
         """All tables and datasets; the first of very many items or datasets."""
@@ -106,23 +115,26 @@ class _Builder:
         return names[:_MANY]
 
 
-def _dataset_node(path: str, dataset: h5py.Dataset, declared: Layout | None, full: bool) -> Node:
+def _dataset_node(
+    path: str, dataset: h5py.Dataset, declared: Layout | None, full: bool, watch: Callable[[str], None]
+) -> Node:
     declaration = declared.find(path) if declared is not None else None
     statistics: Statistics | None = None
     sample: tuple[str, ...] = ()
     note = ""
     if full or (dataset.size <= _MAX_VALUES and rows_of(dataset) <= MAX_ROWS):
         try:
+            watch(path)
             statistics, sample = _summary(dataset, none=bool(declaration and declaration[0].none))
         except HDF5_ERRORS as error:
             note = f"cannot be read ({error})"
     return Node(
         path=path,
         kind="dataset",
-        description=_attribute(dataset, "description"),
+        description=_attribute(path, dataset, "description", watch),
         shape=tuple(dataset.shape or ()),
         type=type_name(dataset.dtype),
-        unit=_attribute(dataset, "unit"),
+        unit=_attribute(path, dataset, "unit", watch),
         compression=dataset.compression or "",
         stored_bytes=_stored(dataset),
         statistics=statistics,
@@ -131,9 +143,10 @@ def _dataset_node(path: str, dataset: h5py.Dataset, declared: Layout | None, ful
     )
 
 
-def _attribute(each: h5py.Group | h5py.Dataset | None, name: str) -> str:
+def _attribute(path: str, each: h5py.Group | h5py.Dataset, name: str, watch: Callable[[str], None]) -> str:
     try:
-        value = "" if each is None else each.attrs.get(name, "")
+        watch(path)
+        value = each.attrs.get(name, "")
     except HDF5_ERRORS:
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
