@@ -95,6 +95,9 @@ def files(record: RunRecord, root: Path, log: Path | None = None) -> list[tuple[
     if record.refs_of("mapping"):
         found.append(("COLMAP models", root / "mapping"))
     found.append(("record", root / "runs" / f"{record.id}.json"))
+    page = root / "runs" / f"{record.id}.html"
+    if page.is_file():
+        found.append(("report", page))
     return [*found, ("log", log)] if log else found
 
 

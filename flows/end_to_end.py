@@ -7,6 +7,7 @@ from prefect import flow
 from flows.older import announce, check_names, notices
 from flows.options import STAGES, PipelineOptions, PipelineResources
 from flows.pages import show_stage
+from flows.reports import report_run
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -41,4 +42,5 @@ def end_to_end(
                 store, record.id, list(force), list(accept_older_code)
             )
             show_stage(opened, runs.load(opened, record.id), stage)
+    report_run(opened, record.id)
     return runs.load(opened, record.id)

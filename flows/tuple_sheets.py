@@ -57,7 +57,7 @@ def write_sheet(file: Path, out: Path, photos: Path | None = None, count: int = 
     if not out.parent.is_dir():
         raise NoPhotographs(f"{str(out.parent)!r} is no folder; make it, or write the sheet elsewhere")
     arrays = hdf5.read(file, "training_set")
-    descriptors = _descriptors(home, arrays) if home else None
+    descriptors = descriptors_of(home.store, home.record, arrays) if home else None
     rows = tuple_rows(arrays, descriptors, count)
     names = [str(name) for name in arrays["images/name"]]
     draw_sheet(rows, lambda image: load_photograph(root / names[image], THUMBNAIL_PX), out)
@@ -80,12 +80,12 @@ def _training_sets(record: RunRecord) -> list[Any]:
     return [ref for name in ("training_set", "whole_training_set") for ref in record.refs_of(name)]
 
 
-def _descriptors(home: Home, arrays: Any) -> Any:
+def descriptors_of(store: Store, record: RunRecord, arrays: Any) -> Any:
     """[N, D] of the network that proposed the pairs; None where some are missing."""
     from tasks.chunks import descriptor_rows, file_of_items
 
     try:
-        files = file_of_items(home.store, list(home.record.refs_of("proposal_descriptors")))
+        files = file_of_items(store, list(record.refs_of("proposal_descriptors")))
     except (OSError, ValueError):
         return None
     shas = arrays["images/sha256"].astype(str).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import warnings
 from collections.abc import Mapping
@@ -144,6 +145,13 @@ def machine_facts() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "python": platform.python_version(),
     }
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process, or one of its ended children, has had at a time so far."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(peaks) * unit
 
 
 @lru_cache(maxsize=1)

@@ -132,6 +132,7 @@ def _made(path: Path, attributes: Mapping[str, Any]) -> dict[str, str]:
     for name, value in sidecar_facts(path).items():
         if name in _MADE:
             facts |= _flat(value, name)
+    facts.pop("machine.peak_memory_bytes", None)
     return facts
 
 

@@ -171,9 +171,10 @@ def records(store: Store) -> Iterator[RunRecord]:
 
 
 def delete(store: Store, run: str) -> None:
-    """Take a run out of the ledger; its artifacts stay until ``gc``. Raises UnknownRun."""
+    """Take a run and its report out of the ledger; its artifacts stay until ``gc``. Raises UnknownRun."""
     record = load(store, run)
-    (store.root / "runs" / f"{record.id}.json").unlink(missing_ok=True)
+    for suffix in (".json", ".html"):
+        (store.root / "runs" / f"{record.id}{suffix}").unlink(missing_ok=True)
 
 
 def stale(store: Store, record: RunRecord) -> list[Stale]:

@@ -170,7 +170,7 @@ class Store:
                 items_sha256=json_sha256(chunk) if chunk else None,
                 created=artifacts.now(),
                 seconds=round(seconds, 3),
-                machine=artifacts.machine_facts(),
+                machine={**artifacts.machine_facts(), "peak_memory_bytes": artifacts.peak_memory_bytes()},
                 git_revision=artifacts.git_revision(),
                 facts=dict(report.get("sidecar") or {}),
             )

@@ -1,0 +1,34 @@
+"""`report`: one page about a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli_common import StoreOption, out, usage
+
+
+def report(
+    store: StoreOption,
+    run: Annotated[str, typer.Option(help="id of a run, or latest")] = "latest",
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="where to write it; else beside the run's record"),
+    ] = None,
+) -> None:
+    """Write the report of a run: one HTML file that opens anywhere, without a server and without a network."""
+    with usage():
+        from flows.cli_results import human_bytes
+        from flows.reports import write_report
+        from storage import runs
+        from storage.store import Store
+
+        opened = Store.open(store)
+        if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
+            raise ValueError(
+                f"{target}: is a folder or in none; give the name of a file in a folder that exists"
+            )
+        page = write_report(opened, runs.load(opened, run), target)
+    left_out = f", {page.num_left_out} by name alone" if page.num_left_out else ""
+    text = f"{page.path}: {human_bytes(page.bytes)}, {page.num_pictures} pictures{left_out}"
+    out.print(text, highlight=False, soft_wrap=True, markup=False)

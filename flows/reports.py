@@ -1,0 +1,40 @@
+"""The report page of a run: `report.html`, one file, written beside the run's record."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from flows.reproduction import command_of
+from storage import runs
+from storage.runs import RunRecord
+from storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+def report_path(store: Store, run: str) -> Path:
+    """Where the report of a run lies in its store."""
+    return store.root / "runs" / f"{run}.html"
+
+
+def write_report(store: Store, record: RunRecord, out: Path | None = None) -> Any:
+    """Write the report of a run (None: into the store); a `report.page.Page`."""
+    from flows.tuple_sheets import descriptors_of
+    from report.material import Material
+    from report.page import write_page
+
+    material = Material(store, record, command_of(store, record))
+    if material.training_set:
+        found = descriptors_of(store, record, material.training_set)
+        material = Material(store, record, material.command, found)
+    return write_page(material, out or report_path(store, record.id))
+
+
+def report_run(store: Store, run: str) -> Path | None:
+    """The report of a run that has just ended; None where it cannot be written, which is no reason to fail."""
+    try:
+        page = write_report(store, runs.load(store, run))
+    except Exception as error:
+        logger.warning("the report of run %s was not written: %s", run, error)
+        return None
+    return Path(page.path)
