@@ -16,7 +16,7 @@ def report(
         typer.Option("--out", metavar="FILE", help="where to write it; else beside the run's record"),
     ] = None,
 ) -> None:
-    """Write the report of a run: one HTML file that opens anywhere, without a server and without a network."""
+    """Write the report of a run: one HTML file that opens anywhere, without server or network."""
     with usage():
         from flows.cli_results import human_bytes
         from flows.reports import write_report

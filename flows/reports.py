@@ -31,7 +31,7 @@ def write_report(store: Store, record: RunRecord, out: Path | None = None) -> An
 
 
 def report_run(store: Store, run: str) -> Path | None:
-    """The report of a run that has just ended; None where it cannot be written, which is no reason to fail."""
+    """The report of a run that has just ended; None where it cannot be written: no reason to fail."""
     try:
         page = write_report(store, runs.load(store, run))
     except Exception as error:

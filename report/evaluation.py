@@ -133,7 +133,8 @@ def _rankings(material: Material, artifact: Artifact) -> tuple[str, str, list[Ra
         _ranking(str(queries[row]), float(precisions[row]), database[ranks[int(row), : RANKED + 5]], labels)
         for row in wanted
     ]
-    title = f"{names['network']}, {WHITENINGS.get(names['whitening'], names['whitening'])}, scales {names['scales']}"
+    whitening = WHITENINGS.get(names["whitening"], names["whitening"])
+    title = f"{names['network']}, {whitening}, scales {names['scales']}"
     return title, names["protocol"], found
 
 

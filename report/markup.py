@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_AMOUNT = re.compile(r"[+-]?\d[\d,.]*(e[+-]\d+)?( \(.*\))?$")
 
 
 class Safe(str):
@@ -71,7 +75,7 @@ def histogram(title: str, values: NDArray[Any], edges: Sequence[float]) -> Safe:
     found = np.asarray(values)
     places = np.clip(np.searchsorted(edges, found, side="right") - 1, 0, len(edges) - 1)
     counts = np.bincount(places, minlength=len(edges)).tolist() if found.size else [0] * len(edges)
-    labels = [f"{low:g}–{high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    labels = [f"{low:g}–{high:g}" for low, high in pairwise(edges)]
     return bars(title, [*labels, f"{edges[-1]:g} or more"], counts)
 
 
@@ -105,6 +109,6 @@ def number(value: float, form: str = ".3g", unknown: str = "–") -> str:
 
 def _cell(value: Any) -> Safe:
     numeric = isinstance(value, int | float | np.number) or (
-        isinstance(value, str) and not isinstance(value, Safe) and value[:1].isdigit()
+        isinstance(value, str) and (value in ("–", "no query") or _AMOUNT.match(value) is not None)
     )
     return tag("td", value, class_="number" if numeric else None)

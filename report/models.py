@@ -52,7 +52,7 @@ def models_section(material: Material) -> tuple[Safe, list[dict[str, Any]]] | No
 
 
 def _model(material: Material, model: int, most: int) -> dict[str, Any]:
-    """Figure, title and photographs of one model."""
+    """Figure, title, photographs and camera centres of one model."""
     scene = material.scene
     cameras = np.flatnonzero(scene["cameras/model"] == model)
     centers, poses = scene["cameras/center_in_world"][cameras], scene["cameras/cam_from_world"][cameras]
@@ -70,6 +70,7 @@ def _model(material: Material, model: int, most: int) -> dict[str, Any]:
         "photographs": [
             [material.pictures.place(sha), material.pictures.names.get(sha, sha[:12])] for sha in shas
         ],
+        "centers": centers.round(5).tolist(),
         "figure": _figure(scene["points/xyz"][shown], scene["points/rgb"][shown], centers, poses),
     }
 
@@ -93,7 +94,7 @@ def _figure(
     everything = np.concatenate([points, centers]) if len(points) else centers
     extent = float(np.linalg.norm(np.ptp(everything, axis=0))) or 1.0
     rotations = poses[:, :, :3]
-    lines = _frustums(centers, rotations, 0.04 * extent).astype(np.float32)
+    lines = _frustums(centers, rotations, 0.03 * extent).astype(np.float32)
     cloud = graph_objects.Scatter3d(
         **_axes(points),
         mode="markers",
@@ -104,7 +105,7 @@ def _figure(
         **_axes(lines), mode="lines", line={"color": _BLUE, "width": 2}, hoverinfo="skip"
     )
     dots = graph_objects.Scatter3d(
-        **_axes(centers), mode="markers", marker={"size": 5, "color": _BLUE}, hoverinfo="none"
+        **_axes(centers), mode="markers", marker={"size": 4, "color": _BLUE}, hoverinfo="none"
     )
     chosen = graph_objects.Scatter3d(
         x=[None], y=[None], z=[None], mode="markers", marker={"size": 9, "color": _ORANGE}, hoverinfo="skip"

@@ -38,7 +38,7 @@
   if (curves && figures.curves) {
     near(curves, () => {
       const { data, layout } = figures.curves;
-      library().newPlot(curves, data, { ...layout, font: ink() }, settings);
+      library().newPlot(curves, data, { ...layout, font: ink() }, { ...settings, displayModeBar: false });
     });
   }
 
@@ -50,14 +50,18 @@
     const strip = document.getElementById("cameras");
     let shown = models[0];
     let ready = false;
+    const box = document.createElement("div");
+    box.id = "hover";
+    box.hidden = true;
+    document.body.append(box);
 
     const highlight = (index) => {
-      const centers = place.data[2];
-      const at = (axis) => [[index < 0 ? null : centers[axis][index]]];
-      window.Plotly.restyle(place, { x: at("x"), y: at("y"), z: at("z") }, [3]);
+      const at = (axis) => [[index < 0 ? null : shown.centers[index][axis]]];
+      if (ready) window.Plotly.restyle(place, { x: at(0), y: at(1), z: at(2) }, [3]);
     };
     const draw = () => {
       shown = models[Number(choice.value)];
+      box.hidden = true;
       const { data, layout } = shown.figure;
       const again = ready ? library().react : library().newPlot;
       const fresh = { ...layout, uirevision: choice.value };
@@ -83,10 +87,6 @@
       }));
     };
     const listen = () => {
-      const box = document.createElement("div");
-      box.id = "hover";
-      box.hidden = true;
-      document.body.append(box);
       place.on("plotly_hover", (event) => {
         const point = event.points[0];
         if (point.curveNumber !== 2) return;

@@ -19,7 +19,7 @@ BUDGET_BYTES = 6 << 20
 
 
 class Pictures:
-    """Thumbnails by the sha256 of the photograph. files: where a copy of each lies; names: how it is called."""
+    """Thumbnails by the sha256 of the photograph. files: where copies lie; names: how each is called."""
 
     def __init__(
         self, files: Mapping[str, Path], names: Mapping[str, str], budget_bytes: int = BUDGET_BYTES
@@ -37,16 +37,15 @@ class Pictures:
         return self._places[sha]
 
     def show(self, sha: str, caption: str = "", kind: str = "", mark: str = "") -> Safe:
-        """A figure: the picture or its name, a mark in words, a caption. kind: a class of the page's style."""
+        """A figure: the picture or its name, a mark in words, a caption. kind: a class of the style."""
         name, place = self.names.get(sha, sha[:12]), self.place(sha)
-        if place is None:
-            inside = tag("span", name, class_="nothing")
-        else:
-            inside = tag("img", data_p=place, alt=name, title=name)[: -len("</img>")]
+        inside = tag("span", name, class_="nothing")
+        if place is not None:
+            inside = Safe(tag("img", data_p=place, alt=name, title=name).removesuffix("</img>"))
         words = [tag("b", mark)] if mark else []
         words += [tag("span", caption)] if caption else []
         below = [tag("figcaption", *words)] if words else []
-        return tag("figure", Safe(inside), *below, class_=kind or None)
+        return tag("figure", inside, *below, class_=kind or None)
 
     def _add(self, sha: str) -> int | None:
         if sha not in self.files:

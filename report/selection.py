@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,5 +87,6 @@ def _tuples(material: Material) -> list[Safe]:
 
 
 def _labels(edges: Any) -> list[str]:
-    pairs = zip(edges[:-1], edges[1:], strict=True)
-    return [f"{low:.3g} or more" if np.isinf(high) else f"{low:.3g}–{high:.3g}" for low, high in pairs]
+    return [
+        f"{low:.3g} or more" if np.isinf(high) else f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)
+    ]

@@ -16,6 +16,7 @@ from storage import hdf5
 MOST_EPOCHS = 8
 TUPLES = 4
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
+_GRID = "rgba(128, 128, 128, 0.3)"
 
 
 def training_section(material: Material) -> tuple[Safe, dict[str, Any]] | None:
@@ -87,7 +88,7 @@ def _curves(training: TrainingTable) -> dict[str, Any]:
         for name, values, colour, symbol, axis in lines
     ]
     best = {"type": "line", "x0": training.best_epoch, "x1": training.best_epoch, "y0": 0, "y1": 1}
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, len(epochs) // 10), "anchor": "y3"},
         "yaxis": {"title": {"text": "loss"}, "domain": [0.7, 1]},
         "yaxis2": {"title": {"text": "mAP, %"}, "domain": [0.36, 0.64]},
@@ -98,6 +99,8 @@ def _curves(training: TrainingTable) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
     }
+    for axis in ("xaxis", "yaxis", "yaxis2", "yaxis3"):
+        layout[axis] |= {"gridcolor": _GRID, "zeroline": False}
     figure = graph_objects.Figure(traces, layout).to_plotly_json()
     figure["layout"].pop("template", None)
     return figure
