@@ -5,7 +5,7 @@ Only typer and rich are imported until a command needs more.
 
 import typer
 
-from flows import cli_export, cli_inspect, cli_report, cli_run, cli_store
+from flows import cli_browse, cli_export, cli_inspect, cli_report, cli_run, cli_store
 
 app = typer.Typer(
     name="retrieval-sfm",
@@ -19,6 +19,7 @@ app.command()(cli_run.demo)
 app.command()(cli_run.stage)
 app.command()(cli_export.export)
 app.command()(cli_inspect.inspect)
+app.command()(cli_browse.browse)
 app.command()(cli_report.report)
 app.add_typer(cli_store.store_app, name="store")
 
