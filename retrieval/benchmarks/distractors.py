@@ -1,0 +1,46 @@
+"""Distractors: a folder of images that show none of a benchmark's queries, put behind its database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from retrieval.benchmarks.common import Benchmark, BenchmarkImage, MissingBenchmarkFile
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+class NoDistractors(ValueError):
+    """A benchmark whose protocol knows no distractors."""
+
+
+def distractor_images(folder: Path, benchmark: Benchmark) -> list[BenchmarkImage]:
+    """Every image below a folder, by path: the +100k of Oxford and Paris, +101k of Holidays, +1M.
+
+    Only names are held, about 100 bytes each. Raises NoDistractors, MissingBenchmarkFile.
+    """
+    check_distractors(folder, benchmark)
+    found = [BenchmarkImage(name) for name in sorted(_names(folder, ""))]
+    if not found:
+        raise MissingBenchmarkFile(f"no .jpg or .png in '{folder}'; expected the distractors' images")
+    return found
+
+
+def check_distractors(folder: Path, benchmark: Benchmark) -> None:
+    """Whether the benchmark may have them and the folder is there. Raises as `distractor_images`."""
+    if not benchmark.distractors:
+        raise NoDistractors(f"{benchmark.name} is measured without distractors; leave --distractors out")
+    if not folder.is_dir():
+        raise MissingBenchmarkFile(f"'{folder}' is no folder; give the folder of the distractors' images")
+
+
+def _names(folder: Path, below: str) -> Iterator[str]:
+    with os.scandir(folder / below) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _names(folder, f"{below}{entry.name}/")
+            elif entry.name.lower().endswith(_ENDINGS):
+                yield f"{below}{entry.name}"
