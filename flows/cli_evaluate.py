@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from flows.cli_common import VerifyOption, out, run_flow, usage
 
 if TYPE_CHECKING:
+    from retrieval.benchmarks.report import BenchmarkResult
     from retrieval.benchmarks.scoring import BenchmarkOptions
     from storage.runs import RunRecord
 
@@ -53,6 +55,9 @@ def evaluate(
     sheet: Annotated[
         Path | None, typer.Option(help="write best and worst queries to this PNG", metavar="FILE")
     ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="msls: write the challenge's prediction file", metavar="FILE")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
     batch_size: Annotated[int, typer.Option(help="images per forward pass on a GPU")] = 8,
     verify: VerifyOption = False,
@@ -68,7 +73,11 @@ def evaluate(
             ranks=_file(ranks),
             **_expansion(qe),
         )
-        _check(options, data, network, distractors, (csv, latex, sheet))
+        if predictions is not None and not benchmark.startswith("msls"):
+            raise ValueError(
+                f"--predictions is a file of the MSLS challenge, not of {benchmark}; leave it out"
+            )
+        _check(options, data, network, distractors, (csv, latex, sheet, predictions))
         from flows.options import PipelineResources
         from storage.store import Store
 
@@ -83,7 +92,8 @@ def evaluate(
         "resources": resources,
     }
     record, log = run_flow(root, _load, request, verify=verify)
-    _show(record, root, log, options, data, distractors, csv, latex, sheet)
+    written = Written(csv=csv, latex=latex, predictions=predictions, sheet=sheet)
+    _show(record, root, log, options, data, distractors, written)
 
 
 def _load() -> "Callable[..., RunRecord]":
@@ -128,6 +138,16 @@ def _check(
         check_distractors(distractors, found)
 
 
+@dataclass(frozen=True)
+class Written:
+    """Files that were asked for, None = not."""
+
+    csv: Path | None
+    latex: Path | None
+    predictions: Path | None
+    sheet: Path | None
+
+
 def _show(
     record: "RunRecord",
     root: Path,
@@ -135,13 +155,11 @@ def _show(
     options: "BenchmarkOptions",
     data: Path,
     distractors: Path | None,
-    csv: Path | None,
-    latex: Path | None,
-    sheet: Path | None,
+    written: Written,
 ) -> None:
+    """Print the table and where the files are; write those that were asked for."""
     from flows.cli_results import stage_table
-    from retrieval.benchmarks.report import read_result, render, to_csv, to_latex
-    from storage.files import write_text
+    from retrieval.benchmarks.report import read_result, render
 
     (ref,) = record.refs_of("benchmark")
     result = read_result(root / ref.path)
@@ -149,21 +167,32 @@ def _show(
     out.print()
     out.print(render(result), highlight=False)
     out.print()
-    for path, text in ((csv, to_csv), (latex, to_latex)):
-        if path is not None:
-            write_text(path, text(result))
-    if sheet is not None:
-        from retrieval.benchmarks.registry import read_benchmark
-        from retrieval.benchmarks.sheet import write_sheet
+    with usage():
+        _write_texts(result, written)
+        if written.sheet is not None:
+            from retrieval.benchmarks.registry import read_benchmark
+            from retrieval.benchmarks.sheet import write_sheet
 
-        with usage():
             benchmark = read_benchmark(options.benchmark, data, options.protocol)
-            write_sheet(result, benchmark, sheet, distractors)
-    files = {"benchmark": root / ref.path, "csv": csv, "latex": latex, "sheet": sheet, "log": log}
-    for name, path in files.items():
+            write_sheet(result, benchmark, written.sheet, distractors)
+    for name, path in {"benchmark": root / ref.path, **asdict(written), "log": log}.items():
         if path is not None:
             out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
     out.print(f"run {record.id}: {record.status}", highlight=False)
+
+
+def _write_texts(result: "BenchmarkResult", written: Written) -> None:
+    from retrieval.benchmarks.msls_files import prediction_lines
+    from retrieval.benchmarks.report import to_csv, to_latex
+    from storage.files import write_text
+
+    if written.csv is not None:
+        write_text(written.csv, to_csv(result))
+    if written.latex is not None:
+        write_text(written.latex, to_latex(result))
+    if written.predictions is not None:
+        lines = prediction_lines(result.query_names, result.database_names, result.ranks)
+        write_text(written.predictions, lines)
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

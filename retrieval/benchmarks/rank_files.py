@@ -56,7 +56,7 @@ def _name(names: list[str], path: Path) -> str:
 
 def _read_text(path: Path, benchmark: Benchmark) -> Any:
     lines = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and not line[0].startswith("#")]
     if not lines:
         raise InvalidRankLists(f"'{path}' is empty; expected one line per query")
     if all(_is_number(token) for token in lines[0]):
@@ -71,8 +71,10 @@ def _by_name(path: Path, lines: list[list[str]], benchmark: Benchmark) -> Ids:
     database = _positions(benchmark.database_names)
     rows: list[list[int]] = [[] for _ in benchmark.query_names]
     sequences = max(benchmark.query_frames, benchmark.database_frames) > 1
-    raw = path.read_text(encoding="utf-8").splitlines() if sequences else []
-    for number, line in enumerate([text.split() for text in raw if text.strip()] if sequences else lines):
+    if sequences:  # commas join the frames of a sequence
+        raw = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line for line in raw if line and not line[0].startswith("#")]
+    for number, line in enumerate(lines):
         query, names = line[0], line[1:]
         if _stem(query) not in queries:
             raise InvalidRankLists(f"'{path}', line {number + 1}: '{query}' is no query of {benchmark.name}")

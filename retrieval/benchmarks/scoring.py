@@ -34,17 +34,30 @@ STAGE = Stage(
     schema_name="benchmark",
     kind="file",
     suffix=".h5",
-    packages=(*EXTRACTION.packages, "scipy", "h5py"),
+    packages=(*EXTRACTION.packages, "scipy", "h5py", "pandas"),
     modules=(
         "retrieval.backbones",
         "retrieval.benchmarks.common",
         "retrieval.benchmarks.geometry",
+        "retrieval.benchmarks.gldv2",
+        "retrieval.benchmarks.gldv2_files",
         "retrieval.benchmarks.ground_truth",
+        "retrieval.benchmarks.holidays",
+        "retrieval.benchmarks.holidays_files",
+        "retrieval.benchmarks.imagenet",
+        "retrieval.benchmarks.imagenet_files",
         "retrieval.benchmarks.landmark_files",
         "retrieval.benchmarks.landmarks",
+        "retrieval.benchmarks.linear_probe",
+        "retrieval.benchmarks.msls",
+        "retrieval.benchmarks.msls_files",
+        "retrieval.benchmarks.place_files",
+        "retrieval.benchmarks.places",
         "retrieval.benchmarks.rank_files",
         "retrieval.benchmarks.ranking",
         "retrieval.benchmarks.registry",
+        "retrieval.benchmarks.reid",
+        "retrieval.benchmarks.reid_files",
         "retrieval.benchmarks.scoring",
         "retrieval.checkpoints",
         "retrieval.compute",
@@ -57,6 +70,7 @@ STAGE = Stage(
         "retrieval.networks",
         "retrieval.pooling",
         "retrieval.scatter",
+        "retrieval.search",
         "retrieval.topk",
         "retrieval.whitening",
     ),
@@ -140,7 +154,7 @@ def score_descriptors(
         queries = expanded(queries, blocks, total, benchmark.own, options)
     depth = min(max(options.depth, benchmark.depth), total)
     ranking = rank_database(queries, blocks, depth, benchmark.labelled if benchmark.whole else None)
-    found = benchmark.score(ranking)
+    found = with_probe(benchmark, benchmark.score(ranking), queries, blocks, options)
     _write(out, benchmark, ranking, found, options, described.distractors, inputs, attributes)
     logger.info(
         "%s: %d queries, %d images, %.1f s",
@@ -211,6 +225,26 @@ def expanded(queries: Rows, blocks: Blocks, total: int, own: Ids | None, options
     return alpha_query_expansion(
         queries, np.concatenate(rows), k, options.expansion_alpha, leave_out=leave_out
     )
+
+
+def with_probe(
+    benchmark: Benchmark, found: Score, queries: Rows, blocks: Blocks, options: BenchmarkOptions
+) -> Score:
+    """The score with a linear probe's rows, where the benchmark has classes."""
+    epochs = options.protocol.probe_epochs
+    if benchmark.labels is None or not epochs:
+        return found
+    from retrieval.benchmarks.linear_probe import linear_probe
+
+    train, wanted = benchmark.labels
+    best = linear_probe(blocks, train, queries, epochs=epochs, num_classes=int(train.max()) + 1)
+    right = best == wanted[:, None]
+    protocol = f"linear probe, {epochs} epochs"
+    rows = [
+        ScoreRow(protocol, f"top-{k}", float(right[:, :k].any(axis=1).mean()), len(wanted)) for k in (1, 5)
+    ]
+    per_query = {**found.per_query, "top-1 linear probe": right[:, 0].astype(np.float64)}
+    return Score((*found.rows, *rows), per_query)
 
 
 def _write(
