@@ -64,7 +64,7 @@ def benchmark(
     runs.save(opened, record)
     (result,) = record.refs_of("benchmark")
     create_table_artifact(
-        key=f"benchmark-{options.benchmark}",
+        key=f"benchmark-{options.benchmark}".replace("_", "-"),
         table=table_rows(read_result(opened.path(result))),
         description=f"{options.benchmark}, in %",
     )

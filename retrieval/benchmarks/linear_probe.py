@@ -54,7 +54,10 @@ def _batches(generator: np.random.Generator, count: int) -> list[NDArray[np.int6
 
 
 def _scale(blocks: Blocks) -> tuple[Rows, Rows]:
-    """Mean and deviation per dimension [D], in two passes; 1 where a dimension never changes."""
+    """Mean and deviation per dimension [D], in two passes.
+
+    A hundredth of the mean variance is added, so that a dimension that train hardly uses is not blown up.
+    """
     count, total = 0, np.zeros(1)
     for rows in blocks():
         total = total + rows.sum(axis=0, dtype=np.float64)
@@ -63,5 +66,6 @@ def _scale(blocks: Blocks) -> tuple[Rows, Rows]:
     squares = np.zeros(1)
     for rows in blocks():
         squares = squares + ((rows - mean) ** 2).sum(axis=0)
-    deviation = np.sqrt(squares / count)
+    variance = squares / count
+    deviation = np.sqrt(variance + 0.01 * variance.mean())
     return mean.astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)
