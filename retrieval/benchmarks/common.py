@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from storage.digests import json_sha256
 
 Box = tuple[float, float, float, float]
 Ids = NDArray[np.int64]
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class MissingBenchmarkFile(ValueError):
@@ -144,13 +146,22 @@ def benchmark_root(data: Path, names: Sequence[str], marker: str) -> Path:
     )
 
 
+def image_files(root: Path, below: str = "") -> Iterator[str]:
+    """Files below the root of every .jpg and .png in a folder of it ("" or ending in /); hidden ones not."""
+    with os.scandir(root / below) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from image_files(root, f"{below}{entry.name}/")
+            elif entry.name.lower().endswith(IMAGE_ENDINGS):
+                yield f"{below}{entry.name}"
+
+
 def images_by_stem(root: Path, folder: str) -> dict[str, str]:
     """Name without ending -> file below root, of every .jpg below a folder. Raises MissingBenchmarkFile."""
-    found = {
-        path.stem: path.relative_to(root).as_posix()
-        for path in sorted((root / folder).rglob("*"))
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png")
-    }
+    below = image_files(root, f"{folder}/") if (root / folder).is_dir() else ()
+    found = {PurePosixPath(name).stem: name for name in sorted(below)}
     if not found:
         raise MissingBenchmarkFile(f"no images in '{root / folder}'; expected {folder}/NAME.jpg")
     return found

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval.benchmarks.common import Benchmark, BenchmarkImage, MissingBenchmarkFile
-
-_ENDINGS = (".jpg", ".jpeg", ".png")
+from retrieval.benchmarks.common import Benchmark, BenchmarkImage, MissingBenchmarkFile, image_files
 
 
 class NoDistractors(ValueError):
@@ -21,7 +17,7 @@ def distractor_images(folder: Path, benchmark: Benchmark) -> list[BenchmarkImage
     Only names are held, about 100 bytes each. Raises NoDistractors, MissingBenchmarkFile.
     """
     check_distractors(folder, benchmark)
-    found = [BenchmarkImage(name) for name in sorted(_names(folder, ""))]
+    found = [BenchmarkImage(name) for name in sorted(image_files(folder))]
     if not found:
         raise MissingBenchmarkFile(f"no .jpg or .png in '{folder}'; expected the distractors' images")
     return found
@@ -33,14 +29,3 @@ def check_distractors(folder: Path, benchmark: Benchmark) -> None:
         raise NoDistractors(f"{benchmark.name} is measured without distractors; leave --distractors out")
     if not folder.is_dir():
         raise MissingBenchmarkFile(f"'{folder}' is no folder; give the folder of the distractors' images")
-
-
-def _names(folder: Path, below: str) -> Iterator[str]:
-    with os.scandir(folder / below) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _names(folder, f"{below}{entry.name}/")
-            elif entry.name.lower().endswith(_ENDINGS):
-                yield f"{below}{entry.name}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.benchmarks.common import (
+    IMAGE_ENDINGS,
     Benchmark,
     BenchmarkImage,
     Ids,
@@ -23,7 +24,6 @@ from retrieval.benchmarks.imagenet import vote_places
 
 KS = (10, 20, 100, 200)
 TEMPERATURE = 0.07
-_ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 def read_imagenet(data: Path) -> Benchmark:
@@ -92,4 +92,6 @@ def _images(root: Path, split: str) -> tuple[list[str], list[str], Ids]:
 
 def _names(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as entries:
-        yield from (entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS))
+        for entry in entries:
+            if entry.name.lower().endswith(IMAGE_ENDINGS) and not entry.name.startswith("."):
+                yield entry.name

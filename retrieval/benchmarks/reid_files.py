@@ -23,6 +23,7 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
+    image_files,
     roles_of,
 )
 from retrieval.benchmarks.landmarks import clean_positions
@@ -121,7 +122,7 @@ def _read_msmt(data: Path) -> tuple[Path, _Side, _Side]:
 
 
 def _folder(root: Path, name: str) -> list[str]:
-    found = [f"{name}/{path.name}" for path in sorted((root / name).glob("*.jpg"))]
+    found = sorted(image_files(root, f"{name}/")) if (root / name).is_dir() else []
     if not found:
         raise MissingBenchmarkFile(f"no *.jpg in '{root / name}'; expected the official images there")
     return found

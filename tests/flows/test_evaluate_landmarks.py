@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 from PIL import Image
 
 from flows.context import Session
+from retrieval.finetuning import NETWORK_FILE
+from retrieval.whitening import learn_pca_whitening
+from storage import runs
+from storage.options import Options
+from storage.stages import Stage
 from storage.store import Store
 from tasks.runtime import reset_tallies
 from tests.flows.benchmark_folders import evaluate, noisy, numbers, put, ran, scene
@@ -38,6 +44,7 @@ def revisited(tmp_path: Path) -> Path:
     for number in range(3):
         truth["imlist"].append(f"other_{number}")
         put(root / "jpg" / f"other_{number}.jpg", scene(10 + number))
+    (root / "jpg" / "._other_0.jpg").write_bytes(b"what another system leaves behind")
     (root / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(truth))
     return tmp_path / "data"
 
@@ -81,6 +88,33 @@ def test_a_second_configuration_describes_nothing(
     reset_tallies()
     again = evaluate("roxford5k", *common)
     assert again.exit_code == 0 and not ran(again, "benchmark")
+
+
+def test_the_network_of_a_run(server: Session, network: Path, revisited: Path, tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", min_free_bytes=0)
+    trained = store.produce(
+        Stage(name="finetune", kind="directory"),
+        Options(),
+        ["x"],
+        lambda out: shutil.copy(network, out / NETWORK_FILE) and None,
+    )
+    record = runs.start(store, "town").with_refs({"finetune": trained}).finished("completed")
+    runs.save(store, record)
+    common = (revisited, store.root, "--image-size", 96, "--csv", tmp_path / "a.csv")
+    result = evaluate("roxford5k", *common, "--network", "latest")
+    assert result.exit_code == 0, result.output
+    assert numbers(tmp_path / "a.csv")["easy", "mAP"] == pytest.approx(25)
+    assert "fine-tuned latest" in (tmp_path / "a.csv").read_text()
+    # measuring is no run of the pipeline: the latest one stays
+    assert runs.load(store, "latest").id == record.id
+    reset_tallies()
+    whitening = learn_pca_whitening(np.random.default_rng(0).normal(size=(9, 512)))
+    whitening.save(tmp_path / "w.h5")
+    more = ("--network", record.id, "--whitening", tmp_path / "w.h5", "--dimensions", 5)
+    second = evaluate("roxford5k", *common, *more)
+    assert second.exit_code == 0, second.output
+    assert not ran(second, "benchmark_descriptors")
+    assert ",w.h5,96,1,5," in (tmp_path / "a.csv").read_text()
 
 
 def test_distractors_follow_the_database(

@@ -91,8 +91,8 @@ def tokyo(root: Path) -> None:
     query = np.empty(1, dtype=object)
     query[:] = ["00010.jpg"]
     fields = {
-        "whichSet": "test", "dbImageFns": names.reshape(-1, 1), "utmDb": utm.T, "qImageFns": query.reshape(-1, 1),
-        "utmQ": np.zeros((2, 1)), "numImages": 24, "numQueries": 1, "posDistThr": 25,
+        "whichSet": "test", "dbImageFns": names.reshape(-1, 1), "utmDb": utm.T,
+        "qImageFns": query.reshape(-1, 1), "utmQ": np.zeros((2, 1)), "numImages": 24, "numQueries": 1, "posDistThr": 25,
     }  # fmt: skip
     savemat(str(root / "tokyo247.mat"), {"dbStruct": fields})
 

@@ -15,8 +15,8 @@ def small(**changes):
     names = {"query_names": ("q 1", "b.q"), "database_names": ("x", "ä.1", "z"), "distractors": False}
     positives = (np.array([0]), np.array([1]))
     return Benchmark(
-        name="small", root=Path(), queries=(), database=(), positives=positives, score=lambda _: Score((), {}),
-        **{**names, **changes},
+        name="small", root=Path(), queries=(), database=(), positives=positives,
+        score=lambda _: Score((), {}), **{**names, **changes},
     )  # fmt: skip
 
 
