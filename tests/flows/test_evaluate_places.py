@@ -92,7 +92,8 @@ def tokyo(root: Path) -> None:
     query[:] = ["00010.jpg"]
     fields = {
         "whichSet": "test", "dbImageFns": names.reshape(-1, 1), "utmDb": utm.T,
-        "qImageFns": query.reshape(-1, 1), "utmQ": np.zeros((2, 1)), "numImages": 24, "numQueries": 1, "posDistThr": 25,
+        "qImageFns": query.reshape(-1, 1), "utmQ": np.zeros((2, 1)),
+        "numImages": 24, "numQueries": 1, "posDistThr": 25,
     }  # fmt: skip
     savemat(str(root / "tokyo247.mat"), {"dbStruct": fields})
 
