@@ -80,7 +80,7 @@ def _measured(
     resources: PipelineResources,
 ) -> dict[str, Any]:
     """The artifacts of a measurement, by name."""
-    found = read_benchmark(options.benchmark, data, options.protocol)
+    found = read_benchmark(options.benchmark, data, options.protocol, images=options.ranks is None)
     common = {"store": str(store.root), "options": options, "data": str(data)}
     if options.ranks is not None:
         inputs = [found.digest]

@@ -131,7 +131,7 @@ def _check(
     for path in outputs:
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"{str(path.parent)!r} is no folder; make it, or write the file elsewhere")
-    found = read_benchmark(options.benchmark, data, options.protocol)
+    found = read_benchmark(options.benchmark, data, options.protocol, images=options.ranks is None)
     if distractors is not None:
         from retrieval.benchmarks.distractors import check_distractors
 

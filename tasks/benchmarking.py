@@ -133,7 +133,9 @@ def score_benchmark(
     opened = running().store
 
     def build(out: Path) -> None:
-        benchmark = read_benchmark(options.benchmark, Path(data), options.protocol)
+        benchmark = read_benchmark(
+            options.benchmark, Path(data), options.protocol, images=options.ranks is None
+        )
         common: dict[str, Any] = {"out": out, "inputs": running().inputs, "attributes": facts}
         if options.ranks is not None:
             scoring.score_ranks(benchmark, options, **common)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,8 @@ class Benchmark:
     the entries; positives, ignored: per query database positions, ignored ones are neither right nor wrong;
     own: [Q] position of the query's own image in the database, -1 = not in it; depth: how much of each list
     the score needs; whole: it needs where the labelled images stand in the whole list; distractors: whether
-    more images may follow the database; labels: of database and queries, where a linear probe has classes.
+    more images may follow the database; labels: of database and queries, where a linear probe has classes;
+    notes: which variant was measured; facts: what else the score depends on, as JSON.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Benchmark:
     database_frames: int = 1
     labels: tuple[Ids, Ids] | None = None
     notes: tuple[str, ...] = ()
+    facts: Any = None
 
     @cached_property
     def labelled(self) -> tuple[Ids, ...]:
@@ -118,6 +121,7 @@ class Benchmark:
                 [image.file for image in self.database],
                 [ids.tolist() for ids in arrays],
                 self.notes,
+                self.facts,
             ]
         )
 
@@ -130,19 +134,19 @@ def roles_of(ids: Ids, labelled: Mapping[int, Ids]) -> NDArray[np.uint8]:
     return roles
 
 
-def benchmark_root(data: Path, names: Sequence[str], marker: str) -> Path:
-    """The folder that holds `marker` (a glob): `data` itself, or one in it called as the benchmark.
+def benchmark_root(data: Path, names: Sequence[str], *markers: str) -> Path:
+    """The folder that holds one of `markers` (globs): `data` itself, or one in it called as the benchmark.
 
     Raises MissingBenchmarkFile that names what is expected where.
     """
     if not data.is_dir():
         raise MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {names[0]} as --data")
     for folder in (data, *(data / name for name in names)):
-        if folder.is_dir() and next(folder.glob(marker), None) is not None:
+        if folder.is_dir() and any(next(folder.glob(marker), None) is not None for marker in markers):
             return folder
     raise MissingBenchmarkFile(
-        f"{names[0]}: no {marker} in '{data}' or '{data / names[0]}'; put the official files there "
-        "(nothing is downloaded)"
+        f"{names[0]}: no {' or '.join(markers)} in '{data}' or '{data / names[0]}'; put the official files "
+        "there (nothing is downloaded)"
     )
 
 
@@ -165,6 +169,18 @@ def images_by_stem(root: Path, folder: str) -> dict[str, str]:
     if not found:
         raise MissingBenchmarkFile(f"no images in '{root / folder}'; expected {folder}/NAME.jpg")
     return found
+
+
+def jpg_files(root: Path, names: Sequence[str], *, images: bool) -> list[str]:
+    """The file of each name in jpg/; without images nobody looks whether they are there.
+
+    Raises MissingBenchmarkFile.
+    """
+    if not images:
+        return [f"jpg/{name}.jpg" for name in names]
+    if not (root / "jpg").is_dir():
+        raise MissingBenchmarkFile(f"'{root / 'jpg'}' is missing; expected jpg/NAME.jpg, the images")
+    return files_of(names, images_by_stem(root, "jpg"), str(root / "jpg"))
 
 
 def files_of(names: Sequence[str], known: Mapping[str, str], where: str) -> list[str]:

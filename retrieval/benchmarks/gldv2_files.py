@@ -76,6 +76,7 @@ def read_gldv2(data: Path) -> Benchmark:
         ),
         score=score,
         depth=K,
+        facts=[part_of[query] for query in queries],
     )
 
 

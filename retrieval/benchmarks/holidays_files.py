@@ -13,25 +13,25 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
-    files_of,
-    images_by_stem,
+    jpg_files,
 )
 from retrieval.benchmarks.holidays import InvalidHolidays, queries_of, read_image_list
 from retrieval.benchmarks.landmarks import average_precision, clean_positions
 
 
-def read_holidays(data: Path, *, upright: bool = False) -> Benchmark:
+def read_holidays(data: Path, *, upright: bool = False, images: bool = True) -> Benchmark:
     """Every query is in the database and ignored in its own list; upright: the images were turned by hand.
 
-    Raises MissingBenchmarkFile, InvalidHolidays.
+    images: whether they have to be there beside holidays_images.dat. Raises MissingBenchmarkFile,
+    InvalidHolidays.
     """
-    root = benchmark_root(data, ["holidays"], "jpg")
+    root = benchmark_root(data, ["holidays"], "jpg", *(() if images else ("holidays_images.dat",)))
     listed = root / "holidays_images.dat"
     stems = [PurePosixPath(name).stem for name in read_image_list(listed if listed.is_file() else root)]
     queries = queries_of(stems)
     if not queries:
         raise InvalidHolidays(f"no image in '{root}' has a number divisible by 100; those are the queries")
-    files = files_of(stems, images_by_stem(root, "jpg"), str(root / "jpg"))
+    files = jpg_files(root, stems, images=images)
     position = {stem: index for index, stem in enumerate(stems)}
     scene = np.array([int(stem) // 100 for stem in stems], dtype=np.int64)
     own = np.array([position[query] for query in queries], dtype=np.int64)

@@ -19,8 +19,8 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
-    files_of,
     images_by_stem,
+    jpg_files,
     roles_of,
 )
 from retrieval.benchmarks.ground_truth import LandmarkGroundTruth, read_pickle, read_text
@@ -41,8 +41,11 @@ _PARIS_BROKEN = frozenset(
 """The 20 files that are damaged in the published archive and no part of the 6,392 images."""
 
 
-def read_revisited(name: Revisited, data: Path) -> Benchmark:
-    """`gnd_NAME.pkl` and `jpg/`: cropped queries, not in the database. Raises MissingBenchmarkFile."""
+def read_revisited(name: Revisited, data: Path, *, images: bool = True) -> Benchmark:
+    """`gnd_NAME.pkl` and `jpg/`: cropped queries, not in the database.
+
+    images: whether they have to be there, which scoring ranks does not need. Raises MissingBenchmarkFile.
+    """
     root = benchmark_root(data, [name], f"gnd_{name}.pkl")
     truth = read_pickle(root / f"gnd_{name}.pkl")
     labels = truth.labels
@@ -68,22 +71,24 @@ def read_revisited(name: Revisited, data: Path) -> Benchmark:
         return Score(tuple(rows), per_query)
 
     return Benchmark(
-        **_images(name, root, truth),
+        **_images(name, root, truth, images),
         positives=tuple(np.union1d(query["easy"], query["hard"]) for query in labels),
         ignored=tuple(np.unique(query["junk"]) for query in labels),
         score=score,
         depth=max(KS),
         whole=True,
         distractors=True,
+        facts=[{key: ids.tolist() for key, ids in query.items()} for query in labels],
     )
 
 
-def read_classic(name: Classic, data: Path) -> Benchmark:
+def read_classic(name: Classic, data: Path, *, images: bool = True) -> Benchmark:
     """`gnd_NAME.pkl` or the original text files, and `jpg/`: queries stay in the database.
 
+    images: whether they have to be there; the text files list no database, so that they always need `jpg/`.
     Raises MissingBenchmarkFile, InvalidGroundTruth.
     """
-    root = benchmark_root(data, [name], "jpg")
+    root = benchmark_root(data, [name], "jpg", *(() if images else (f"gnd_{name}.pkl",)))
     truth = _classic_truth(name, root)
     num_positives = [len(np.unique(query["ok"])) for query in truth.labels]
 
@@ -98,14 +103,14 @@ def read_classic(name: Classic, data: Path) -> Benchmark:
 
     position = {name: index for index, name in enumerate(truth.images)}
     return Benchmark(
-        **_images(name, root, truth),
+        **_images(name, root, truth, images),
         positives=tuple(np.unique(query["ok"]) for query in truth.labels),
         ignored=tuple(np.unique(query["junk"]) for query in truth.labels),
         own=np.array([position.get(query, -1) for query in truth.queries], dtype=np.int64),
         score=score,
-        depth=1,
         whole=True,
         distractors=True,
+        facts=[{key: ids.tolist() for key, ids in query.items()} for query in truth.labels],
     )
 
 
@@ -123,18 +128,15 @@ def _classic_truth(name: Classic, root: Path) -> LandmarkGroundTruth:
     )
 
 
-def _images(name: str, root: Path, truth: LandmarkGroundTruth) -> dict[str, Any]:
+def _images(name: str, root: Path, truth: LandmarkGroundTruth, images: bool) -> dict[str, Any]:
     """What the four have in common of a Benchmark."""
-    if not (root / "jpg").is_dir():
-        raise MissingBenchmarkFile(f"{name}: '{root / 'jpg'}' is missing; expected jpg/NAME.jpg, the images")
-    known, where = images_by_stem(root, "jpg"), str(root / "jpg")
     boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in truth.boxes]
-    queries = files_of(truth.queries, known, where)
+    queries = jpg_files(root, truth.queries, images=images)
     return {
         "name": name,
         "root": root,
         "queries": tuple(BenchmarkImage(file, box) for file, box in zip(queries, boxes, strict=True)),
-        "database": tuple(BenchmarkImage(file) for file in files_of(truth.images, known, where)),
+        "database": tuple(BenchmarkImage(file) for file in jpg_files(root, truth.images, images=images)),
         "query_names": truth.queries,
         "database_names": truth.images,
     }

@@ -38,11 +38,13 @@ def read_msls_val(
     sequence_length: int = 3,
     radius_m: float | None = None,
     subset: Path | None = None,
+    images: bool = True,
 ) -> Benchmark:
     """The validation set; subset: a list of query keys or files (one a line), such as the 740 of most papers.
 
-    Queries without positives are left out. The descriptor of a sequence is the mean of its frames. Raises
-    InvalidMsls, MissingBenchmarkFile, InvalidBenchmarkFile.
+    Queries without positives are left out. The descriptor of a sequence is the mean of its frames. images:
+    whether they have to be there beside the csv files. Raises InvalidMsls, MissingBenchmarkFile,
+    InvalidBenchmarkFile.
     """
     root = benchmark_root(data, ["msls", "MSLS"], "train_val")
     radius = 25.0 if radius_m is None else radius_m
@@ -57,7 +59,7 @@ def read_msls_val(
         notes.append("all queries of the official tool")
     if not keys:
         raise InvalidBenchmarkFile(f"msls, {', '.join(notes)}: no query is left; choose another subset")
-    return _benchmark("msls", root, found, keys, found.positives, notes)
+    return _benchmark("msls", root, found, keys, found.positives, notes, images)
 
 
 def read_msls_test(
@@ -67,7 +69,7 @@ def read_msls_test(
     root = benchmark_root(data, ["msls", "MSLS"], "test")
     found = read_msls_challenge(root, task=task, subtask=subtask, sequence_length=sequence_length)
     notes = [f"{task}, {subtask}", "no labels: write --predictions for the server"]
-    return _benchmark("msls_challenge", root, found, list(found.query_keys), {}, notes)
+    return _benchmark("msls_challenge", root, found, list(found.query_keys), {}, notes, True)
 
 
 def prediction_lines(
@@ -97,6 +99,7 @@ def _benchmark(
     keys: Sequence[str],
     positives: Mapping[str, Sequence[str]],
     notes: Sequence[str],
+    images: bool,
 ) -> Benchmark:
     position = {key: index for index, key in enumerate(found.database_keys)}
     wanted = {key: positives.get(key, ()) for key in keys}
@@ -118,8 +121,8 @@ def _benchmark(
     return Benchmark(
         name=name,
         root=root,
-        queries=_frames(root, keys, found.files),
-        database=_frames(root, found.database_keys, found.files),
+        queries=_frames(root, keys, found.files, images),
+        database=_frames(root, found.database_keys, found.files, images),
         query_names=tuple(keys),
         database_names=found.database_keys,
         positives=tuple(np.array([position[p] for p in wanted[key]], dtype=np.int64) for key in keys),
@@ -131,9 +134,11 @@ def _benchmark(
     )
 
 
-def _frames(root: Path, keys: Sequence[str], files: Mapping[str, Path]) -> tuple[BenchmarkImage, ...]:
+def _frames(
+    root: Path, keys: Sequence[str], files: Mapping[str, Path], images: bool
+) -> tuple[BenchmarkImage, ...]:
     paths = [files[frame] for key in keys for frame in key.split(",")]
-    absent = [path for path in dict.fromkeys(paths) if not path.is_file()]
+    absent = [path for path in dict.fromkeys(paths) if images and not path.is_file()]
     if absent:
         raise MissingBenchmarkFile(f"'{absent[0]}' is missing ({len(absent)} of {len(paths)} images in all)")
     return tuple(BenchmarkImage(path.relative_to(root).as_posix()) for path in paths)

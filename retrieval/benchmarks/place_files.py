@@ -64,15 +64,18 @@ class _Places:
     radius_m: float | None = None
 
 
-def read_places(name: PlaceSet, data: Path, radius_m: float | None = None) -> Benchmark:
+def read_places(
+    name: PlaceSet, data: Path, radius_m: float | None = None, *, images: bool = True
+) -> Benchmark:
     """A set with UTM; radius_m: None = that of its file, else 25. Positives lie within it, included.
 
-    Raises MissingBenchmarkFile, InvalidBenchmarkFile, InvalidPlaces.
+    images: whether they have to be there beside lists of them. Raises MissingBenchmarkFile,
+    InvalidBenchmarkFile, InvalidPlaces.
     """
     root = data / name if not _has_any(data) and (data / name).is_dir() else data
     if not root.is_dir():
         raise MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {name} as --data")
-    found = _read(name, root)
+    found = _read(name, root, images)
     radius = radius_m if radius_m is not None else found.radius_m or RADIUS_M
     positives = tuple(positives_within(found.query_utm, found.database_utm, radius))
     groups = _panoramas(found.database_utm) if name == "tokyo247" else None
@@ -102,6 +105,7 @@ def read_places(name: PlaceSet, data: Path, radius_m: float | None = None) -> Be
         score=score,
         depth=max(NS) * largest,
         notes=(f"radius {radius:g} m",),
+        facts=None if groups is None else groups.tolist(),
     )
 
 
@@ -112,15 +116,15 @@ def _has_any(folder: Path) -> bool:
     )
 
 
-def _read(name: str, root: Path) -> _Places:
+def _read(name: str, root: Path, images: bool) -> _Places:
     if (root / "queries.csv").is_file() or (root / "database.csv").is_file():
-        queries, database = _read_csv(root, "queries.csv"), _read_csv(root, "database.csv")
+        queries, database = _read_csv(root, "queries.csv", images), _read_csv(root, "database.csv", images)
         return _Places(*queries, *database)
     for folder in (root, root / "datasets"):
         for path in sorted(folder.glob(f"{name}*.mat")):
-            return _read_mat(root, path)
+            return _read_mat(root, path, images)
         for path in sorted(folder.glob(f"{name}*.npz")):
-            return _read_npz(name, root, path)
+            return _read_npz(name, root, path, images)
     for below in ("", "images/test/", "test/"):
         if (root / below / "database").is_dir() and (root / below / "queries").is_dir():
             return _read_names(root, below)
@@ -130,7 +134,7 @@ def _read(name: str, root: Path) -> _Places:
     )
 
 
-def _read_csv(root: Path, file: str) -> tuple[list[str], NDArray[np.float64]]:
+def _read_csv(root: Path, file: str, images: bool) -> tuple[list[str], NDArray[np.float64]]:
     if not (root / file).is_file():
         raise MissingBenchmarkFile(f"'{root / file}' is missing; expected columns image, easting, northing")
     with (root / file).open(newline="", encoding="utf-8") as opened:
@@ -142,10 +146,10 @@ def _read_csv(root: Path, file: str) -> tuple[list[str], NDArray[np.float64]]:
         raise InvalidBenchmarkFile(
             f"'{root / file}': {error!r}; expected a header image,easting,northing and numbers in metres"
         ) from error
-    return _files(root, names), utm
+    return _files(root, names, images), utm
 
 
-def _read_mat(root: Path, path: Path) -> _Places:
+def _read_mat(root: Path, path: Path, images: bool) -> _Places:
     from scipy.io import loadmat
 
     try:
@@ -156,14 +160,18 @@ def _read_mat(root: Path, path: Path) -> _Places:
         radius = float(field["posDistThr"])
     except Exception as error:  # scipy raises what it likes on damaged files
         raise InvalidBenchmarkFile(f"'{path}' is not an official dbStruct: {error!r}") from error
-    return _checked(_files(root, queries), utm[0], _files(root, database), utm[1], radius, path)
+    return _checked(
+        _files(root, queries, images), utm[0], _files(root, database, images), utm[1], radius, path
+    )
 
 
-def _read_npz(name: str, root: Path, path: Path) -> _Places:
+def _read_npz(name: str, root: Path, path: Path, images: bool) -> _Places:
     query_utm, database_utm, radius = read_npz_utm(path)
     queries = _list(name, path.parent, ("*qImages.npy", "*query.txt"))
     database = _list(name, path.parent, ("*dbImages.npy", "*index.txt"))
-    return _checked(_files(root, queries), query_utm, _files(root, database), database_utm, radius, path)
+    return _checked(
+        _files(root, queries, images), query_utm, _files(root, database, images), database_utm, radius, path
+    )
 
 
 def _list(name: str, folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -205,13 +213,15 @@ def _checked(
     return _Places(queries, query_utm, database, database_utm, radius)
 
 
-def _files(root: Path, names: Sequence[str]) -> list[str]:
+def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
     """The file below the root of each listed name: lists carry folders of their authors, and .jpg for .png.
 
     What turns the first name into a file is tried on all. Raises MissingBenchmarkFile.
     """
     if not names:
         raise InvalidBenchmarkFile(f"'{root}': a list of images is empty")
+    if not images:
+        return [name.removeprefix("./") for name in names]
     parts = names[0].removeprefix("./").split("/")
     for drop in range(len(parts)):
         for prefix in _PREFIXES:

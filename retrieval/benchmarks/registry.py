@@ -52,30 +52,36 @@ class ProtocolOptions(Options):
     )
 
 
-def read_benchmark(name: BenchmarkName, data: Path, options: ProtocolOptions | None = None) -> Benchmark:
-    """The benchmark as it lies in `data`. Raises MissingBenchmarkFile and other ValueErrors."""
+def read_benchmark(
+    name: BenchmarkName, data: Path, options: ProtocolOptions | None = None, *, images: bool = True
+) -> Benchmark:
+    """The benchmark as it lies in `data`.
+
+    images: whether they have to be there where other files list them; scoring ranks needs none. Raises
+    MissingBenchmarkFile and other ValueErrors.
+    """
     options = options or ProtocolOptions()
     match name:
         case "oxford5k" | "paris6k":
             from retrieval.benchmarks.landmark_files import read_classic
 
-            return read_classic(name, data)
+            return read_classic(name, data, images=images)
         case "roxford5k" | "rparis6k":
             from retrieval.benchmarks.landmark_files import read_revisited
 
-            return read_revisited(name, data)
+            return read_revisited(name, data, images=images)
         case "holidays":
             from retrieval.benchmarks.holidays_files import read_holidays
 
-            return read_holidays(data, upright=options.upright)
+            return read_holidays(data, upright=options.upright, images=images)
         case "pitts30k" | "tokyo247" | "places":
             from retrieval.benchmarks.place_files import read_places
 
-            return read_places(name, data, options.radius_m)
+            return read_places(name, data, options.radius_m, images=images)
         case "market1501" | "msmt17" | "veri776":
             from retrieval.benchmarks.reid_files import read_reid
 
-            return read_reid(name, data)
+            return read_reid(name, data, images=images)
         case "imagenet":
             from retrieval.benchmarks.imagenet_files import read_imagenet
 
@@ -85,11 +91,11 @@ def read_benchmark(name: BenchmarkName, data: Path, options: ProtocolOptions | N
 
             return read_gldv2(data)
         case "msls" | "msls_challenge":
-            return _read_msls(name, data, options)
+            return _read_msls(name, data, options, images)
     raise UnknownBenchmark(f"benchmark '{name}' is not known")
 
 
-def _read_msls(name: str, data: Path, options: ProtocolOptions) -> Benchmark:
+def _read_msls(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
     from retrieval.benchmarks.msls_files import read_msls_test, read_msls_val
 
     if name == "msls_challenge":
@@ -103,4 +109,5 @@ def _read_msls(name: str, data: Path, options: ProtocolOptions) -> Benchmark:
         sequence_length=options.sequence_length,
         radius_m=options.radius_m,
         subset=options.subset,
+        images=images,
     )

@@ -35,10 +35,13 @@ MAX_RANK = 50
 _MATCH, _SAME_CAMERA = 1, 2
 
 
-def read_reid(name: ReidSet, data: Path) -> Benchmark:
-    """Queries and gallery with the camera rule. Raises MissingBenchmarkFile, InvalidGallery."""
+def read_reid(name: ReidSet, data: Path, *, images: bool = True) -> Benchmark:
+    """Queries and gallery with the camera rule; images: whether they have to be there beside lists of them.
+
+    Raises MissingBenchmarkFile, InvalidGallery.
+    """
     read = {"market1501": _read_market, "msmt17": _read_msmt, "veri776": _read_veri}[name]
-    root, (queries, ids, cameras), (gallery, gallery_ids, seen_by) = read(data)
+    root, (queries, ids, cameras), (gallery, gallery_ids, seen_by) = read(data, images)
     members = {int(i): np.flatnonzero(gallery_ids == i).astype(np.int64) for i in np.unique(ids)}
     same_camera = [seen_by[members[int(i)]] == camera for i, camera in zip(ids, cameras, strict=True)]
     positives = tuple(members[int(i)][~same] for i, same in zip(ids, same_camera, strict=True))
@@ -76,7 +79,7 @@ def read_reid(name: ReidSet, data: Path) -> Benchmark:
 _Side = tuple[list[str], Ids, Ids]
 
 
-def _read_market(data: Path) -> tuple[Path, _Side, _Side]:
+def _read_market(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
     root = benchmark_root(data, ["market1501", "Market-1501-v15.09.15", "Market-1501"], "bounding_box_test")
     queries, boxes = _folder(root, "query"), _folder(root, "bounding_box_test")
     gallery_ids, seen_by = parse_names(boxes)
@@ -85,21 +88,22 @@ def _read_market(data: Path) -> tuple[Path, _Side, _Side]:
     return root, (queries, *parse_names(queries)), (gallery, gallery_ids[kept], seen_by[kept])
 
 
-def _read_veri(data: Path) -> tuple[Path, _Side, _Side]:
+def _read_veri(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
     root = benchmark_root(data, ["veri776", "VeRi", "VeRi-776"], "name_query.txt")
 
     def side(names: str, folder: str) -> _Side:
         files = [f"{folder}/{name}" for name in _lines(root / names)]
-        _all_there(root, files)
+        if images:
+            _all_there(root, files)
         return files, *parse_names(files)
 
     return root, side("name_query.txt", "image_query"), side("name_test.txt", "image_test")
 
 
-def _read_msmt(data: Path) -> tuple[Path, _Side, _Side]:
+def _read_msmt(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
     root = benchmark_root(data, ["msmt17", "MSMT17_V1", "MSMT17_V2", "MSMT17"], "list_query.txt")
     folder = next((name for name in ("test", "mask_test_v2") if (root / name).is_dir()), "")
-    if not folder:
+    if not folder and images:
         raise MissingBenchmarkFile(
             f"msmt17: neither '{root / 'test'}' nor '{root / 'mask_test_v2'}' is there"
         )
@@ -115,7 +119,8 @@ def _read_msmt(data: Path) -> tuple[Path, _Side, _Side]:
             raise InvalidBenchmarkFile(
                 f"'{root / names}': {error}; expected lines such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
             ) from error
-        _all_there(root, files)
+        if images:
+            _all_there(root, files)
         return files, ids, cameras
 
     return root, side("list_query.txt"), side("list_gallery.txt")

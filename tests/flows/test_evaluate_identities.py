@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flows.context import Session
+from retrieval.benchmarks.common import MissingBenchmarkFile
+from retrieval.benchmarks.registry import read_benchmark
 from tests.flows.benchmark_folders import Pixels, evaluate, noisy, numbers, put, scene
 
 Numbers = dict[tuple[str, str], float]
@@ -147,6 +150,27 @@ def test_gldv2_by_hand(server: Session, network: Path, tmp_path: Path) -> None:
     (tmp_path / "submission.csv").write_text("id,images\n0022,aaa1 bbb2\n0011,ccc3\n")
     ranks = run("gldv2", tmp_path, tmp_path, "--ranks", tmp_path / "submission.csv")
     assert ranks == {("private", "mAP@100"): 0, ("public", "mAP@100"): 100}
+
+
+def test_ranks_need_no_images_where_lists_name_them(tmp_path: Path) -> None:
+    for name, make in (("veri776", veri), ("msmt17", msmt), ("holidays", holidays)):
+        make(tmp_path / name)
+    names = sorted(path.name for path in (tmp_path / "holidays" / "jpg").iterdir())
+    (tmp_path / "holidays" / "holidays_images.dat").write_text("\n".join(names))
+    for name, folders in (
+        ("veri776", ["image_query", "image_test"]),
+        ("msmt17", ["test"]),
+        ("holidays", ["jpg"]),
+    ):
+        before = read_benchmark(name, tmp_path)  # type: ignore[arg-type]
+        for folder in folders:
+            shutil.rmtree(tmp_path / name / folder)
+        after = read_benchmark(name, tmp_path, images=False)  # type: ignore[arg-type]
+        assert len(after.database) == len(before.database) and after.query_names is not None
+        for old, new in zip(before.labelled, after.labelled, strict=True):
+            assert old.tolist() == new.tolist()
+        with pytest.raises(MissingBenchmarkFile):
+            read_benchmark(name, tmp_path)  # type: ignore[arg-type]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

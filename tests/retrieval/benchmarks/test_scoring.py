@@ -247,7 +247,9 @@ def test_the_digest_says_what_the_score_depends_on(revisited):
     same = Benchmark(**{**other, "root": Path("/elsewhere")})
     assert same.digest == revisited.digest
     moved = (BenchmarkImage(revisited.queries[0].file, (0, 0, 9, 8)), *revisited.queries[1:])
-    for change in ({"queries": moved}, {"positives": revisited.positives[::-1]}, {"notes": ("x",)}):
+    relabelled = [{**query, "easy": query["hard"], "hard": query["easy"]} for query in revisited.facts]
+    changes = {"queries": moved, "positives": revisited.positives[::-1], "notes": ("x",), "facts": relabelled}
+    for change in ({name: value} for name, value in changes.items()):
         assert Benchmark(**{**other, **change}).digest != revisited.digest
 
 
