@@ -252,6 +252,14 @@ def finetune(
         from retrieval.distributed import train_in_processes
 
         return train_in_processes(call, used.training_processes, report)
+    from retrieval.compute import without_denormals
     from retrieval.trainer import run_training
 
-    return run_training(**call, progress=report)
+    def train(check: Callable[[], None]) -> TrainingSummary:
+        def checked(event: TrainingProgress) -> None:
+            check()
+            report(event)
+
+        return run_training(**call, progress=checked)
+
+    return without_denormals(train)
