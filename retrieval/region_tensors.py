@@ -116,12 +116,15 @@ def _whole(pool: nn.Module, x: Tensor) -> Tensor:
 
 
 def _windows(pool: nn.Module, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Maximum or mean over every combination of rows and columns: [B, K * K, C]; both are separable."""
+    """Maximum or mean over every combination of rows and columns: [B, K * K, C]; both are separable.
+
+    Peak memory: K maps, less than the first layers of a trunk take.
+    """
     if isinstance(pool, MAC):
         lowest = torch.full((), float("-inf"))
-        strips = torch.stack([torch.where(row[:, None], x, lowest).amax(dim=2) for row in rows], dim=2)
-        cells = [torch.where(column, strips, lowest).amax(dim=3) for column in columns]
-        return torch.stack(cells, dim=3).flatten(2).transpose(1, 2)
+        strips = torch.where(rows[:, :, None], x[:, :, None], lowest).amax(dim=3)
+        cells = torch.where(columns, strips[:, :, :, None], lowest).amax(dim=4)
+        return cells.flatten(2).transpose(1, 2)
     shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1) for mask in (rows.float(), columns.float()))
     by_row, by_column = shares
     return (by_row @ x @ by_column.T).flatten(2).transpose(1, 2)

@@ -1,0 +1,57 @@
+"""`sweep --plan`: every combination, what of it is cached, and what an earlier one will have made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from flows.older import duration
+from flows.options import STAGES
+from flows.plan import Plan, make_plan
+from flows.sweep_config import Combination, Sweep, text_of
+
+
+def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
+    """A table for a terminal; nothing is made and the store need not exist. Raises NoFolder."""
+    plans = [
+        make_plan(str(sweep.photos), store, each.options, sweep.resources) for each in sweep.combinations
+    ]
+    table = Table(title=escape(f"sweep {sweep.name}"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("")
+    for name in (*(key.rsplit(".", 1)[-1] for key in sweep.keys), *STAGES, "time"):
+        table.add_column(escape(name))
+    total = 0.0
+    for number, (each, found) in enumerate(zip(sweep.combinations, plans, strict=True)):
+        cells, seconds = _cells(each, found, sweep.combinations[:number])
+        total += seconds
+        values = [escape(text_of(value)) for value in each.values.values()]
+        table.add_row(str(each.number), *values, *cells, f"~{duration(seconds)}" if seconds else "")
+    photographs = plans[0].photographs
+    return Group(
+        f"{len(sweep.combinations)} combinations on {photographs} different photographs",
+        table,
+        f"about {duration(total)} in all" if total else "everything is cached",
+        "nothing was done; run the same command without --plan",
+    )
+
+
+def _cells(each: Combination, found: Plan, before: Sequence[Combination]) -> tuple[list[str], float]:
+    """Per flow: cached, as in which combination, or how many tasks and items are to do; and their seconds."""
+    cells, seconds = [], 0.0
+    for stage in STAGES:
+        rows = [row for row in found.rows if row.flow == stage]
+        todo = sum(row.todo for row in rows)
+        same = next((other.number for other in before if other.prefix(stage) == each.prefix(stage)), None)
+        if not todo:
+            cells.append("cached")
+        elif same is not None:
+            cells.append(f"as {same}")
+        else:
+            cached = sum(row.cached for row in rows)
+            cells.append(f"to do, {cached} of {cached + todo} cached" if cached else "to do")
+            seconds += sum(map(found.seconds, rows))
+    return cells, seconds
