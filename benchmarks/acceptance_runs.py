@@ -149,11 +149,11 @@ def command_line(report: Path, arguments: Sequence[str]) -> list[str]:
 
 
 def sidecars(store: Path) -> dict[str, str]:
-    """Path of every artifact of a store -> when it was made."""
+    """Path of every artifact of a store -> when it was made; an artifact exists once it has its name."""
     found = {}
     for path in store.glob("*/*.sidecar.json"):
         sidecar = artifacts.read_sidecar(path)
-        if sidecar is not None:
+        if sidecar is not None and (store / sidecar.ref.path).exists():
             found[sidecar.ref.path] = sidecar.created.isoformat()
     return found
 

@@ -2,10 +2,11 @@
 
 Models: sizes from 25 to 11,042 by a power law, 713 models and 163,671 photographs at full size. Cameras
 stand along a street; a 3D point is seen by neighbours of one place. Track lengths l >= 2 follow P(l) ~
-l^-2.2 up to the size of the model (heavy-tailed), as many as give the asked number of observations per
-photograph.
+l^-2.2 up to the size of the model (heavy-tailed), exactly: a track of length l is one observation in each of
+l parts of a stretch of min(3 l, size) neighbours. There are as many points as give the asked number of
+observations per photograph in the mean.
 
-    python -m benchmarks.synthetic_city OUT.h5 [--share 1.0] [--observations-per-photo 615]
+    python -m benchmarks.synthetic_city OUT.h5 [--share 1.0] [--observations-per-photo 640]
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sfm.scene_tables import Cameras, Models, Pairs, Photos, Points, Visibility
 
 MODELS, PHOTOS, SMALLEST, LARGEST = 713, 163_671, 25, 11_042
 TRACK_EXPONENT = 2.2
+PER_PHOTO = 640.0
 
 
 def model_sizes(share: float = 1.0) -> NDArray[np.int64]:
@@ -38,13 +40,16 @@ def model_sizes(share: float = 1.0) -> NDArray[np.int64]:
         power = (low + high) / 2
         sizes = SMALLEST * (largest / SMALLEST) ** ((1 - position) ** power)
         low, high = (power, high) if sizes.sum() > total else (low, power)
-    return np.maximum(SMALLEST, np.round(sizes)).astype(np.int64)
+    result = np.maximum(SMALLEST, np.round(sizes)).astype(np.int64)
+    missing = total - int(result.sum())  # of rounding: one each for models in the middle
+    result[1 : 1 + abs(missing)] += np.sign(missing)
+    return result
 
 
 def tracks(
     size: int, per_photo: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
-    """(photo, point) of every observation of one model, unsorted and without repetition; number of points."""
+    """(photo, point) of every observation of one model, by photo and point, none twice; number of points."""
     lengths = np.arange(2, size + 1)
     law = lengths.astype(np.float64) ** -TRACK_EXPONENT
     law /= law.sum()
@@ -52,15 +57,20 @@ def tracks(
     length = lengths[np.searchsorted(np.cumsum(law), rng.random(points)).clip(max=lengths.size - 1)]
     point = np.repeat(np.arange(points, dtype=np.int32), length)
     reach = np.minimum(size, 3 * length)
-    start = (rng.random(points) * (size - reach + 1)).astype(np.int32)
-    step = rng.random(point.size, dtype=np.float32)
-    photo = np.repeat(start, length) + (step * np.repeat(reach, length)).astype(np.int32)
-    key = np.unique(photo.astype(np.int64) * points + point)
-    return (key // points).astype(np.int32), (key % points).astype(np.int32), points
+    start = (rng.random(points) * (size - reach + 1)).astype(np.int64)
+    first = np.cumsum(length) - length
+    part = np.arange(point.size) - np.repeat(first, length)
+    width = np.repeat(reach, length)
+    count = np.repeat(length, length)
+    low, high = part * width // count, (part + 1) * width // count
+    step = (rng.random(point.size) * (high - low)).astype(np.int64)
+    photo = (np.repeat(start, length) + low + step).astype(np.int32)
+    order = np.argsort(photo.astype(np.int64) * points + point)
+    return photo[order], point[order], points
 
 
-def city(share: float = 1.0, per_photo: float = 615.0, seed: int = 0) -> Scene:
-    """The scene. About one observation in seven falls away as a repetition: ask for more than is wanted."""
+def city(share: float = 1.0, per_photo: float = PER_PHOTO, seed: int = 0) -> Scene:
+    """The scene, share of the original's models and photographs."""
     rng = np.random.default_rng(seed)
     sizes = model_sizes(share)
     seen, num_points, centers, depths = [], [], [], []
@@ -78,7 +88,7 @@ def city(share: float = 1.0, per_photo: float = 615.0, seed: int = 0) -> Scene:
     names = [f"{number:06d}.jpg" for number in range(total)]
     model = np.repeat(np.arange(sizes.size), sizes)
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    photos = _photos(names, model)
+    photos = photographs(names, model, model)
     center = np.concatenate(centers)
     pose = np.concatenate([np.broadcast_to(np.eye(3), (total, 3, 3)), -center[:, :, None]], axis=2)
     cameras = Cameras(
@@ -98,7 +108,8 @@ def city(share: float = 1.0, per_photo: float = 615.0, seed: int = 0) -> Scene:
     return Scene(photos, models, cameras, visibility, points, Pairs.none(), Pairs.none())
 
 
-def _photos(names: list[str], model: NDArray[np.int64]) -> Photos:
+def photographs(names: list[str], cluster: NDArray[np.int64], model: NDArray[np.int64]) -> Photos:
+    """Accepted photographs of these clusters and models (-1 = none); their digests are of the names."""
     count = len(names)
     size = np.full(count, 1024, dtype=np.int64)
     return Photos(
@@ -113,7 +124,7 @@ def _photos(names: list[str], model: NDArray[np.int64]) -> Photos:
         reason=np.array([""] * count, dtype=object),
         alias_of=np.full(count, -1, dtype=np.int64),
         focal_prior_px=np.full(count, np.nan),
-        cluster=model,
+        cluster=cluster,
         model=model,
     )
 
@@ -122,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("out", type=Path)
     parser.add_argument("--share", type=float, default=1.0, help="of the original's models and photographs")
-    parser.add_argument("--observations-per-photo", type=float, default=615.0)
+    parser.add_argument("--observations-per-photo", type=float, default=PER_PHOTO)
     arguments = parser.parse_args()
     scene = city(arguments.share, arguments.observations_per_photo)
     scene.to_h5(arguments.out)

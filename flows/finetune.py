@@ -6,7 +6,7 @@ from flows.options import FinetuneSections, PipelineResources
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
 from tasks.describing import make_network
-from tasks.learning import finetune_network
+from tasks.learning import checks_input, finetune_network
 
 
 @flow(name="finetune", persist_result=False)
@@ -27,12 +27,17 @@ def finetune(
 def steps(work: Work) -> None:
     """The network off the shelf and fine-tuned, noted in the run."""
     network = work.task(make_network)(store=work.root, options=work.options.network)
+    training, matching = work.options.training, work.options.reconstruction.matching
+    chosen, features = work.one("training_set"), work.many("features") if training.verify_negatives else []
     tuned = work.task(finetune_network)(
         store=work.root,
-        options=work.options.training,
-        training_set=work.one("training_set"),
+        options=training,
+        inputs=checks_input(work.store, features, chosen, matching),
+        training_set=chosen,
         network=network,
         photos=work.photos,
+        features=features,
+        matching=matching,
         resources=work.resources.training(),
     )
     work.keep(network=network, finetune=tuned)

@@ -155,8 +155,12 @@ class PipelineResources(Resources):
     loader_threads: int = Field(1, ge=0, description="threads that decode photographs ahead")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded training photographs")
+    training_processes: int = Field(
+        1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
+    )
+    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between a training's checkpoints")
     photographs_per_task: int = Field(64, ge=1, description="photographs of one task's chunk")
-    pairs_per_task: int = Field(1000, ge=1, description="photograph pairs of one task's chunk")
+    pairs_per_task: int = Field(500, ge=1, description="photograph pairs of one task's chunk")
     chunk_time_limit_s: float = Field(3600.0, gt=0, description="a chunk that takes longer fails, seconds")
     mapping_time_limit_s: float = Field(
         1800.0, gt=0, description="a cluster that takes longer fails, seconds"
@@ -186,6 +190,8 @@ class PipelineResources(Resources):
             batch_size=self.batch_size,
             loader_threads=self.loader_threads,
             cache_megabytes=self.cache_megabytes,
+            training_processes=self.training_processes,
+            checkpoint_steps=self.checkpoint_steps,
         )
 
     def features(self) -> FeatureResources:

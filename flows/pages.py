@@ -1,13 +1,25 @@
 """What the run page in the Prefect UI shows: tables made from references, the same on a fully cached run."""
 
+import base64
+import io
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows.work import MADE_BY
 from retrieval.evaluation_table import read_table
+from retrieval.finetuning import TRAINING_FILE
+from retrieval.images import UnreadablePhotograph, load_photograph
+from retrieval.training_curves import draw_curves
+from retrieval.training_table import read_training
+from retrieval.tuple_sheet import NothingToShow, mined_rows, paint_sheet
+from storage import hdf5
 from storage.runs import RunRecord
 from storage.store import Store
+
+THUMBNAIL_PX = 200
 
 
 def show_stage(store: Store, record: RunRecord, stage: str) -> None:
@@ -15,6 +27,8 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
     create_table_artifact(
         key=f"{stage}-artifacts", table=artifact_rows(record, stage), description=f"What `{stage}` made"
     )
+    if stage == "finetune":
+        show_training(store, record)
     if stage == "evaluate":
         for ref in record.refs_of("evaluation"):
             create_table_artifact(
@@ -22,6 +36,50 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
                 table=result_rows(store, ref.path),
                 description="mAP in %, geometry benchmark, interval over clusters",
             )
+
+
+def show_training(store: Store, record: RunRecord) -> None:
+    """A table of the epochs, their curves, and hard negatives of the last one, as far as there are any."""
+    for ref in record.refs_of("finetune"):
+        training = store.root / ref.path / TRAINING_FILE
+        table = read_training(training)
+        rows = [{**asdict(row), "kept": row.epoch == table.best_epoch} for row in table.epochs]
+        create_table_artifact(key="finetune-epochs", table=rows, description="epoch 0 is before training")
+        create_image_artifact(
+            key="finetune-curves",
+            image_url=data_url(draw_curves(table)),
+            description="dotted: the epoch kept",
+        )
+        last = table.epochs[-1].epoch
+        sheet = hard_negatives_sheet(store, record, training, last)
+        if sheet is not None:
+            create_image_artifact(
+                key="finetune-hard-negatives",
+                image_url=data_url(sheet, "jpeg"),
+                description=f"tuples of epoch {last}: query, positive, hard negatives",
+            )
+
+
+def hard_negatives_sheet(store: Store, record: RunRecord, training: Path, epoch: int) -> bytes | None:
+    """A JPEG of tuples of an epoch, None where there is nothing to show or the photographs are gone."""
+    photos, sets = Path(str(record.resources.get("photos") or "")), record.refs_of("training_set")
+    if not sets or not photos.is_absolute() or not photos.is_dir():
+        return None
+    arrays = hdf5.read(store.root / sets[0].path, "training_set", ["images/name", "images/cluster"])
+    names = [str(name) for name in arrays["images/name"]]
+    try:
+        rows = mined_rows(arrays, hdf5.read(training, "training"), epoch)
+        sheet = paint_sheet(rows, lambda image: load_photograph(photos / names[image], THUMBNAIL_PX))
+    except (NothingToShow, UnreadablePhotograph):
+        return None
+    file = io.BytesIO()
+    sheet.save(file, format="JPEG", quality=80)
+    return file.getvalue()
+
+
+def data_url(picture: bytes, kind: str = "png") -> str:
+    """A picture as an address that needs no server."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def artifact_rows(record: RunRecord, stage: str) -> list[dict[str, Any]]:

@@ -81,8 +81,9 @@ class Combination:
 
     @property
     def label(self) -> str:
-        """Its values in words, the options without their section."""
-        return ", ".join(f"{key.rsplit('.', 1)[-1]} {text_of(value)}" for key, value in self.values.items())
+        """Its values in words."""
+        names = short_names(tuple(self.values))
+        return ", ".join(f"{names[key]} {text_of(value)}" for key, value in self.values.items())
 
     def prefix(self, stage: str) -> str:
         """Equal for combinations whose results of this stage are the same."""
@@ -121,6 +122,12 @@ def read_sweep(path: Path, photos: Path | None = None, sets: Sequence[str] = ())
         _check_scales(combinations, str(path))
     folder = _photos(path, photos, file.photos)
     return Sweep(path.stem, folder, combinations, resources, columns, tuple(keys))
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Dotted keys -> their last name, the whole key where two of them end alike."""
+    last = {key: key.rsplit(".", 1)[-1] for key in keys}
+    return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
 
 
 def text_of(value: Any) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.older import duration
 from flows.options import STAGES
 from flows.plan import Plan, make_plan
-from flows.sweep_config import Combination, Sweep, text_of
+from flows.sweep_config import Combination, Sweep, short_names, text_of
 
 
 def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
@@ -22,7 +22,7 @@ def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
     ]
     table = Table(title=escape(f"sweep {sweep.name}"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
-    for name in (*(key.rsplit(".", 1)[-1] for key in sweep.keys), *STAGES, "time"):
+    for name in (*short_names(sweep.keys).values(), *STAGES, "time"):
         table.add_column(escape(name))
     total = 0.0
     for number, (each, found) in enumerate(zip(sweep.combinations, plans, strict=True)):

@@ -15,7 +15,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from flows.sweep_config import Column, Combination, Sweep, text_of
+from flows.sweep_config import Column, Combination, Sweep, short_names, text_of
 from retrieval.bootstrap import Estimate
 from retrieval.evaluation_table import TableRow, read_table, scale_names
 from retrieval.training_table import read_training
@@ -72,8 +72,7 @@ def render(sweep: Sweep, outcomes: Sequence[Outcome]) -> Iterator[Table]:
     """The table for a terminal; where seeds differ, a second one with means over them."""
     yield _table(sweep, f"sweep {sweep.name}: {len(outcomes)} combinations", LEGEND, _grid(sweep, outcomes))
     if means := _seed_means(sweep, outcomes):
-        keys = [key for key in sweep.keys if not _is_seed(key)]
-        header = [*(key.rsplit(".", 1)[-1] for key in keys), "runs", *_headings(sweep)]
+        header = _seed_header(sweep)
         legend = "Mean over seeds ± standard deviation between them, mAP in %."
         yield _table(sweep, "over seeds", legend, [header, *means])
 
@@ -96,8 +95,7 @@ def markdown(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
     lines = list(_markdown_rows(_grid(sweep, outcomes)))
     lines += ["", LEGEND]
     if means := _seed_means(sweep, outcomes):
-        keys = [key.rsplit(".", 1)[-1] for key in sweep.keys if not _is_seed(key)]
-        lines += ["", *_markdown_rows([[*keys, "runs", *_headings(sweep)], *means])]
+        lines += ["", *_markdown_rows([_seed_header(sweep), *means])]
     lines += [
         f"\nCombination {each.combination.number}: {_cell(each.error)}" for each in outcomes if each.error
     ]
@@ -141,7 +139,7 @@ def _grid(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[list[str]]:
     """Header and rows as text."""
     header = [
         "",
-        *(key.rsplit(".", 1)[-1] for key in sweep.keys),
+        *short_names(sweep.keys).values(),
         *_headings(sweep),
         "best epoch",
         "training s",
@@ -193,6 +191,11 @@ def _seed_means(sweep: Sweep, outcomes: Sequence[Outcome]) -> list[list[str]]:
     ]
 
 
+def _seed_header(sweep: Sweep) -> list[str]:
+    names = short_names(sweep.keys)
+    return [*(name for key, name in names.items() if not _is_seed(key)), "runs", *_headings(sweep)]
+
+
 def _spread(members: Sequence[Outcome], column: Column, protocol: str) -> str:
     found = [each.cells.get((column, protocol)) for each in members]
     values = [100 * each.value for each in found if each is not None and each.num_queries]
@@ -208,7 +211,7 @@ def _table(sweep: Sweep, title: str, legend: str, grid: Sequence[Sequence[str]])
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     for number, name in enumerate(grid[0]):
         measured = number > len(sweep.keys)
-        table.add_column(escape(name), justify="right" if measured else "left")
+        table.add_column(escape(name), justify="right" if measured else "left", overflow="fold")
     for row in grid[1:]:
         table.add_row(*map(escape, row))
     return table

@@ -4,7 +4,7 @@ network."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,15 @@ class Draw:
         return np.unique(
             np.concatenate([self.queries, self.pool, *(self.choices if self.needs_choices else [])])
         )
+
+    def parts(self, count: int) -> list[Draw]:
+        """The queries in `count` draws of about equal size, in order; fewer where there are fewer queries."""
+        places = np.array_split(np.arange(len(self.queries)), min(count, max(1, len(self.queries))))
+        choices = [[self.choices[place] for place in each.tolist()] for each in places]
+        return [
+            replace(self, queries=self.queries[each], choices=chosen)
+            for each, chosen in zip(places, choices, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

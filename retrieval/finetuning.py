@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from retrieval.extraction import Precision
@@ -32,6 +34,9 @@ class TrainingOptions(Options):
         5, ge=1, description="passes over the drawn queries; raising it continues a finished training"
     )
     queries_per_epoch: int | None = Field(400, ge=1, description="queries drawn for each epoch; none: all")
+    minings_per_epoch: int = Field(
+        1, ge=1, description="parts of an epoch's queries; each is mined with the network of the moment"
+    )
     pool_size: int | None = Field(
         22000, ge=1, description="photographs drawn to mine negatives from; none: all"
     )
@@ -49,6 +54,15 @@ class TrainingOptions(Options):
     one_per_cluster: bool | None = Field(
         None,
         description="at most one negative of a cluster (N2); none: true, given up where clusters are missing",
+    )
+    verify_negatives: bool = Field(
+        True, description="match hard negatives as near as the query's positives before they are used"
+    )
+    verify_inliers: int = Field(
+        8, ge=1, description="inliers from which such a negative's cluster may show the query's place"
+    )
+    verify_photographs: int = Field(
+        3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
     )
     loss: Literal["contrastive", "triplet"] = Field("contrastive", description="loss of a tuple")
     margin: float | None = Field(
@@ -106,9 +120,13 @@ class TrainingResources(Resources):
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
-    recompute: bool = Field(
-        False,
-        description="second forward pass instead of kept activations: memory independent of the negatives",
+    training_processes: int = Field(
+        1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
+    )
+    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
+    checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
+    negatives_at_a_time: int | None = Field(
+        None, ge=1, description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU"
     )
 
 
@@ -116,6 +134,13 @@ class Photographs(Protocol):
     """Where the photographs are: storage.photographs.PhotoSource, or anything that maps a name to a file."""
 
     def path(self, name: str) -> Path: ...
+
+
+class Matcher(Protocol):
+    """Local features matched and verified geometrically."""
+
+    def __call__(self, pairs: NDArray[np.int64], /) -> NDArray[np.int64]:
+        """Pairs of images [K, 2] -> inliers of each [K], 0 where nothing verifies at all."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +194,9 @@ STAGE = Stage(
         "retrieval.benchmarks.landmarks",
         "retrieval.checkpoints",
         "retrieval.compute",
+        "retrieval.current_descriptors",
         "retrieval.descriptors",
+        "retrieval.distributed",
         "retrieval.epoch_tuples",
         "retrieval.extraction",
         "retrieval.finetuning",
@@ -177,9 +204,11 @@ STAGE = Stage(
         "retrieval.images",
         "retrieval.losses",
         "retrieval.mining",
+        "retrieval.negative_checks",
         "retrieval.network_options",
         "retrieval.networks",
         "retrieval.pooling",
+        "retrieval.processes",
         "retrieval.resuming",
         "retrieval.topk",
         "retrieval.trainer",
@@ -203,25 +232,29 @@ def finetune(
     work_dir: Path,
     resources: TrainingResources | None = None,
     progress: Callable[[TrainingProgress], Any] | None = None,
+    matcher: Matcher | None = None,
+    inputs: Sequence[str] = (),
 ) -> TrainingSummary:
     """Train a network on a training set; fill the directory `out` with network.safetensors and training.h5.
 
-    work_dir holds a checkpoint per epoch: a killed training goes on from the last one and ends bit for bit as
-    if undisturbed (CPU, same number of threads); with more epochs a finished one is continued. A work_dir
-    that belongs to other options or inputs is emptied. The epoch with the best val mAP of 1..epochs is kept;
-    epoch 0 in training.h5 is the network before training. Global settings of torch are put back. Raises
-    TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph, UnreadableNetwork. Source: TPAMI 2018,
-    sec. 4 and 6.
+    work_dir holds a checkpoint per epoch, and one within it: a killed training goes on from the last one and
+    ends bit for bit as if undisturbed (CPU, same number of threads); with more epochs a finished one is
+    continued. A work_dir that belongs to other options or inputs is emptied. matcher: for suspicious
+    negatives, None = they are taken as they are; inputs: digests of what it depends on. The epoch with the
+    best val mAP of 1..epochs is kept; epoch 0 in training.h5 is the network before training. Global settings
+    of torch are put back. Raises TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph,
+    UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
     """
+    used, report = resources or TrainingResources(), progress or (lambda event: None)
+    call: dict[str, Any] = {
+        "training_set": training_set, "network_path": network, "photographs": photographs,
+        "options": options, "out": out, "work_dir": work_dir, "resources": used, "matcher": matcher,
+        "inputs": list(inputs),
+    }  # fmt: skip
+    if used.training_processes > 1:
+        from retrieval.distributed import train_in_processes
+
+        return train_in_processes(call, used.training_processes, report)
     from retrieval.trainer import run_training
 
-    return run_training(
-        training_set,
-        network,
-        photographs,
-        options,
-        out=out,
-        work_dir=work_dir,
-        resources=resources or TrainingResources(),
-        progress=progress or (lambda event: None),
-    )
+    return run_training(**call, progress=report)

@@ -55,7 +55,7 @@ class TripletLoss(nn.Module):
         dimensions = descriptors.shape[1]
         queries = descriptors[labels == -1].view(-1, 1, dimensions)
         positives = descriptors[labels == 1].view(-1, 1, dimensions)
-        negatives = descriptors[labels == 0].view(-1, length - 2, dimensions)
+        negatives = descriptors[labels == 0].view(len(by_tuple), length - 2, dimensions)
         to_positive = (queries - positives).pow(2).sum(dim=2)
         to_negative = (queries - negatives).pow(2).sum(dim=2)
         return torch.clamp(to_positive - to_negative + self.margin, min=0).sum()

@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from retrieval.training_record import EpochRecord, TrainingState
+from retrieval.training_record import EpochProgress, EpochRecord, TrainingState
 
 LOGGER = logging.getLogger(__name__)
 KEPT = 2  # the last one, and the one before should the last be damaged
+_WITHIN = ("tuples", "losses", "distances", "counts")
 _NAME = re.compile(r"epoch_(\d{6})\.safetensors")
 
 
@@ -36,19 +37,23 @@ class CheckpointFolder:
         self._claim()
 
     def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the checkpoint of state.epoch, and the network too if it is the best; drop what is
-        superseded."""
-        if state.best_epoch == state.epoch > 0:
+        """Write the checkpoint of state.epoch, and the network too if it is the best, or the one within the
+        epoch that has begun; drop what is superseded."""
+        if state.within is None and state.best_epoch == state.epoch > 0:
             _write(self._best(state.epoch), _named("network", network.state_dict()), {"epoch": state.epoch})
         tensors = _named("network", network.state_dict())
         tensors |= _named("optimizer", _optimizer_tensors(optimizer))
         tensors |= {f"mined.{epoch}": torch.from_numpy(tuples) for epoch, tuples in state.mined.items()}
+        tensors["checks"] = torch.from_numpy(state.checks)
         facts = {
             "history": [asdict(record) for record in state.history],
             "best_epoch": state.best_epoch,
             "warnings": state.warnings,
         }
-        _write(self._path(state.epoch), tensors, facts)
+        if state.within is not None:
+            tensors |= {f"within.{name}": torch.from_numpy(getattr(state.within, name)) for name in _WITHIN}
+            facts["within"] = {name: getattr(state.within, name) for name in ("epoch", "part", "seconds")}
+        _write(self._path(state.epoch) if state.within is None else self._within(state.epoch), tensors, facts)
         self._tidy(state)
 
     def restore(
@@ -56,18 +61,14 @@ class CheckpointFolder:
     ) -> TrainingState | None:
         """Fill network and optimiser from the newest intact checkpoint of at most `epochs`; None: there is
         none."""
-        for epoch in sorted(self._epochs(), reverse=True):
-            if epoch > epochs:
-                continue
+        for path in self._newest_first(epochs):
             try:
-                tensors, facts = _read(self._path(epoch))
+                tensors, facts = _read(path)
                 state = _state(tensors, facts)
                 if state.best_epoch > 0:
                     self._read_best(state.best_epoch)
             except (SafetensorError, OSError, ValueError, KeyError) as error:
-                LOGGER.warning(
-                    "checkpoint %s is damaged (%s): using an older one", self._path(epoch).name, error
-                )
+                LOGGER.warning("checkpoint %s is damaged (%s): using an older one", path.name, error)
                 continue
             network.load_state_dict(_part("network", tensors))
             _restore_optimizer(optimizer, _part("optimizer", tensors))
@@ -103,6 +104,20 @@ class CheckpointFolder:
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch_{epoch:06d}.safetensors"
 
+    def _within(self, epoch: int) -> Path:
+        """The checkpoint of the epoch that began after this one."""
+        return self._folder / f"within_{epoch + 1:06d}.safetensors"
+
+    def _newest_first(self, epochs: int) -> list[Path]:
+        """Checkpoints of trainings of at most that many epochs."""
+        return [
+            path
+            for epoch in sorted(self._epochs(), reverse=True)
+            if epoch <= epochs
+            for path in (self._within(epoch), self._path(epoch))
+            if path.is_file() and (path == self._path(epoch) or epoch < epochs)
+        ]
+
     def _best(self, epoch: int) -> Path:
         return self._folder / f"best_{epoch:06d}.safetensors"
 
@@ -118,6 +133,9 @@ class CheckpointFolder:
             if epoch not in kept:
                 self._path(epoch).unlink()
         needed = {_best_of_checkpoint(self._path(epoch)) for epoch in kept} | {state.best_epoch}
+        for path in self._folder.glob("within_*.safetensors"):
+            if path != self._within(state.epoch) or state.within is None:
+                path.unlink()
         for path in self._folder.glob("best_*.safetensors"):
             if int(path.stem.removeprefix("best_")) not in needed:
                 path.unlink()
@@ -152,7 +170,16 @@ def _state(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TrainingState:
         best_epoch=int(facts["best_epoch"]),
         warnings=list(facts["warnings"]),
         mined={int(epoch): tuples.numpy() for epoch, tuples in _part("mined", tensors).items()},
+        checks=tensors["checks"].numpy(),
+        within=_progress(tensors, facts),
     )
+
+
+def _progress(tensors: dict[str, Tensor], facts: dict[str, Any]) -> EpochProgress | None:
+    if "within" not in facts:
+        return None
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in _part("within", tensors).items()}
+    return EpochProgress(**facts["within"], **arrays)
 
 
 def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.compute import deterministic, fixed_threads, pick_device
-from retrieval.descriptors import DescriptorTable, iterate_descriptors
-from retrieval.epoch_tuples import MinedTuples, draw_epoch, draw_validation, mine
+from retrieval.current_descriptors import CurrentDescriptors
+from retrieval.descriptors import DescriptorTable
+from retrieval.epoch_tuples import Draw, MinedTuples, draw_epoch, draw_validation
 from retrieval.finetuning import (
     NETWORK_FILE,
     TRAINING_FILE,
+    Matcher,
     Phase,
     Photographs,
     TrainingOptions,
@@ -30,11 +33,13 @@ from retrieval.finetuning import (
 from retrieval.images import PhotographCache, load_photograph
 from retrieval.losses import tuple_labels
 from retrieval.mining import TooFewClusters
+from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of
 from retrieval.networks import RetrievalNetwork, load_network, save_network
+from retrieval.processes import ALONE, Processes, launched
 from retrieval.resuming import CheckpointFolder
 from retrieval.training import TrainingDiverged, make_loss, make_optimizer, set_learning_rate, train_tuples
-from retrieval.training_record import EpochRecord, TrainingState, summarise, write_training
-from retrieval.tuples import TRAIN, Indices, NoQueries, usable_queries
+from retrieval.training_record import EpochProgress, EpochRecord, TrainingState, summarise, write_training
+from retrieval.tuples import TRAIN, Indices, NegativePlan, NoQueries, usable_queries
 from storage import hdf5
 from storage.digests import content_sha256, json_sha256
 
@@ -54,22 +59,31 @@ def run_training(
     work_dir: Path,
     resources: TrainingResources,
     progress: Report,
+    matcher: Matcher | None = None,
+    inputs: Sequence[str] = (),
 ) -> TrainingSummary:
     """See retrieval.finetuning.finetune."""
-    inputs = [content_sha256(training_set), content_sha256(network_path)]
+    inputs = [content_sha256(training_set), content_sha256(network_path), *inputs]
     fingerprint = json_sha256([options.resumable().model_dump(mode="json"), inputs])
-    device = pick_device(resources.device)
-    with fixed_threads(resources.threads), deterministic(device):
-        network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        arrays = hdf5.read(training_set, "training_set")
-        folder = CheckpointFolder(work_dir, fingerprint)
-        trainer = Trainer(network, arrays, photographs, options, resources, folder, progress)
-        state = trainer.run()
-        folder.load_best(network, state.best_epoch)
-        shift = trainer.descriptor_shift()
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(network, out / NETWORK_FILE)
-    write_training(out / TRAINING_FILE, state, shift, options, inputs)
+    with launched(resources.device) as (processes, name):
+        device = pick_device(name)
+        with fixed_threads(resources.threads), deterministic(device):
+            network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            arrays = hdf5.read(training_set, "training_set")
+            folder = processes.from_first(lambda: CheckpointFolder(work_dir, fingerprint))
+            trainer = Trainer(
+                network, arrays, photographs, options, resources, folder, progress, matcher, processes
+            )
+            state = trainer.run()
+            processes.wait()
+            folder.load_best(network, state.best_epoch)
+            shift = trainer.descriptor_shift()
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        save_network(network, out / NETWORK_FILE)
+        clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+        may_match = trainer.checks.may_match(clusters)
+        write_training(out / TRAINING_FILE, state, may_match, shift, options, inputs)
     return summarise(state, shift[1])
 
 
@@ -86,6 +100,8 @@ class Trainer:
         resources: TrainingResources,
         folder: CheckpointFolder,
         progress: Report,
+        matcher: Matcher | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         if len(usable_queries(arrays, TRAIN, options.positives)) == 0:
             raise NoQueries(
@@ -99,6 +115,7 @@ class Trainer:
         self._resources = resources
         self._folder = folder
         self._progress = progress
+        self._processes = processes
         self._names = [str(name) for name in arrays["images/name"]]
         self._load = PhotographCache(
             lambda image: load_photograph(
@@ -106,16 +123,24 @@ class Trainer:
             ),
             resources.cache_megabytes * 2**20,
         )
+        self._descriptors = CurrentDescriptors(
+            network, self._load, self._names, options, resources, processes
+        )
         self._loss = make_loss(options, network.description.architecture)
         self._optimizer = make_optimizer(network, options)
         self._benchmark = GeometryBenchmark.from_arrays(arrays, "val")
         self._validation = draw_validation(arrays, options)
         self._state = TrainingState()
+        shared = None
+        if matcher is not None and options.verify_negatives:
+            shared = lambda pairs: processes.from_first(lambda: matcher(pairs))  # noqa: E731
+        self.checks = NegativeChecks(shared, options.verify_inliers, options.verify_photographs)
         self._before: DescriptorTable | None = None
         self._epoch = 0
 
     def run(self) -> TrainingState:
         """Train up to options.epochs, from the last checkpoint on."""
+        self._processes.wait()
         rows, images = self._folder.load_array(BEFORE), self._shift_images()
         restored = None
         if rows is not None and len(rows) == len(images):
@@ -125,6 +150,7 @@ class Trainer:
         else:
             LOGGER.info("training goes on after epoch %d", restored.epoch)
             self._state, self._before = restored, DescriptorTable(images, rows)
+            self.checks.found = restored.checks
         while self._state.epoch < self._options.epochs and not self._state.stops_early(
             self._options.early_stopping
         ):
@@ -142,62 +168,78 @@ class Trainer:
     def _before_training(self) -> None:
         """Epoch 0: what the network can do as it comes."""
         self._before = self._describe(self._shift_images())
-        self._folder.save_array(BEFORE, self._before.rows)
+        if self._processes.first:
+            self._folder.save_array(BEFORE, self._before.rows)
         started = time.perf_counter()
         loss_val, map_val = self._validate()
         seconds = {"validate": time.perf_counter() - started}
         record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, self._gem_p(), math.nan, seconds)
         self._state.history.append(record)
-        self._folder.save(self._state, self._network, self._optimizer)
+        self._state.checks = self.checks.found
+        self._save()
 
     def _run_epoch(self) -> None:
-        clock = [time.perf_counter()]
-        epoch, rate = self._epoch, self._options.rate_at(self._epoch)
+        """Mine and train part by part; a checkpoint may have left the epoch anywhere after a step."""
+        epoch, rate, started = self._epoch, self._options.rate_at(self._epoch), time.perf_counter()
         drawn = draw_epoch(self._arrays, self._options, epoch)
-        described = self._current(drawn.images)
-        clock.append(time.perf_counter())
-        mined = self._mine(drawn, described, self._options.negatives)
-        clock.append(time.perf_counter())
-        losses = self._train(mined.tuples, rate)
-        clock.append(time.perf_counter())
+        plan = self._plan(drawn, self._options.negatives)
+        parts = drawn.parts(self._options.minings_per_epoch)
+        progress = self._state.within or EpochProgress(epoch)
+        for number, part in enumerate(parts):
+            if number > progress.part:
+                progress = self._mine_part(part, plan, progress)
+            progress = self._train_part(progress, rate)
+        clock = time.perf_counter()
         loss_val, map_val = self._validate()
-        clock.append(time.perf_counter())
-        seconds = dict(zip(("describe", "mine", "train", "validate"), np.diff(clock).tolist(), strict=True))
+        progress.seconds["validate"] = time.perf_counter() - clock
+        losses, distance = float(progress.losses.mean()), progress.mean_negative_distance
         record = EpochRecord(
-            *(
-                epoch,
-                float(losses.mean()),
-                loss_val,
-                map_val,
-                rate,
-                self._gem_p(),
-                mined.mean_negative_distance,
-            ),
-            seconds=seconds,
+            *(epoch, losses, loss_val, map_val, rate, self._gem_p(), distance), seconds=progress.seconds
         )
-        self._state.finish(record, mined.tuples)
-        self._folder.save(self._state, self._network, self._optimizer)
+        self._state.finish(record, progress.tuples, self.checks.found)
+        self._save()
         LOGGER.info(
             "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
-            *(
-                epoch,
-                self._options.epochs,
-                record.loss_train,
-                loss_val,
-                map_val,
-                record.gem_p,
-                clock[-1] - clock[0],
-            ),
+            *(epoch, self._options.epochs, losses, loss_val, map_val, record.gem_p),
+            time.perf_counter() - started,
         )
 
-    def _train(self, tuples: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
-        total = 0.0
+    def _mine_part(self, part: Draw, plan: NegativePlan, progress: EpochProgress) -> EpochProgress:
+        clock = time.perf_counter()
+        described = self._current(part.images, progress.part < 0)
+        described_s = time.perf_counter() - clock
+        mined = self._mine(part, described, plan)
+        _add(progress.seconds, describe=described_s, mine=time.perf_counter() - clock - described_s)
+        return progress.mined(mined.tuples, mined.mean_negative_distance)
+
+    def _train_part(self, progress: EpochProgress, rate: float) -> EpochProgress:
+        """Train on the mined tuples that are left."""
+        clock = saved = time.perf_counter()
+        done, steps = len(progress.losses), 0
+        total = float(progress.losses.sum())
 
         def after_tuple(position: int, loss: float) -> None:
             nonlocal total
             total += loss
-            self._report("training", position + 1, len(tuples), total / (position + 1), rate)
+            trained = done + position + 1
+            self._report("training", trained, len(progress.tuples), total / trained, rate)
 
+        def after_step(losses: NDArray[np.float64]) -> None:
+            nonlocal steps, saved
+            steps += 1
+            due = steps % self._resources.checkpoint_steps == 0
+            if due and time.perf_counter() - saved >= self._resources.checkpoint_pause_s:
+                self._state.within, self._state.checks = progress.trained(losses), self.checks.found
+                self._save()
+                saved = time.perf_counter()
+
+        losses = self._train(progress.tuples[done:], rate, after_tuple, after_step)
+        _add(progress.seconds, train=time.perf_counter() - clock)
+        return progress.trained(losses)
+
+    def _train(
+        self, tuples: NDArray[np.int64], rate: float, after_tuple: Any, after_step: Any
+    ) -> NDArray[np.float64]:
         set_learning_rate(self._optimizer, rate)
         try:
             return train_tuples(
@@ -208,10 +250,12 @@ class Trainer:
                 self._load,
                 tuples_per_step=self._options.tuples_per_step,
                 precision=self._options.precision,
-                recompute=self._resources.recompute,
+                negatives_at_a_time=self._resources.negatives_at_a_time,
                 loader_threads=self._resources.loader_threads,
                 name=self._names.__getitem__,
                 after_tuple=after_tuple,
+                after_step=after_step,
+                processes=self._processes,
             )
         except TrainingDiverged as error:
             raise TrainingDiverged(f"epoch {self._epoch}, {error}") from error
@@ -228,7 +272,7 @@ class Trainer:
         if len(self._validation.queries) == 0:
             return math.nan, map_val
         try:
-            tuples = self._mine(self._validation, described, None).tuples
+            tuples = self._mine(self._validation, described, self._plan(self._validation, None)).tuples
         except TooFewClusters as error:
             self._warn(f"no validation loss: {error}")
             return math.nan, map_val
@@ -236,47 +280,33 @@ class Trainer:
         loss = self._loss(rows, tuple_labels(tuples.shape[1] - 2, len(tuples)))
         return float(loss) / len(tuples), map_val
 
-    def _mine(self, drawn: Any, described: DescriptorTable, negatives: int | None) -> MinedTuples:
-        mined = mine(
-            self._arrays,
-            drawn,
-            described,
-            negatives=negatives,
-            one_per_cluster=self._options.one_per_cluster,
-            name=self._names.__getitem__,
+    def _plan(self, drawn: Draw, negatives: int | None) -> NegativePlan:
+        plan = plan_of(self._arrays, drawn, negatives, self._options.one_per_cluster, self._names.__getitem__)
+        for warning in plan.warnings:
+            self._warn(warning)
+        return plan
+
+    def _mine(self, drawn: Draw, described: DescriptorTable, plan: NegativePlan) -> MinedTuples:
+        self.checks.epoch = self._epoch
+        mined = mine_verified(
+            self._arrays, drawn, described, self.checks, plan=plan, name=self._names.__getitem__
         )
         for warning in mined.warnings:
             self._warn(warning)
         return mined
 
-    def _current(self, images: Indices) -> DescriptorTable:
+    def _current(self, images: Indices, untrained: bool) -> DescriptorTable:
         """Descriptors of the network as it is; those of the untrained network are there already."""
-        if self._epoch == 1 and self._before is not None and self._before.holds(images):
+        if self._epoch == 1 and untrained and self._before is not None and self._before.holds(images):
             return self._before
         return self._describe(images)
 
     def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
-        rows = np.empty((len(images), self._network.description.dimension), dtype=np.float32)
-        described = iterate_descriptors(
-            self._network,
-            self._load,
-            images.tolist(),
-            batch_size=self._resources.batch_size,
-            precision=self._options.precision,
-            device=str(next(self._network.parameters()).device),
-            loader_threads=self._resources.loader_threads,
-        )
-        for done, (position, descriptor) in enumerate(described, start=1):
-            rows[position] = descriptor
-            self._report(phase, done, len(images))
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            raise TrainingDiverged(
-                f"epoch {self._epoch}: the descriptor of {self._names[images[~finite][0]]!r} is not finite; "
-                "lower "
-                "training.learning_rate; the last good checkpoint is kept"
-            )
-        return DescriptorTable(images, rows)
+        return self._descriptors.table(images, self._epoch, partial(self._report, phase))
+
+    def _save(self) -> None:
+        if self._processes.first:
+            self._folder.save(self._state, self._network, self._optimizer)
 
     def _shift_images(self) -> Indices:
         members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
@@ -298,3 +328,8 @@ class Trainer:
             phase, self._epoch, self._options.epochs, done, total, loss, rate, self._gem_p()
         )
         self._progress(event)
+
+
+def _add(seconds: dict[str, float], **more: float) -> None:
+    for name, value in more.items():
+        seconds[name] = seconds.get(name, 0.0) + value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,8 +15,11 @@ from retrieval.finetuning import TrainingOptions
 from retrieval.images import loaded_ahead, normalise
 from retrieval.losses import ContrastiveLoss, TripletLoss, tuple_labels
 from retrieval.networks import RetrievalNetwork
+from retrieval.processes import ALONE, Processes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of descriptors and labels, see `retrieval.losses`: a sum over the negatives of a tuple."""
+NEGATIVES_ON_A_GPU = 5
 
 
 class TrainingDiverged(ValueError):
@@ -65,43 +67,52 @@ def train_tuples(
     tuples_per_step: int = 5,
     step_remainder: bool = True,
     precision: str = "float32",
-    recompute: bool = False,
+    negatives_at_a_time: int | None = None,
     loader_threads: int = 0,
     name: Callable[[int], str] = str,
     after_tuple: Callable[[int, float], None] | None = None,
+    after_step: Callable[[NDArray[np.float64]], None] | None = None,
+    processes: Processes = ALONE,
 ) -> NDArray[np.float64]:
     """Train on tuples [T, 2 + n] of image numbers (query, positive, negatives) in the given order -> losses
     [T].
 
     load(image) gives [H, W, 3] uint8. Gradients are summed over tuples_per_step tuples, then one optimiser
     step; tuples left over at the end make a smaller step, or none (step_remainder=False, as in the published
-    code). The loss of a tuple is the one before its step. after_tuple(position, loss). Raises
-    TrainingDiverged naming the tuple by name(image).
+    code). The loss of a tuple is the one before its step. after_tuple(position, loss); after_step(losses so
+    far). Several processes share the tuples of a step. Raises TrainingDiverged naming the tuple by
+    name(image).
     """
     device = next(network.parameters()).device
-    labels = tuple_labels(tuples.shape[1] - 2).to(device)
-    losses = np.empty(len(tuples))
+    together = negatives_at_a_time or (1 if device.type == "cpu" else NEGATIVES_ON_A_GPU)
+    losses, length = np.zeros(len(tuples)), tuples.shape[1]
     network.train()
     _zero_gradients(network)
+    steps = [range(start, min(start + tuples_per_step, len(tuples)))
+             for start in range(0, len(tuples), tuples_per_step)]  # fmt: skip
+    own = [position for step in steps for position in processes.share(step)]
 
     def prepared(image: int) -> Tensor:
         return normalise(load(image), network.description.mean, network.description.std)
 
-    length = tuples.shape[1]
-    images = loaded_ahead(tuples.ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
+    images = loaded_ahead(tuples[own].ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
     forward = partial(_forward, network, precision)
-    for position in range(len(tuples)):
-        photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
-        losses[position] = tuple_gradients(forward, photographs, labels, loss, recompute=recompute)
-        if not np.isfinite(losses[position]):
-            raise TrainingDiverged(
-                _diverged(tuples[position].tolist(), float(losses[position]), position, name)
-            )
-        if (position + 1) % tuples_per_step == 0 or (step_remainder and position + 1 == len(tuples)):
+    for step in steps:
+        for position in processes.share(step):
+            photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
+            losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
+            if after_tuple is not None:
+                after_tuple(position, float(losses[position]))
+        losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
+        for position in step:
+            if not np.isfinite(losses[position]):
+                raise TrainingDiverged(_diverged(tuples[position].tolist(), losses[position], position, name))
+        if len(step) == tuples_per_step or step_remainder:
+            processes.sum([p.grad for p in network.parameters() if p.grad is not None])
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
-        if after_tuple is not None:
-            after_tuple(position, float(losses[position]))
+            if after_step is not None:
+                after_step(losses[: step.stop])
     network.eval()
     return losses
 
@@ -109,48 +120,48 @@ def train_tuples(
 def tuple_gradients(
     forward: Callable[[Tensor], Tensor],
     photographs: Sequence[Tensor],
-    labels: Tensor,
     loss: Loss,
     *,
-    recompute: bool,
+    negatives_at_a_time: int = 1,
 ) -> float:
     """Add the gradients of one tuple's loss to the parameters; returns the loss.
 
-    The loss is differentiated to the descriptors first; only photographs whose descriptor has a gradient run
-    a backward pass: a negative beyond the margin costs its forward pass alone. recompute: no activations are
-    kept; photographs with a gradient run forward again, one group at a time.
+    photographs: query, positive, negatives, [1, 3, H, W] each. The losses are sums over negatives, so the
+    gradient of a negative's descriptor depends on query and positive only: its backward pass runs at once,
+    and its activations go before the next negative comes. Memory does not grow with their number. A negative
+    beyond the margin has no gradient and runs no backward pass.
     """
-    groups = _groups(photographs)
-    context: AbstractContextManager[Any] = torch.no_grad() if recompute else nullcontext()
-    with context:
-        described = [forward(batch) for _, batch in groups]
-    order = [position for positions, _ in groups for position in positions]
-    stacked = torch.cat([rows.detach() for rows in described])
-    descriptors = torch.empty_like(stacked)
-    descriptors[order] = stacked
-    descriptors.requires_grad_()
-    value = loss(descriptors, labels)
-    result = float(value.detach())
-    if not np.isfinite(result):
-        return result
-    value.backward()  # type: ignore[no-untyped-call]
-    assert descriptors.grad is not None
-    for (positions, batch), rows in zip(groups, described, strict=True):
-        gradient = descriptors.grad[positions]
+    anchors = [forward(photograph) for photograph in photographs[:2]]
+    fixed = torch.cat([rows.detach() for rows in anchors])
+    negatives = [fixed.new_empty(1, fixed.shape[1]) for _ in photographs[2:]]
+    for positions, batch in _groups(photographs[2:], negatives_at_a_time):
+        rows = forward(batch)
+        leaf = rows.detach().requires_grad_()
+        value = loss(torch.cat([fixed, leaf]), tuple_labels(len(positions)).to(leaf.device))
+        (gradient,) = torch.autograd.grad(value, leaf)
         if bool(gradient.any()):
-            (forward(batch) if recompute else rows).backward(gradient)
-    return result
+            rows.backward(gradient)
+        for place, position in enumerate(positions):
+            negatives[position] = leaf.detach()[place : place + 1]
+    fixed.requires_grad_()
+    value = loss(torch.cat([fixed, *negatives]), tuple_labels(len(negatives)).to(fixed.device))
+    (gradient,) = torch.autograd.grad(value, fixed)
+    if bool(gradient.any()):
+        torch.autograd.backward(anchors, list(gradient.split(1)))
+    return float(value.detach())
 
 
-def _groups(photographs: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
-    """One group per photograph on a CPU, where batches do not pay; on a GPU equal sizes share a forward
-    pass."""
-    if photographs[0].device.type == "cpu":
-        return [([position], photograph) for position, photograph in enumerate(photographs)]
+def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int], Tensor]]:
+    """Photographs of equal size in batches: (positions, [B, 3, H, W])."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for position, photograph in enumerate(photographs):
         by_size.setdefault(tuple(photograph.shape), []).append(position)
-    return [(positions, torch.cat([photographs[p] for p in positions])) for positions in by_size.values()]
+    groups = [
+        positions[start : start + largest]
+        for positions in by_size.values()
+        for start in range(0, len(positions), largest)
+    ]
+    return [(positions, torch.cat([photographs[p] for p in positions])) for positions in groups]
 
 
 def _forward(network: nn.Module, precision: str, batch: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,65 @@ COLUMNS = ("loss_train", "loss_val", "map_val", "learning_rate", "gem_p", "mean_
 PARTS = ("describe", "mine", "train", "validate")
 
 
+@dataclass(frozen=True)
+class EpochProgress:
+    """An epoch that has begun. part: the mining that `tuples` [T, 2 + n] reach to; losses [L]: of the tuples
+    trained so far; distances [P]: query to mined negatives, per part; seconds: as in EpochRecord."""
+
+    epoch: int
+    part: int = -1
+    tuples: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def mined(self, tuples: NDArray[np.int64], distance: float) -> EpochProgress:
+        """The next part was mined."""
+        return replace(
+            self,
+            part=self.part + 1,
+            tuples=np.concatenate([self.tuples, tuples]) if len(self.tuples) else tuples,
+            distances=np.append(self.distances, distance),
+            counts=np.append(self.counts, len(tuples)),
+        )
+
+    def trained(self, losses: NDArray[np.float64]) -> EpochProgress:
+        """More tuples were trained."""
+        return replace(self, losses=np.append(self.losses, losses))
+
+    @property
+    def mean_negative_distance(self) -> float:
+        return float((self.distances * self.counts).sum() / max(1, self.counts.sum()))
+
+
 @dataclass
 class TrainingState:
-    """Everything of a training that is not in the network and the optimiser. mined: epoch -> tuples [T, 2 +
-    n]."""
+    """Everything of a training that is not in the network and the optimiser.
+
+    mined: epoch -> tuples [T, 2 + n]; checks [V, 4]: epoch, image, query cluster, most inliers with it;
+    within: the epoch that has begun.
+    """
 
     history: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
     warnings: list[str] = field(default_factory=list)
     mined: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    checks: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
+    within: EpochProgress | None = None
 
     @property
     def epoch(self) -> int:
         """The last finished epoch, -1 before any."""
         return self.history[-1].epoch if self.history else -1
 
-    def finish(self, record: EpochRecord, tuples: NDArray[np.int64]) -> None:
+    def finish(
+        self, record: EpochRecord, tuples: NDArray[np.int64], checks: NDArray[np.int64] | None = None
+    ) -> None:
         """Add an epoch and choose the best again."""
         self.history.append(record)
+        self.within = None
+        self.checks = self.checks if checks is None else checks
         self.mined[record.epoch] = tuples
         self.best_epoch = best_epoch(self.history)
 
@@ -86,12 +127,16 @@ def _loss(record: EpochRecord) -> float:
 def write_training(
     path: Path,
     state: TrainingState,
+    may_match: NDArray[np.int64],
     shift: tuple[NDArray[np.int64], NDArray[np.float32]],
     options: TrainingOptions,
     inputs: Sequence[str],
 ) -> None:
-    """Write training.h5. shift: images [S] and the cosine distance of their descriptors before and after
-    [S]."""
+    """Write training.h5.
+
+    may_match [M, 3]: two clusters, inliers; shift: images [S] and the cosine distance of their descriptors
+    before and after [S].
+    """
     arrays: dict[str, Any] = {
         "epochs/epoch": np.array([record.epoch for record in state.history], dtype=np.int64)
     }
@@ -100,6 +145,10 @@ def write_training(
             [getattr(record, name) for record in state.history], dtype=np.float64
         )
     arrays |= _mined(state)
+    for column, name in enumerate(("epoch", "image", "cluster", "max_inliers")):
+        arrays[f"checks/{name}"] = state.checks[:, column]
+    for column, name in enumerate(("first", "second", "inliers")):
+        arrays[f"may_match/{name}"] = may_match[:, column]
     arrays["best_epoch"] = np.int64(state.best_epoch)
     arrays["descriptor_shift/image"], arrays["descriptor_shift/cosine_distance"] = shift
     if state.warnings:

@@ -18,7 +18,13 @@ Indices = NDArray[np.int64]
 Load = Callable[[int], NDArray[np.uint8]]
 SHOWN_POSITIVES, SHOWN_NEGATIVES = 3, 5
 _TILE_PX, _CAPTION_PX, _GAP_PX, _HEADER_PX = 150, 14, 6, 22
-_COLOURS = {"query": (40, 40, 40), "m1": (20, 110, 60), "m2": (20, 110, 60), "m3": (20, 110, 60)}
+_COLOURS = {
+    "query": (40, 40, 40),
+    "positive": (20, 110, 60),
+    "m1": (20, 110, 60),
+    "m2": (20, 110, 60),
+    "m3": (20, 110, 60),
+}
 _RED, _PAPER, _GREY = (170, 40, 30), (255, 255, 255), (225, 225, 225)
 
 
@@ -71,8 +77,35 @@ def tuple_rows(
     return found
 
 
+def mined_rows(
+    arrays: Mapping[str, Any], mined: Mapping[str, Any], epoch: int, count: int = 8
+) -> list[list[Tile]]:
+    """One row of tiles per tuple of an epoch: query, the positive that it had, its hard negatives.
+
+    arrays: training_set.h5, mined: training.h5, by path. Evenly spaced tuples. Raises NothingToShow.
+    """
+    rows = np.flatnonzero(np.asarray(mined["mined/epoch"]) == epoch)
+    if not rows.size:
+        raise NothingToShow(f"epoch {epoch}: no tuples were mined in it")
+    clusters, found = np.asarray(arrays["images/cluster"], dtype=np.int64), []
+    for row in rows[np.unique(np.linspace(0, rows.size - 1, min(count, rows.size)).round().astype(int))]:
+        query, positive = int(mined["mined/query"][row]), int(mined["mined/positive"][row])
+        tiles = [Tile("query", query, f"cluster {clusters[query]}"), Tile("positive", positive, "")]
+        negatives = np.asarray(mined["mined/negatives"][row])
+        tiles += [Tile("negative", int(n), f"cluster {clusters[n]}") for n in negatives[negatives >= 0]]
+        found.append(tiles)
+    return found
+
+
 def draw_sheet(rows: Sequence[Sequence[Tile]], load: Load, out: Path) -> None:
     """Write the sheet as a PNG, whole or not at all. load(image) -> [H, W, 3] uint8."""
+    partial = out.with_name(f".{out.name}.partial")
+    paint_sheet(rows, load).save(partial, format="PNG")
+    os.replace(partial, out)
+
+
+def paint_sheet(rows: Sequence[Sequence[Tile]], load: Load) -> Any:
+    """The sheet as a Pillow image. load(image) -> [H, W, 3] uint8."""
     from PIL import Image, ImageDraw, ImageFont
 
     columns = _columns(rows)
@@ -99,9 +132,7 @@ def draw_sheet(rows: Sequence[Sequence[Tile]], load: Load, out: Path) -> None:
             colour = _COLOURS.get(tile.column, _RED)
             pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), outline=colour, width=2)
             pen.text((left, top + _TILE_PX + 1), tile.caption, fill=colour, font=font)
-    partial = out.with_name(f".{out.name}.partial")
-    sheet.save(partial, format="PNG")
-    os.replace(partial, out)
+    return sheet
 
 
 _TITLES = {
@@ -109,6 +140,7 @@ _TITLES = {
     "m1": "m1: of its pool",
     "m2": "m2: most shared",
     "m3": "m3: to draw from",
+    "positive": "positive",
     "negative": "hardest negatives",
 }
 

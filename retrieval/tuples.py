@@ -130,11 +130,16 @@ def excluded_positions(arrays: Mapping[str, Any], queries: Indices, pool: Indice
     indptr, image = np.asarray(arrays[EXCLUDED]), np.asarray(arrays["negatives/excluded/image"])
     position = np.full(len(np.asarray(arrays["images/cluster"])), -1, dtype=np.int64)
     position[pool] = np.arange(len(pool))
-    of_queries = np.asarray(arrays["queries/image"])
-    order = np.argsort(of_queries)
-    rows = order[np.searchsorted(of_queries, queries, sorter=order)]
+    rows = rows_of_queries(arrays, queries)
     found = [position[image[indptr[row] : indptr[row + 1]]] for row in rows.tolist()]
     return [each[each >= 0] for each in found]
+
+
+def rows_of_queries(arrays: Mapping[str, Any], queries: Indices) -> Indices:
+    """[Q] rows of the queries table for images that are queries."""
+    of_queries = np.asarray(arrays["queries/image"], dtype=np.int64)
+    order = np.argsort(of_queries)
+    return np.asarray(order[np.searchsorted(of_queries, queries, sorter=order)])
 
 
 def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr_array:

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,34 @@ def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | N
             found |= {(first, second): inliers for first, second, inliers in zip(*columns, strict=True)}
     pairs = sorted(found if wanted is None else found.keys() & set(wanted))
     return pairs, np.array([found[pair] for pair in pairs], np.int64)
+
+
+@dataclass(frozen=True)
+class ImageMatcher:
+    """Matches images on demand, keeping nothing: pairs of images [K, 2] -> raw inliers [K].
+
+    shas: sha256 of each image; features: sha256 -> features file that holds the photograph; scratch: a folder
+    for one file, overwritten and removed. Raises UnusablePairs, MixedFeatures, ChildFailed.
+    """
+
+    shas: Sequence[str]
+    features: Mapping[str, Path]
+    options: MatchingOptions
+    scratch: Path
+    resources: MatchingResources = field(default_factory=MatchingResources)
+
+    def __call__(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(pairs):
+            return np.empty(0, dtype=np.int64)
+        named = [tuple(sorted((self.shas[first], self.shas[second]))) for first, second in pairs.tolist()]
+        wanted = [(first, second) for first, second in named]
+        out = self.scratch / "matches.h5"
+        out.unlink(missing_ok=True)
+        match_pairs(wanted, self.features, self.options, out, resources=self.resources)
+        attempts, inliers = read_attempts([out], wanted)
+        out.unlink()
+        found = dict(zip(attempts, inliers.tolist(), strict=True))
+        return np.array([found[pair] for pair in wanted], dtype=np.int64)
 
 
 def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:

@@ -64,15 +64,15 @@ def plan(
 ) -> list[Chunk]:
     """Chunks that together hold all wanted items (id -> input digest).
 
-    Intact chunks that hold one come first and keep their own list of items, then the misses, in sorted order,
-    ``chunk_size`` to a new chunk. Raises WrongChunkSize.
+    Intact chunks that hold one come first and keep their own list of items, then the misses, in the order of
+    ``wanted``, ``chunk_size`` to a new chunk. Raises WrongChunkSize.
     """
     if chunk_size < 1:
         raise WrongChunkSize(f"chunk size {chunk_size}: give at least 1")
     used = _cover(store, stage, options, wanted)
     chunks = [_existing(store, ref, own) for ref, own, _ in used]
     covered = {name for _, _, names in used for name in names}
-    misses = sorted(name for name in wanted if name not in covered)
+    misses = [name for name in wanted if name not in covered]
     for start in range(0, len(misses), chunk_size):
         names = tuple(misses[start : start + chunk_size])
         chunks.append(Chunk(names, None, (items_digest({name: wanted[name] for name in names}),)))

@@ -198,6 +198,8 @@ TRAINING = Layout(
     groups={
         "epochs": "one row per epoch",
         "mined": "one row per tuple and epoch: which hard negatives were mined",
+        "checks": "negatives as near as the query's positives: what matching them with its cluster found",
+        "may_match": "clusters that turned out to show one place: no negatives of each other since",
         "descriptor_shift": "how far the training moved each photograph's descriptor",
         "warnings": "what the training could not do as asked",
     },
@@ -251,6 +253,13 @@ TRAINING = Layout(
             minimum=0,
             none=True,
         ),
+        Dataset("checks/epoch", ("V",), "int64", "epoch of the check, 0 = before training", minimum=0),
+        Dataset("checks/image", ("V",), "int64", "the negative, image of the training set", minimum=0),
+        Dataset("checks/cluster", ("V",), "int64", "cluster of the query", minimum=0),
+        Dataset("checks/max_inliers", ("V",), "int64", "most inliers with one of its photographs", minimum=0),
+        Dataset("may_match/first", ("M",), "int64", "cluster of the training set", minimum=0),
+        Dataset("may_match/second", ("M",), "int64", "cluster of the training set", minimum=0),
+        Dataset("may_match/inliers", ("M",), "int64", "most inliers between the two", minimum=0),
         Dataset("best_epoch", (), "int64", "epoch whose network is kept", minimum=0),
         Dataset(
             "descriptor_shift/image", ("S",), "int64", "image of the training set", minimum=0, unique=True

@@ -18,7 +18,8 @@ from storage.store import Store
 def chunk_calls(
     store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int, *, again: bool = False
 ) -> list[dict[str, Any]]:
-    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest).
+    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest), new ones in the
+    order of `wanted`.
 
     again: the calls are to compute what is there already, so that none may hold an item that is not wanted.
     """
@@ -28,9 +29,10 @@ def chunk_calls(
         for chunk in chunks
         if not again or all(item in wanted for item in chunk.items)
     ]
-    left = {item: wanted[item] for item in wanted.keys() - {i for call in calls for i in call["items"]}}
+    planned = {item for call in calls for item in call["items"]}
+    left = {item: digest for item, digest in wanted.items() if item not in planned}
     for start in range(0, len(left), size):
-        names = sorted(left)[start : start + size]
+        names = list(left)[start : start + size]
         calls.append({"items": names, "inputs": [items_digest({name: left[name] for name in names})]})
     return calls
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfm import clusters, expansion, features, matching, pairs
+from sfm import clusters, expansion, features, matching, pair_order, pairs
 from sfm.catalogue import read_names, read_positions
 from sfm.clusters import ClusterOptions
 from sfm.expansion import ExpansionOptions
@@ -166,10 +166,12 @@ def pair_input(features: dict[str, str], item: str) -> str:
 
 
 def pairs_wanted(store: Store, proposals: list[ArtifactRef], features: list[ArtifactRef]) -> dict[str, str]:
-    """Pair id -> digest of its input, of every pair in some proposals."""
+    """Pair id -> digest of its input, of every pair in some proposals, in the order in which chunks of them
+    share most."""
     digests = item_digests(store, features)
-    ids = {matching.pair_id(*pair) for ref in proposals for pair in pairs.read_pairs(store.path(ref))}
-    return {item: pair_input(digests, item) for item in sorted(ids)}
+    wanted = pair_order.near_together(pair for ref in proposals for pair in pairs.read_pairs(store.path(ref)))
+    ids = [matching.pair_id(*pair) for pair in wanted]
+    return {item: pair_input(digests, item) for item in ids}
 
 
 def pair_sources(store: Store, proposals: list[ArtifactRef]) -> list[str]:

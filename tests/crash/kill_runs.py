@@ -174,9 +174,12 @@ class Kills:
         resumed = re.search(r"training goes on after epoch (\d+)", outcome.output)
         epoch = int(resumed[1]) if resumed else -1
         unfinished = [path for path in bench.store.glob(f"*/{files.TEMPORARY}*")]
-        held = not other and not left and not unfinished and epoch >= killed[-1].epoch
+        trained = any(path.startswith("finetune/") for path in killed[-1].done)
+        went_on = trained or epoch >= killed[-1].epoch
+        held = not other and not left and not unfinished and went_on
         figures = f"{outcome.seconds:.1f} s, {sum(outcome.ran().values())} of {self.total} tasks ran"
-        figures += f" ({text_of(outcome.ran())}); training went on after epoch {epoch}"
+        figures += f" ({text_of(outcome.ran())}); "
+        figures += "training was over" if trained else f"training went on after epoch {epoch}"
         figures += f", last checkpoint {killed[-1].epoch}"
         figures += (
             f"; other content: {', '.join(other) or 'none'}; processes left: {', '.join(left) or 'none'}"

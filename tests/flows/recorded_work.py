@@ -85,6 +85,9 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "holders": lambda store, refs: {},
         "network_digest": lambda store, network: network.content_sha256,
         "pairs_wanted": lambda store, proposals, features: {f"{SHAS[0]}-{SHAS[1]}": "x"},
+        "checks_input": lambda store, features, training_set, matching: (
+            [digest(matching, len(features))] if features else []
+        ),
         "clusters_to_map": lambda store, found, options: [SHAS],
         "mapping_calls": lambda store, found, *refs: [
             {"name": SHAS[0], "inputs": ["x"], "features": [], "matches": [], "working": []}

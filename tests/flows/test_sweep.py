@@ -91,7 +91,7 @@ def run(tmp_path: Path) -> Callable[..., RunRecord]:
         return {"sidecar": {"summary": {"seconds": {"mine": 1.5, "train": 40.0}}}}
 
     def measured(out: Path, seed: int) -> None:
-        good = np.repeat(np.eye(12, dtype=np.float32), 4, axis=0)[: 29 if seed else 29]
+        good = np.repeat(np.eye(12, dtype=np.float32), 4, axis=0)[:29]
         bad = np.random.default_rng(0).normal(size=good.shape).astype(np.float32)
         both = (bad, good if seed else bad)
         configurations = [
@@ -188,7 +188,7 @@ def test_the_command_ends_with_1_where_one_failed(
 
 
 def test_a_mistake_is_2_and_nothing_is_made(config: Path, tmp_path: Path) -> None:
-    config.write_text(config.read_text().replace("training.seed", "training.sed"))
+    config.write_text(config.read_text().replace("training.seed", "training.seeds"))
     result = command(config, tmp_path)
     assert result.exit_code == 2 and "'training.seed'" in result.output
     assert not (tmp_path / "store").exists()

@@ -75,6 +75,14 @@ def test_equal_prefixes_are_shared_work(tmp_path: Path) -> None:
     assert first.prefix("whiten") != second.prefix("whiten")
 
 
+def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    grids = [
+        {"training.positives": ["m1", "m2"], "whitening.positives": ["m2", "m3"], "training.seed": [0, 1]}
+    ]
+    label = read(tmp_path, grids=grids).combinations[0].label
+    assert label == "training.positives m1, whitening.positives m2, seed 0"
+
+
 def test_columns(tmp_path: Path) -> None:
     assert read(tmp_path, grids=[GRID]).columns == (Column("fine-tuned", "lw", "single"),)
     columns = ["off-the-shelf raw multi", "fine-tuned pcaw single"]
@@ -91,7 +99,7 @@ def test_columns(tmp_path: Path) -> None:
         ({"grids": [GRID, {"training.epoch": [1]}]}, UnknownOption, "grid 2.*'training.epochs'"),
         ({"grids": [{"training.epochs": [1, 0]}]}, InvalidOption, r"grid 1 \(training.epochs=0\)"),
         ({"grids": [{"training.epochs": []}]}, InvalidSweep, "training.epochs has no values"),
-        ({"grids": [{"training": {"epochs": [1]}}]}, UnknownOption, "grid 1: there is no option 'training'"),
+        ({"grids": [{"training": {"epochs": [1]}}]}, UnknownOption, "'training' is a section"),
         ({"grids": [{"network.regional_whitening": True}]}, InvalidOption, "regional_whitening=true without"),
         ({"grids": [{3: [1]}]}, InvalidOption, "grids"),
         ({"grids": [GRID], "base": {"set": ["training.epochs"]}}, InvalidOption, "key=value"),

@@ -141,7 +141,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(world: Path, out: Path, options: TrainingOptions = OPTIONS, work: str = "work", progress=None):
+def train(
+    world: Path,
+    out: Path,
+    options: TrainingOptions = OPTIONS,
+    work: str = "work",
+    progress=None,
+    matcher=None,
+    resources: TrainingResources = RESOURCES,
+):
     return finetune(
         world / "set.h5",
         world / "network.safetensors",
@@ -149,8 +157,9 @@ def train(world: Path, out: Path, options: TrainingOptions = OPTIONS, work: str 
         options,
         out=out / "out",
         work_dir=out / work,
-        resources=RESOURCES,
+        resources=resources,
         progress=progress,
+        matcher=matcher,
     )
 
 
@@ -231,6 +240,51 @@ def test_a_killed_training_ends_as_if_undisturbed(
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
 
 
+class SameWall:
+    """A matcher that finds walls 0 and 1 to be one, and everything else different."""
+
+    def __init__(self, clusters: np.ndarray) -> None:
+        self.clusters = clusters
+        self.asked: list[tuple[int, int]] = []
+
+    def __call__(self, pairs: np.ndarray) -> np.ndarray:
+        self.asked += [tuple(pair) for pair in pairs.tolist()]
+        return np.where(np.sort(self.clusters[pairs], axis=1).tolist() == np.array([0, 1]), 99, 3).min(axis=1)
+
+
+def test_clusters_that_turn_out_to_be_one_place_are_no_negatives(world: Path, tmp_path: Path) -> None:
+    """Also after a kill: what was matched before it is not matched again, and the end is the same."""
+    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
+    calm, options = SameWall(clusters), OPTIONS.model_copy(update={"epochs": 3, "queries_per_epoch": None})
+    train(world, tmp_path / "calm", options, matcher=calm)
+    record = history(tmp_path / "calm")
+    found = [record[f"may_match/{name}"].tolist() for name in ("first", "second", "inliers")]
+    assert found == [[0], [1], [99]]
+    ends = clusters[record["mined/query"]], clusters[record["mined/negatives"]]
+    assert not ((ends[0][:, None] <= 1) & (ends[1] <= 1)).any()
+    pairs = set(zip(record["checks/image"].tolist(), record["checks/cluster"].tolist(), strict=True))
+    assert len(pairs) == len(record["checks/image"]) > 0
+    plain = history_of_plain(world, tmp_path, options)
+    ends = clusters[plain["mined/query"]], clusters[plain["mined/negatives"]]
+    assert ((ends[0][:, None] <= 1) & (ends[1] <= 1)).any()  # the check had something to prevent
+
+    def kill(event) -> None:
+        if (event.epoch, event.phase, event.done) == (2, "training", 3):
+            raise Killed
+
+    killed, rest = SameWall(clusters), SameWall(clusters)
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", options, progress=kill, matcher=killed)
+    train(world, tmp_path / "killed", options, matcher=rest)
+    assert content_sha256(tmp_path / "killed" / "out") == content_sha256(tmp_path / "calm" / "out")
+    assert len(rest.asked) < len(calm.asked)
+
+
+def history_of_plain(world: Path, tmp_path: Path, options: TrainingOptions) -> dict[str, np.ndarray]:
+    train(world, tmp_path / "plain", options)
+    return history(tmp_path / "plain")
+
+
 def test_more_epochs_continue_a_finished_training(world: Path, trained: Path, tmp_path: Path) -> None:
     train(world, tmp_path)
     epochs: set[int] = set()
@@ -266,21 +320,83 @@ def test_other_options_do_not_inherit_checkpoints(world: Path, tmp_path: Path) -
     assert (1, "training") in phases
 
 
-def test_recompute_is_a_resource(world: Path, tmp_path: Path) -> None:
-    results = []
-    for recompute in (False, True):
-        folder = tmp_path / str(recompute)
-        finetune(
-            world / "set.h5",
-            world / "network.safetensors",
-            Folder(world / "photos"),
-            OPTIONS.model_copy(update={"epochs": 1}),
-            out=folder / "out",
-            work_dir=folder / "work",
-            resources=RESOURCES.model_copy(update={"recompute": recompute, "loader_threads": 2}),
-        )
-        results.append(content_sha256(folder / "out"))
-    assert results[0] == results[1]
+def test_a_training_killed_within_an_epoch_goes_on_from_its_last_step(world: Path, tmp_path: Path) -> None:
+    """Two minings an epoch, a checkpoint after every step (5 tuples, then the rest of a part)."""
+    options = OPTIONS.model_copy(
+        update={"queries_per_epoch": 16, "minings_per_epoch": 2, "tuples_per_step": 3}
+    )
+    often = RESOURCES.model_copy(update={"checkpoint_steps": 1, "checkpoint_pause_s": 0.0})
+    train(world, tmp_path / "calm", options)
+    for kill_at, first in ((4, 4), (7, 7), (8, 7), (10, 9), (11, 9), (13, 12)):
+        place = tmp_path / str(kill_at)
+
+        def kill(event, kill_at=kill_at) -> None:
+            if (event.epoch, event.phase, event.done) == (2, "training", kill_at):
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(world, place, options, progress=kill, resources=often)
+        seen: list[tuple[int, int]] = []
+        train(
+            world, place, options, resources=often,
+            progress=lambda event, seen=seen: seen.append((event.epoch, event.done))
+            if event.phase == "training" else None,
+        )  # fmt: skip
+        assert seen[0] == (2, first), kill_at
+        assert content_sha256(place / "out") == content_sha256(tmp_path / "calm" / "out")
+        assert not list((place / "work" / "training").glob("within_*"))
+
+
+def test_negatives_mined_twice_an_epoch_come_from_the_network_of_the_moment(
+    world: Path, tmp_path: Path
+) -> None:
+    """With a high rate the second half of an epoch sees other negatives than if mined once."""
+    options = OPTIONS.model_copy(update={"epochs": 1, "queries_per_epoch": None, "learning_rate": 2e-3})
+    records = []
+    for times in (1, 2):
+        train(world, tmp_path / str(times), options.model_copy(update={"minings_per_epoch": times}))
+        records.append(history(tmp_path / str(times)))
+    once, twice = records
+    assert once["mined/query"].tolist() == twice["mined/query"].tolist()
+    half = -(-len(once["mined/query"]) // 2)
+    assert once["mined/negatives"][:half].tolist() == twice["mined/negatives"][:half].tolist()
+    assert once["mined/negatives"][half:].tolist() != twice["mined/negatives"][half:].tolist()
+
+
+class TheSameWall:
+    """As SameWall, for processes of their own: importable and without a memory."""
+
+    def __init__(self, clusters: np.ndarray) -> None:
+        self.clusters = clusters
+
+    def __call__(self, pairs: np.ndarray) -> np.ndarray:
+        return SameWall(self.clusters)(pairs)
+
+
+def test_two_processes_train_as_one(world: Path, tmp_path: Path) -> None:
+    """Steps of 3 tuples shared by two processes: the same tuples, losses and parameters up to rounding."""
+    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
+    options, events = OPTIONS.model_copy(update={"tuples_per_step": 3}), []
+    matcher = TheSameWall(clusters)
+    two = RESOURCES.model_copy(update={"training_processes": 2})
+    one_summary = train(world, tmp_path / "one", options, matcher=matcher)
+    summary = train(world, tmp_path / "two", options, matcher=matcher, resources=two, progress=events.append)
+    one, both = history(tmp_path / "one"), history(tmp_path / "two")
+    for name in ("mined/query", "mined/positive", "mined/negatives", "checks/image", "may_match/first"):
+        assert one[name].tolist() == both[name].tolist(), name
+    np.testing.assert_allclose(both["epochs/loss_train"][1:], one["epochs/loss_train"][1:], rtol=1e-4)
+    first, second = (load_network(tmp_path / name / "out" / NETWORK_FILE) for name in ("one", "two"))
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert (summary.best_epoch, summary.warnings) == (one_summary.best_epoch, one_summary.warnings)
+    assert {event.phase for event in events} == {"describing", "training", "validating"}
+
+
+def test_an_error_in_a_process_is_raised_here(world: Path, tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"learning_rate": 1e30, "optimizer": "sgd"})
+    two = RESOURCES.model_copy(update={"training_processes": 2})
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
+        train(world, tmp_path, options, resources=two)
 
 
 @pytest.mark.parametrize("strategy", ["m1", "m2"])

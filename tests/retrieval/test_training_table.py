@@ -36,7 +36,14 @@ def training(tmp_path: Path) -> Path:
     state.finish(EpochRecord(1, 0.25, 0.125, 0.75, 1e-5, 2.9, 0.8), np.array([[0, 1, 2]]))
     state.finish(EpochRecord(2, 0.2, math.nan, 0.7, 9e-6, 2.8, 0.9), np.array([[0, 1, 2]]))
     shift = np.array([3, 4, 9]), np.array([0.1, 0.4, 0.2], dtype=np.float32)
-    write_training(tmp_path / "training.h5", state, shift, TrainingOptions(), ["0" * 64])
+    write_training(
+        tmp_path / "training.h5",
+        state,
+        np.empty((0, 3), dtype=np.int64),
+        shift,
+        TrainingOptions(),
+        ["0" * 64],
+    )
     return tmp_path / "training.h5"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sfm.matching import (
+    ImageMatcher,
     MatchingOptions,
     MatchingResources,
     UnusablePairs,
@@ -114,3 +115,15 @@ def test_pairs_that_cannot_be_matched_are_refused(files, tmp_path, pair, what):
 
 def test_a_pair_has_one_name():
     assert pair_id("b", "a") == pair_id("a", "b") == "a-b"
+
+
+def test_images_are_matched_on_demand(matched, files, tmp_path):
+    """In any order and direction, as the chunk found them; nothing stays behind."""
+    shas = sorted(files)[::-1]
+    matcher = ImageMatcher(shas, files, MatchingOptions(), tmp_path)
+    attempts, inliers = read_attempts([matched[0]])
+    known = dict(zip(attempts, inliers.tolist(), strict=True))
+    pairs = np.array([[0, 3], [5, 1], [1, 0]])
+    assert matcher(pairs).tolist() == [known[tuple(sorted((shas[a], shas[b])))] for a, b in pairs.tolist()]
+    assert matcher(np.empty((0, 2), dtype=np.int64)).size == 0
+    assert list(tmp_path.iterdir()) == []

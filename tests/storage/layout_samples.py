@@ -148,6 +148,23 @@ def evaluation() -> dict[str, Any]:
     }
 
 
+def benchmark() -> dict[str, Any]:
+    return {
+        "rows/protocol": ["medium", "hard"],
+        "rows/metric": ["mAP", "mAP"],
+        "rows/value": np.array([0.5, np.nan]),
+        "rows/num_queries": ints(1, 0),
+        "queries/name": ["q", "r"],
+        "database/name": ["x", "y"],
+        "distractors/position": ints(2),
+        "distractors/name": ["far/z.jpg"],
+        "ranks": np.array([[2, 0, 1], [1, -1, -1]]),
+        "scores": np.array([[0.9, 0.5, 0.1], [0.4, 0, 0]], np.float32),
+        "per_query/AP medium": np.array([0.5, np.nan]),
+        "per_query/AP hard": np.array([np.nan, np.nan]),
+    }
+
+
 def features() -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for sha, count in ((SHA[0], 3), (SHA[1], 0)):
@@ -217,6 +234,7 @@ SAMPLES = {
     "training": training,
     "whitening": whitening,
     "evaluation": evaluation,
+    "benchmark": benchmark,
 }
 
 

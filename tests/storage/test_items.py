@@ -39,13 +39,13 @@ def run(store, options, wanted, chunk_size=2, computed=None, force=False) -> lis
 def test_by_hand(store, options):
     wanted = {"c": "3", "a": "1", "b": "2"}
     chunks = run(store, options, wanted)
-    assert [(chunk.items, chunk.ref) for chunk in chunks] == [(("a", "b"), None), (("c",), None)]
+    assert [(chunk.items, chunk.ref) for chunk in chunks] == [(("c", "a"), None), (("b",), None)]
     again = store.plan_items(STAGE, options, wanted, 2)
-    assert [chunk.items for chunk in again] == [("a", "b"), ("c",)]
+    assert [chunk.items for chunk in again] == [("a", "c"), ("b",)]
     where = store.locate_items(STAGE, options, wanted)
-    assert where == {"c": again[1].ref, "a": again[0].ref, "b": again[0].ref}
-    assert store.item_digests(again[0].ref) == {"a": content_of("a", "1"), "b": content_of("b", "2")}
-    assert store.path(again[0].ref).read_text() == "a=1,b=2"
+    assert where == {"b": again[1].ref, "a": again[0].ref, "c": again[0].ref}
+    assert store.item_digests(again[0].ref) == {"a": content_of("a", "1"), "c": content_of("c", "3")}
+    assert store.path(again[0].ref).read_text() == "c=3,a=1"
 
 
 def test_one_new_item_that_sorts_first_costs_one(store, options):

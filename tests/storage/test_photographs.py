@@ -245,3 +245,18 @@ def test_a_survey_reads_new_files_only_up_to_a_size(root, table, reads):
 def test_a_survey_of_no_folder(tmp_path, table):
     with pytest.raises(NoFolder, match="is not a folder"):
         survey(tmp_path / "none", table, 0)
+
+
+def test_named_files_keep_their_order_and_are_read_once(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    for name in ("b.jpg", "d/ä.jpg"):
+        (root / name).write_text(name)
+        os.utime(root / name, (1, 1))
+    names = ["d/ä.jpg", "b.jpg", "gone.jpg"]
+    table = photographs.scan_names(root, names, tmp_path / "t.json")
+    assert table.names == names
+    assert table.sha256[0] == hashlib.sha256("d/ä.jpg".encode()).hexdigest()
+    assert table.status == ["ok", "ok", "rejected"] and "No such file" in table.entries[2].reason
+    monkeypatch.setattr(photographs, "file_sha256", lambda path: pytest.fail(f"{path} is read again"))
+    assert photographs.scan_names(root, names, tmp_path / "t.json") == table
