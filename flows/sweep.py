@@ -46,6 +46,14 @@ def run_combinations(sweep: Sweep, store: str, out: Path, run: Callable[..., obj
             outcomes.append(outcome_of(Store.open(store), record, sweep, each))
         except Exception as error:  # any failure is this combination's; the others do not depend on it
             logger.error("combination %d (%s) failed: %s", each.number, each.label, error)
-            outcomes.append(Outcome(each, error=" ".join(str(error).split()) or type(error).__name__))
+            outcomes.append(Outcome(each, error=_why(error)))
         write_tables(sweep, outcomes, out)
     return outcomes
+
+
+def _why(error: Exception) -> str:
+    """One line; with the error's type where its text is not made for users."""
+    text = " ".join(str(error).split())
+    if text and isinstance(error, ValueError | OSError | RuntimeError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")

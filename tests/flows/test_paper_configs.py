@@ -37,7 +37,7 @@ BOTH: dict[str, Any] = {
     "training.precision": "float32",
     "training.draft": False,
     "description.image_size": 1024,
-    "description.multi_scales": (1.0, 1 / math.sqrt(2), 0.5),
+    "description.multi_scales": (1.0, math.sqrt(0.5), 0.5),
     "whitening.positives": "m3",
     "whitening.shrinkage_grid": (0.0,),
     "evaluation.expansion_neighbours": 50,

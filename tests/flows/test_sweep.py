@@ -87,7 +87,14 @@ def run(tmp_path: Path) -> Callable[..., RunRecord]:
             state.finish(EpochRecord(epoch, 0.5, 0.5, 0.1 * epoch, 1e-5, 3.0, 0.5), nothing)
         shift = np.empty(0, np.int64), np.empty(0, np.float32)
         out.mkdir(exist_ok=True)
-        write_training(out / "training.h5", state, shift, PipelineOptions().training, ["0" * 64])
+        write_training(
+            out / "training.h5",
+            state,
+            np.empty((0, 3), np.int64),
+            shift,
+            PipelineOptions().training,
+            ["0" * 64],
+        )
         return {"sidecar": {"summary": {"seconds": {"mine": 1.5, "train": 40.0}}}}
 
     def measured(out: Path, seed: int) -> None:

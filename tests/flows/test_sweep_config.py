@@ -80,7 +80,7 @@ def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
         {"training.positives": ["m1", "m2"], "whitening.positives": ["m2", "m3"], "training.seed": [0, 1]}
     ]
     label = read(tmp_path, grids=grids).combinations[0].label
-    assert label == "training.positives m1, whitening.positives m2, seed 0"
+    assert label == "training.positives m1, seed 0, whitening.positives m2"
 
 
 def test_columns(tmp_path: Path) -> None:
