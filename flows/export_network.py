@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from shutil import copymode
 from typing import TYPE_CHECKING, Literal
 
 from flows.cli_results import whitening_refs
@@ -109,6 +110,7 @@ def to_safetensors(chosen: ChosenNetwork, out: Path) -> str:
             weight, _ = chosen.whitening.as_linear(chosen.dimensions)
             initialise_whitening(network, chosen.whitening.mean, weight)
         save_network(network, folder / "network.safetensors")
+        copymode(folder / "network.json", folder / "network.safetensors")  # not for its owner alone
     return f"safetensors, {chosen}: {out}"
 
 

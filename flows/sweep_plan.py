@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -24,9 +22,9 @@ def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
     table.add_column("")
     for name in (*short_names(sweep.keys).values(), *STAGES, "time"):
         table.add_column(escape(name))
-    total = 0.0
-    for number, (each, found) in enumerate(zip(sweep.combinations, plans, strict=True)):
-        cells, seconds = _cells(each, found, sweep.combinations[:number])
+    total, known = 0.0, dict[str, str]()
+    for each, found in zip(sweep.combinations, plans, strict=True):
+        cells, seconds = _cells(each, found, known)
         total += seconds
         values = [escape(text_of(value)) for value in each.values.values()]
         table.add_row(str(each.number), *values, *cells, f"~{duration(seconds)}" if seconds else "")
@@ -39,19 +37,23 @@ def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
     )
 
 
-def _cells(each: Combination, found: Plan, before: Sequence[Combination]) -> tuple[list[str], float]:
-    """Per flow: cached, as in which combination, or how many tasks and items are to do; and their seconds."""
+def _cells(each: Combination, found: Plan, known: dict[str, str]) -> tuple[list[str], float]:
+    """Per flow: cached, as in which combination, or to do; and the seconds of what is to do.
+
+    known: by prefix, what the cell of a later combination with the same work is; added to.
+    """
     cells, seconds = [], 0.0
     for stage in STAGES:
+        prefix = stage + each.prefix(stage)
         rows = [row for row in found.rows if row.flow == stage]
-        todo = sum(row.todo for row in rows)
-        same = next((other.number for other in before if other.prefix(stage) == each.prefix(stage)), None)
-        if not todo:
-            cells.append("cached")
-        elif same is not None:
-            cells.append(f"as {same}")
-        else:
-            cached = sum(row.cached for row in rows)
-            cells.append(f"to do, {cached} of {cached + todo} cached" if cached else "to do")
+        cached, todo = (sum(getattr(row, name) for row in rows) for name in ("cached", "todo"))
+        if prefix in known:
+            cells.append(known[prefix])
+            continue
+        known[prefix] = f"as {each.number}" if todo else "cached"
+        if todo:
             seconds += sum(map(found.seconds, rows))
+        cells.append(
+            "cached" if not todo else f"to do, {cached} of {cached + todo} cached" if cached else "to do"
+        )
     return cells, seconds

@@ -1,4 +1,4 @@
-"""`export --onnx` and `--safetensors` on a store with the networks of a run: what comes out, what is refused."""
+"""`export --onnx` and `--safetensors` on a store with networks: what comes out, what is refused."""
 
 import json
 import sys
@@ -86,6 +86,8 @@ def test_safetensors_are_the_network_with_its_whitening_as_a_layer(store: Store,
     with torch.no_grad():
         found = load_network(tmp_path / "lw" / "network.safetensors")(PHOTO)
     np.testing.assert_allclose(found.numpy(), lw.apply(raw.numpy(), 20), atol=1e-5)
+    modes = {path.stat().st_mode for path in (tmp_path / "lw").iterdir()}
+    assert len(modes) == 1  # whoever may read the description may read the network
     facts = json.loads((tmp_path / "lw" / "network.json").read_text())
     assert (facts["dimension"], facts["whitened"], facts["which"]) == (20, True, "fine-tuned")
     assert facts["mean"] == [0.485, 0.456, 0.406] and facts["description_image_size"] == 480
