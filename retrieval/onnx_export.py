@@ -34,6 +34,7 @@ TOLERANCE = 1e-4
 """Largest difference of a value of a descriptor from torch's that is accepted."""
 EXAMPLE = (2, 3, 128, 160)  # of a batch; the graph does not depend on it
 _AXES = {0: "batch", 2: "height", 3: "width"}
+_TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx.experimental.symbolic_shapes")
 _INPUT, _OUTPUT = "photographs", "descriptors"
 INPUT_LAYOUT = (
     "[batch, 3, height, width] float32, RGB, upright, (x / 255 - mean) / std per channel, x in 0..255"
@@ -210,7 +211,7 @@ def _describe(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter's own remarks are about torch, not about the network."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.ERROR)
