@@ -79,6 +79,16 @@ def _check_photographs(chosen: TrainingSet, photos: str) -> None:
         files.path(entry.name)
 
 
+def only_artifact(store: Store, record: RunRecord, name: str, flow: str) -> Path:
+    """The file of a run's only artifact of this name, which `flow` makes. Raises UnusableExport."""
+    refs = record.refs_of(name)
+    if len(refs) != 1 or not store.is_intact(refs[0]):
+        raise UnusableExport(
+            f"run {record.id} has no intact {name}; run as far as {flow} first (--until {flow})"
+        )
+    return store.path(refs[0])
+
+
 class _Source:
     """The artifacts of a run, whole or refused."""
 
@@ -94,12 +104,7 @@ class _Source:
 
     def one(self, name: str, flow: str) -> Path:
         """The file of the run's only artifact of this name."""
-        refs = self.record.refs_of(name)
-        if len(refs) != 1 or not self.store.is_intact(refs[0]):
-            raise UnusableExport(
-                f"run {self.record.id} has no intact {name}; run as far as {flow} first (--until {flow})"
-            )
-        return self.store.path(refs[0])
+        return only_artifact(self.store, self.record, name, flow)
 
     def files(self, name: str) -> dict[str, Path]:
         """Item id -> file or folder of the run's artifacts of this name."""

@@ -37,6 +37,7 @@ STAGE = Stage(
     packages=(*EXTRACTION.packages, "scipy", "h5py", "pandas"),
     modules=(
         "retrieval.backbones",
+        "retrieval.timm_trunks",
         "retrieval.benchmarks.common",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.gldv2",

@@ -25,7 +25,7 @@ from storage.store import Store
 from tests.flows.recorded_work import RecordedWork, keys_of, without_files
 
 OPTIONS, RESOURCES = PipelineOptions(), PipelineResources()
-NEEDS = {"regional_whitening": "regional"}
+NEEDS = {"regional_whitening": "regional", "whitening_file": "whitening"}
 """Options that are refused unless another one is true."""
 Keys = set[tuple[str, str, str]]
 
@@ -78,7 +78,7 @@ def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
     if isinstance(value, tuple):
         yield from (value[:-1], (*value, 0.123), (*value, 7))
     if isinstance(value, str):
-        yield from (f"{value}0", 0.5)
+        yield from (f"{value}0", "timm:resnet18", 0.5)
     if value is None:
         yield from (2, 0.5, file, str(file))
 
