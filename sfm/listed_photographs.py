@@ -46,11 +46,11 @@ def find_photographs(listed: Listed, files: Sequence[PhotoEntry], source: str) -
     wrong: dict[int, str] = {}
     for row, (name, digest) in enumerate(zip(listed.names, listed.sha256, strict=True)):
         named = next((by_name[at + name] for at in listed.folders if at + name in by_name), None)
-        file, reason = _choose(named, digest, by_digest)
-        if file is None:
+        chosen, reason = _choose(named, digest, by_digest)
+        if chosen is None:
             wrong[row] = reason or _absent(name, files)
         else:
-            found.append(file)
+            found.append(chosen)
     if wrong:
         raise _unusable(wrong, listed, source)
     return found
