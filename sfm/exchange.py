@@ -68,11 +68,9 @@ def to_cirtorch(
             f"{excluded.image.size} images of other clusters are excluded as negatives query by query; a "
             "list of the reference knows clusters only and would train on them: train with this package"
         )
-    lists, used = {}, []
-    for split, name in enumerate(SPLITS):
-        images = _writable(training_set, split)
-        used.append(images)
-        lists[name] = _columns(training_set, split, images)
+    used = [_writable(training_set, split) for split in range(len(SPLITS))]
+    lists = {name: _columns(training_set, split, used[split]) for split, name in enumerate(SPLITS)}
+    _count_anew(*(lists[name]["cluster"] for name in SPLITS))
     pkl = Path(pkl)
     pkl.parent.mkdir(parents=True, exist_ok=True)
     partial = pkl.with_name(f".{pkl.name}.partial")
@@ -213,6 +211,13 @@ def _writable(training_set: TrainingSet, split: int) -> NDArray[np.int64]:
     yes = verdicts.allowed & np.isin(verdicts.cluster, clusters)
     cleared = np.bincount(verdicts.image[yes], minlength=images.cluster.size)
     return mine[(size[images.cluster[mine]] > 1) | (cleared[mine] == clusters.size)]
+
+
+def _count_anew(train: list[int], val: list[int]) -> None:
+    """Number the clusters of val from 0 where they stand above those of train, as reading puts them."""
+    above = 1 + max(train, default=-1)
+    if min(val, default=-1) >= above:
+        val[:] = [number - above for number in val]
 
 
 def _columns(training_set: TrainingSet, split: int, images: NDArray[np.int64]) -> dict[str, list[Any]]:
