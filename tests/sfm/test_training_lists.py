@@ -269,7 +269,7 @@ def test_a_list_without_a_pair_in_train(photos: Path, tmp_path: Path) -> None:
     lists["train"] |= {"qidxs": [], "pidxs": []}
     file.write_bytes(pickle.dumps(lists))
     with pytest.raises(
-        NothingToTrainOn, match="none of the . photographs of train has a positive in the list"
+        NothingToTrainOn, match=r"none of the \d photographs of train has a positive in the list"
     ):
         chosen(file, photos)
 
