@@ -169,7 +169,7 @@ def _from_pairs(images: Images, pairs: NDArray[np.int64]) -> TrainingSet:
     query = np.flatnonzero(np.diff(rows.indptr))
     split = images.split[query]
     listed = known_places.rows_of(rows, query)
-    unlisted = _rest_of_clusters(images.cluster, rows)
+    unlisted = _rest_of_clusters(images.cluster, rows, query[split != splits.TRAIN])
     nothing = Ragged(np.zeros(query.size + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
     return TrainingSet(
         images,
@@ -182,20 +182,16 @@ def _from_pairs(images: Images, pairs: NDArray[np.int64]) -> TrainingSet:
     )
 
 
-def _rest_of_clusters(cluster: NDArray[np.int64], positives: Ragged) -> Ragged:
-    """Rows over images, of queries only: images of the own cluster that are no listed positive."""
+def _rest_of_clusters(cluster: NDArray[np.int64], positives: Ragged, queries: NDArray[np.int64]) -> Ragged:
+    """Rows over images, filled for these queries: images of the own cluster that are no listed positive."""
     order = np.argsort(cluster, kind="stable")
     starts = np.searchsorted(cluster[order], cluster)
     ends = np.searchsorted(cluster[order], cluster, side="right")
-    nothing = np.empty(0, dtype=np.int64)
-    return Ragged.from_rows(
-        [
-            np.setdiff1d(order[starts[image] : ends[image]], [*positives.row(image), image])
-            if positives.row(image).size
-            else nothing
-            for image in range(cluster.size)
-        ]
-    )
+    rows = [np.empty(0, dtype=np.int64)] * cluster.size
+    for query in queries.tolist():
+        mates = order[starts[query] : ends[query]]
+        rows[query] = np.setdiff1d(mates, [*positives.row(query), query])
+    return Ragged.from_rows(rows)
 
 
 def _writable(training_set: TrainingSet, split: int) -> NDArray[np.int64]:

@@ -48,11 +48,14 @@ def find_photographs(listed: Listed, files: Sequence[PhotoEntry], source: str) -
         named = next((by_name[at + name] for at in listed.folders if at + name in by_name), None)
         chosen, reason = _choose(named, digest, by_digest)
         if chosen is None:
-            wrong[row] = reason or _absent(name, files)
+            wrong[row] = reason
         else:
             found.append(chosen)
     if wrong:
-        raise _unusable(wrong, listed, source)
+        last = {file.name.rsplit("/", 1)[-1]: file.name for file in reversed(files)}
+        raise _unusable(
+            {r: why or _absent(listed.names[r], last) for r, why in wrong.items()}, listed, source
+        )
     return found
 
 
@@ -82,9 +85,8 @@ def _choose(
     return named, ""
 
 
-def _absent(name: str, files: Sequence[PhotoEntry]) -> str:
-    last = name.rsplit("/", 1)[-1]
-    elsewhere = next((file.name for file in files if file.name.rsplit("/", 1)[-1] == last), None)
+def _absent(name: str, by_last_part: Mapping[str, str]) -> str:
+    elsewhere = by_last_part.get(name.rsplit("/", 1)[-1])
     return "not in the folder" + (f", which has {elsewhere!r}" if elsewhere else "")
 
 
