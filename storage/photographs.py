@@ -238,11 +238,19 @@ def _photographs(root: Path, skipped: dict[str, int]) -> Iterator[str]:
                 skipped["hidden"] += 1
             elif _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(f"{folder}{entry.name}/")
-            elif Path(entry.name).suffix.lower() in IMAGES | RAW | VIDEO:
+            elif _is_photograph(f"{folder}{entry.name}"):
                 yield f"{folder}{entry.name}"
             else:
                 skipped["other"] += 1
         links.sort()
+
+
+def _is_photograph(name: str) -> bool:
+    """By its ending; without one, by its place in the reference's image tree: ef/cd/ab/0123456789abcdef."""
+    if Path(name).suffix.lower() in IMAGES | RAW | VIDEO:
+        return True
+    *_, first, second, third, cid = ["", "", "", *name.split("/")]
+    return len(cid) >= 6 and "." not in cid and [first, second, third] == [cid[-2:], cid[-4:-2], cid[-6:-4]]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

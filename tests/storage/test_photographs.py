@@ -75,6 +75,15 @@ def test_by_hand(root, table):
     assert load_scan(table) == found
 
 
+def test_files_without_an_ending_in_an_image_tree_of_the_reference(root, table):
+    before = scan(root, table).names
+    cid = "0123456789abcdef"
+    for name in (f"ef/cd/ab/{cid}", f"ims/ef/cd/ab/{cid}", f"ef/cd/aa/{cid}", "LICENSE", "AA/AA/AA/AAAA"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    assert set(scan(root, table).names) - set(before) == {f"ef/cd/ab/{cid}", f"ims/ef/cd/ab/{cid}"}
+
+
 def test_second_scan_reads_nothing(root, table, reads):
     first = scan(root, table)
     assert len(reads) == 4
