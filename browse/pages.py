@@ -42,7 +42,8 @@ def listing(title: str, files: Iterable[tuple[str, int]]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         f"<style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>{body}"
-        '<p><small>Read-only. The viewer is <a href="static/LICENSES.txt">h5web</a>.</small></p></body></html>'
+        '<p><small>Read-only. The viewer is <a href="static/LICENSES.txt">h5web</a>.</small></p>'
+        "</body></html>"
     )
 
 

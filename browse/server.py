@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -85,7 +85,9 @@ def application(scope: Scope, worker: Worker, time_limit_s: float = TIME_LIMIT_S
         return answer("meta", file, path)
 
     @app.api_route("/api/attr", methods=["GET", "HEAD"])
-    def attr(file: str, path: str = "/", attr_keys: list[str] | None = Query(default=None)) -> Response:
+    def attr(
+        file: str, path: str = "/", attr_keys: Annotated[list[str] | None, Query()] = None
+    ) -> Response:
         return answer("attr", file, path, attr_keys)
 
     @app.api_route("/api/paths", methods=["GET", "HEAD"])

@@ -5,7 +5,16 @@ Only typer and rich are imported until a command needs more.
 
 import typer
 
-from flows import cli_browse, cli_export, cli_inspect, cli_report, cli_run, cli_store
+from flows import (
+    cli_browse,
+    cli_evaluate,
+    cli_export,
+    cli_inspect,
+    cli_report,
+    cli_run,
+    cli_store,
+    cli_sweep,
+)
 
 app = typer.Typer(
     name="retrieval-sfm",
@@ -17,6 +26,8 @@ app = typer.Typer(
 app.command()(cli_run.run)
 app.command()(cli_run.demo)
 app.command()(cli_run.stage)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_sweep.sweep)
 app.command()(cli_export.export)
 app.command()(cli_inspect.inspect)
 app.command()(cli_browse.browse)
