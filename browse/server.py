@@ -85,9 +85,7 @@ def application(scope: Scope, worker: Worker, time_limit_s: float = TIME_LIMIT_S
         return answer("meta", file, path)
 
     @app.api_route("/api/attr", methods=["GET", "HEAD"])
-    def attr(
-        file: str, path: str = "/", attr_keys: Annotated[list[str] | None, Query()] = None
-    ) -> Response:
+    def attr(file: str, path: str = "/", attr_keys: Annotated[list[str] | None, Query()] = None) -> Response:
         return answer("attr", file, path, attr_keys)
 
     @app.api_route("/api/paths", methods=["GET", "HEAD"])
