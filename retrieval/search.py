@@ -1,11 +1,10 @@
-"""Search by inner product: exactly over a database of any size, and by an index that keeps a collection."""
+"""Search by inner product, by an index that keeps a collection; exact search itself is retrieval.exact."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,66 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval import approximate
+from retrieval.exact import check_depth, search
 from retrieval.expansion import alpha_query_expansion
 from retrieval.index_files import UnusableIndex, read_index, write_index
 from retrieval.search_options import IndexOptions
-from retrieval.topk import SCORES_PER_BLOCK, InvalidDescriptors, check_pair, top_k
+from retrieval.topk import InvalidDescriptors, check_pair
 from retrieval.whitening import Whitening
 
 __all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
 Rows = NDArray[np.float32]
-ROWS_BYTES = 64 << 20
-"""Database rows that are looked at together."""
 RECALL_OF, RECALL_AT = 10, (10, 100)
 """Recall: share of the exact first 10 that stand among the first 10, and 100, found."""
-
-
-def search(database: Rows, queries: Rows, k: int) -> tuple[Rows, NDArray[np.int64]]:
-    """The k database rows with the largest inner product, best first; ties go to the lower position.
-
-    database: [N, D], may be a memory map larger than memory; queries: [Q, D] -> scores [Q, k], ranks [Q, k].
-    Peak memory beside the inputs: SCORES_PER_BLOCK scores twice, and 2 k per query; nothing is sorted but
-    what enters the best k. Raises InvalidDescriptors when shapes differ, k is not in 1..N, or a similarity is
-    not finite.
-    """
-    check_pair(queries, database, "queries", "database")
-    _check_depth(k, len(database))
-    rows = min(SCORES_PER_BLOCK // max(1, len(queries)), ROWS_BYTES // (4 * max(1, database.shape[1])))
-    step = max(k, rows)
-    best, ranks = top_k(_scores(database[:step], queries), k)
-    for start in range(step, len(database), step):
-        scores = _scores(database[start : start + step], queries)
-        # strictly larger: of equal ones the earlier, which is there already, stays
-        query, column = np.nonzero(scores > best[:, -1:])
-        if len(query):
-            best, ranks = _merged(best, ranks, query, scores[query, column], column + start)
-    return best, ranks
-
-
-def _scores(block: Rows, queries: Rows) -> Rows:
-    scores = queries @ block.T
-    if not np.isfinite(scores).all():
-        raise InvalidDescriptors("similarities hold nan or infinite values; check the descriptors")
-    return scores
-
-
-def _merged(
-    best: Rows, ranks: NDArray[np.int64], query: NDArray[np.int64], scores: Rows, position: NDArray[np.int64]
-) -> tuple[Rows, NDArray[np.int64]]:
-    """The best k [Q, k] with newcomers (query, score, position) sorted in."""
-    num_queries, k = best.shape
-    rows = np.concatenate([np.repeat(np.arange(num_queries), k), query])
-    values = np.concatenate([best.ravel(), scores])
-    positions = np.concatenate([ranks.ravel(), position])
-    order = np.lexsort((positions, -values, rows))
-    first = np.searchsorted(rows[order], np.arange(num_queries))
-    kept = order[first[:, None] + np.arange(k)]
-    return values[kept], positions[kept]
-
-
-def _check_depth(k: int, num_rows: int) -> None:
-    if not 1 <= k <= num_rows:
-        raise InvalidDescriptors(f"k is {k}; the database holds {num_rows}, so k is 1..{num_rows}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +73,7 @@ class SearchIndex:
             for _ in approximate.blocks(rows):  # every value is looked at
                 pass
         else:
-            index = replace(index, engine=approximate.build(rows, options, index._held))
+            index = replace(index, engine=approximate.build(rows, options, index._held()))
         return index._measured()
 
     def add(self, descriptors: Rows, names: Sequence[str], *, sha256: Sequence[str] = ()) -> SearchIndex:
@@ -158,7 +108,7 @@ class SearchIndex:
         """
         check_pair(descriptors, self.descriptors, "queries", "descriptors of the index")
         queries = np.ascontiguousarray(descriptors, dtype=np.float32)
-        _check_depth(k, len(self.names))
+        check_depth(k, len(self.names))
         if not np.isfinite(queries).all():
             raise InvalidDescriptors("queries hold nan or infinite values; check the descriptors")
         if expansion is not None:
@@ -234,7 +184,6 @@ class SearchIndex:
             engine,
         )
 
-    @cached_property
     def _held(self) -> NDArray[np.int64]:
         """Positions whose descriptors are the queries of the measured recall."""
         return approximate.sample(len(self.names), self.options.recall_queries, self.options.seed)
@@ -244,7 +193,7 @@ class SearchIndex:
         depths = sorted({min(depth, num_rows - 1) for depth in RECALL_AT if num_rows > 1})
         if self.options.kind == "exact" or not depths:
             return replace(self, recall=dict.fromkeys(depths, 1.0))
-        held = approximate.sample(num_rows, self.options.recall_queries, self.options.seed)
+        held = self._held()
         queries = np.ascontiguousarray(self.descriptors[held])
         wanted = min(RECALL_OF, depths[0])
         exact = _without(search(self.descriptors, queries, wanted + 1)[1], held)

@@ -27,7 +27,7 @@ def test_equals_a_full_sort_with_ties(k, monkeypatch):
     queries = generator.integers(-2, 3, size=(11, 3)).astype(np.float32)
     expected = plain(database, queries, k)
     for block in (1, 500, 10**7):
-        monkeypatch.setattr("retrieval.search.SCORES_PER_BLOCK", block)
+        monkeypatch.setattr("retrieval.exact.SCORES_PER_BLOCK", block)
         for found, wanted in zip(search(database, queries, k), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
 
