@@ -35,18 +35,22 @@ def index(
     options: IndexingOptions | None = None,
     network: str | None = None,
     whitening: str | None = None,
+    dimensions: int | None = None,
     resources: PipelineResources | None = None,
 ) -> RunRecord:
     """Make the photographs of a folder searchable; the store keeps every descriptor.
 
     network: a file, or a run of this store (its fine-tuned network); none: off the shelf. whitening: lw or
-    pcaw of that run, in place of a file in the options. Raises UnknownNetwork, NoWhitening, NothingToIndex.
+    pcaw of that run, in place of a file in the options, with so many dimensions; none: all. Raises
+    UnknownNetwork, NoWhitening, NothingToIndex.
     """
     opened = Store.create(store)
     used = options or IndexingOptions()
     if whitening is not None:
         file = whitening_of(opened, network, whitening, used.description)
-        used = IndexingOptions.model_validate(used.model_dump() | {"whitening": file})
+        used = IndexingOptions.model_validate(
+            used.model_dump() | {"whitening": file, "dimensions": dimensions}
+        )
     needed = (resources or PipelineResources()).model_copy(update={"photos": photos})
     record = runs.start(
         opened,
@@ -103,8 +107,8 @@ def whitening_of(store: Store, network: str | None, method: str, description: Ex
 
     if network is None or Path(network).is_file() or method not in METHODS:
         raise NoWhitening(
-            f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the file of a "
-            "whitening"
+            f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the "
+            "file of a whitening"
         )
     record = runs.load(store, network)
     known = DescriptionOptions.model_validate(record.options.get("description", {})).scale_sets()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from math import isqrt
 from typing import Any
 
@@ -56,8 +57,7 @@ def search(
     index: Any, queries: Rows, k: int, options: IndexOptions, *, threads: int = 1
 ) -> tuple[Rows, NDArray[np.int64]]:
     """(similarities [Q, k], positions [Q, k]), best first; position -1 where fewer were found."""
-    import faiss
-
+    faiss = _faiss()
     if options.kind == "ivf_pq":
         inner = faiss.extract_index_ivf(index)
         parameters = faiss.SearchParametersIVF(nprobe=min(options.probes, inner.nlist))
@@ -71,16 +71,14 @@ def search(
 
 def to_bytes(index: Any) -> NDArray[np.uint8]:
     """The index serialised [B], a graph without its descriptors."""
-    import faiss
-
+    faiss = _faiss()
     flags = faiss.IO_FLAG_SKIP_STORAGE if isinstance(index, faiss.IndexHNSW) else 0
     return np.asarray(faiss.serialize_index(index, flags))
 
 
 def from_bytes(content: NDArray[np.uint8], rows: Rows, options: IndexOptions) -> Any:
     """The index of `to_bytes`; a graph gets its rows [N, D] back, in memory. Raises UnusableFaiss."""
-    import faiss
-
+    faiss = _faiss()
     try:
         index = faiss.deserialize_index(np.ascontiguousarray(content), faiss.IO_FLAG_SKIP_STORAGE)
     except RuntimeError as error:
@@ -123,13 +121,12 @@ def sample(
 
 def _ivf_pq(rows: Rows, options: IndexOptions, held: NDArray[np.int64]) -> Any:
     """Reduction by the second moment, rotation, coarse cells, codes of what remains in a cell."""
-    import faiss
-
+    faiss = _faiss()
     num_rows, dimension = rows.shape
     if num_rows < MIN_ROWS or options.code_bytes > dimension:
         raise InvalidDescriptors(
             f"ivf_pq of {num_rows} descriptors of {dimension} dimensions: it needs {MIN_ROWS} "
-            f"descriptors and code_bytes (now {options.code_bytes}) up to their dimensions; use kind exact or hnsw"
+            f"descriptors and code_bytes (now {options.code_bytes}) up to that; use kind exact or hnsw"
         )
     kept = max(1, min(options.reduced, dimension) // options.code_bytes) * options.code_bytes
     chosen = sample(num_rows, options.training_sample, options.seed + 1, held)
@@ -178,8 +175,7 @@ def _chosen_blocks(rows: Rows, chosen: NDArray[np.int64]) -> Iterator[Rows]:
 
 
 def _hnsw(dimension: int, options: IndexOptions) -> Any:
-    import faiss
-
+    faiss = _faiss()
     index = faiss.IndexHNSWFlat(dimension, options.links, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = options.build_effort
     return index
@@ -188,11 +184,15 @@ def _hnsw(dimension: int, options: IndexOptions) -> Any:
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Inside, faiss uses this many threads."""
-    import faiss
-
+    faiss = _faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def _faiss() -> Any:
+    """The library, imported where it is needed; its type stubs know half of it."""
+    return import_module("faiss")

@@ -51,8 +51,8 @@ def describe_query(
     wanted = index.descriptors.shape[1] if index.transform is None else len(index.transform.mean)
     if row.shape[1] != wanted:
         raise UnusableIndex(
-            f"the network gives {row.shape[1]} dimensions, the index was made from {wanted}; give the network "
-            "that made it"
+            f"the network gives {row.shape[1]} dimensions, the index was made from {wanted}; give the "
+            "network that made it"
         )
     return np.asarray(row if index.transform is None else index.transform.apply(row), dtype=np.float32)
 
