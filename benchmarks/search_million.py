@@ -1,13 +1,14 @@
 """A million descriptors on the disk: exact search beside the plain way, and what IVF-PQ finds of it.
 
-    python -m benchmarks.search_million --folder DIR [--rows 1000000] [--repeats 3] [--threads 1]
+    python -m benchmarks.search_million --folder DIR [--rows 1000000] [--repeats 3]
 
-Exact: 70 queries, top 100, of 1,000,000 x 2048 float32 in one .npy file (8 GB in DIR, removed at the end) that
-both ways map into memory. The plain way is that of the published evaluation: all similarities, then a full sort
-of every list. Both run in turn in this process with the same threads, the medians count; a thread beside them
-samples the anonymous memory. IVF-PQ: recall of the exact first 10 among the first 100 found, size of the index,
-and time per query, with and without the exact comparison of its first candidates. The descriptors are drawn
-(benchmarks.synthetic_descriptors); queries are views that the database does not have.
+Exact: 70 queries, top 100, of 1,000,000 x 2048 float32 in one .npy file (8 GB in DIR, removed at the end)
+that both ways map into memory. The plain way is that of the published evaluation: all similarities, then a
+full sort of every list. Both run in turn in this process with the same threads (OMP_NUM_THREADS), the medians
+count; a thread beside them samples the anonymous memory. IVF-PQ: recall of the exact first 10 among the first
+100 found, size of the index, and time per query, with and without the exact comparison of its first
+candidates. The descriptors are drawn (benchmarks.synthetic_descriptors); queries are views that the database
+does not have.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def measure_ivf_pq(database: Rows, queries: Rows, options: IndexOptions) -> None
         f"measured by itself {dict(index.recall)}",
         flush=True,
     )
-    for probes in (8, 16, 32, 64):
+    for probes in (16, 32, 64, 128):
         for rerank in (0, 200):
             tried = SearchIndex(
                 index.descriptors, index.names, "", engine=index.engine,
