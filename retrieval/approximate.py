@@ -60,13 +60,18 @@ def search(
     faiss = _faiss()
     if options.kind == "ivf_pq":
         inner = faiss.extract_index_ivf(index)
-        parameters = faiss.SearchParametersIVF(nprobe=min(options.probes, inner.nlist))
+        parameters = faiss.SearchParametersIVF(nprobe=min(options.probes or inner.nlist, inner.nlist))
         parameters = faiss.SearchParametersPreTransform(index_params=parameters)
     else:
         parameters = faiss.SearchParametersHNSW(efSearch=max(options.search_effort, k))
     with _threads(threads):
         scores, positions = index.search(np.ascontiguousarray(queries), k, params=parameters)
     return scores, positions
+
+
+def num_lists(index: Any) -> int:
+    """Cells of an ivf_pq index."""
+    return int(_faiss().extract_index_ivf(index).nlist)
 
 
 def to_bytes(index: Any) -> NDArray[np.uint8]:

@@ -57,7 +57,7 @@ def search(database: Rows, queries: Rows, k: int) -> tuple[Rows, Ids]:
         if best.size:
             new = scores > best[query, -1]  # strictly: of equal ones the earlier, which is there, stays
             query, column, scores = query[new], column[new], scores[new]
-        if len(query):
+        if len(query) or not best.size:
             best, ranks = _merged(best, ranks, query, scores, column + start, k)
     return best, ranks
 

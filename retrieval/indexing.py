@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from retrieval.expansion import database_augmentation
+from retrieval.extraction import STAGE as EXTRACTION
 from retrieval.extraction import ExtractionOptions
 from retrieval.search import SearchIndex
 from retrieval.search_options import IndexOptions
@@ -34,14 +35,13 @@ STAGE = Stage(
     schema_name="search_index",
     kind="file",
     suffix=".h5",
-    packages=("faiss-cpu", "numpy", "scipy"),
+    packages=("faiss-cpu", "scipy", *EXTRACTION.packages),
     modules=(
         "retrieval.approximate",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
         "retrieval.exact",
         "retrieval.expansion",
-        "retrieval.extraction",
         "retrieval.index_files",
         "retrieval.indexing",
         "retrieval.scatter",
@@ -49,6 +49,7 @@ STAGE = Stage(
         "retrieval.search_options",
         "retrieval.topk",
         "retrieval.whitening",
+        *EXTRACTION.modules,
     ),
 )
 

@@ -189,20 +189,29 @@ class SearchIndex:
         return approximate.sample(len(self.names), self.options.recall_queries, self.options.seed)
 
     def _measured(self) -> SearchIndex:
-        num_rows = len(self.names)
-        depths = sorted({min(depth, num_rows - 1) for depth in RECALL_AT if num_rows > 1})
+        """With its recall, over held queries; and the number of cells to visit, where that is open."""
+        depths = sorted({min(depth, len(self.names) - 1) for depth in RECALL_AT if len(self.names) > 1})
         if self.options.kind == "exact" or not depths:
             return replace(self, recall=dict.fromkeys(depths, 1.0))
         held = self._held()
         queries = np.ascontiguousarray(self.descriptors[held])
-        wanted = min(RECALL_OF, depths[0])
-        exact = _without(search(self.descriptors, queries, wanted + 1)[1], held)
-        found = _without(self._nearest(queries, depths[-1] + 1, 1)[1], held)
-        recall = {
-            depth: float(np.mean([np.isin(e, f[:depth]).mean() for e, f in zip(exact, found, strict=True)]))
-            for depth in depths
-        }
-        return replace(self, recall=recall)
+        exact = _without(search(self.descriptors, queries, min(RECALL_OF, depths[0]) + 1)[1], held)
+        for options in self._choices():
+            index = replace(self, options=options)
+            found = _without(index._nearest(queries, depths[-1] + 1, 1)[1], held)
+            pairs = list(zip(exact, found, strict=True))
+            recall = {d: float(np.mean([np.isin(e, f[:d]).mean() for e, f in pairs])) for d in depths}
+            if recall[depths[-1]] >= options.wanted_recall:
+                break
+        return replace(index, recall=recall)
+
+    def _choices(self) -> list[IndexOptions]:
+        """The options, or where `probes` is open those with 8, 16, 32, ... up to all cells."""
+        if self.options.kind != "ivf_pq" or self.options.probes is not None:
+            return [self.options]
+        lists = approximate.num_lists(self.engine)
+        tried = [2**power for power in range(3, 32) if 2**power < lists]
+        return [self.options.model_copy(update={"probes": probes}) for probes in (*tried, lists)]
 
     def _nearest(self, queries: Rows, k: int, threads: int) -> tuple[Rows, NDArray[np.int64]]:
         if self.engine is None:

@@ -22,7 +22,12 @@ class IndexOptions(Options):
     lists: int | None = Field(
         None, ge=1, description="ivf_pq: cells of the coarse quantiser; none: 4 times the root of the rows"
     )
-    probes: int = Field(32, ge=1, description="ivf_pq: cells that a query visits")
+    probes: int | None = Field(
+        None, ge=1, description="ivf_pq: cells that a query visits; none: as many as wanted_recall takes"
+    )
+    wanted_recall: float = Field(
+        0.97, gt=0, le=1, description="ivf_pq: share of the exact first 10 among the first 100, at least"
+    )
     code_bytes: int = Field(64, ge=1, le=1024, description="ivf_pq: bytes of a descriptor's code")
     reduced: int = Field(
         256, ge=1, description="ivf_pq: dimensions (of largest second moment) that are coded, at most"
