@@ -28,8 +28,8 @@ ROWS_BYTES = 64 << 20
 """Database rows that are screened together."""
 PAIRS_BYTES = 16 << 20
 """Rows that are compared in full at once."""
-COARSE_FROM = 20_000
-"""Rows of a database from which on bfloat16 is worth its conversion and the import of torch."""
+COARSE_FROM, COARSE_QUERIES = 20_000, 16
+"""Rows of a database, and queries, from which on bfloat16 is worth its conversion and the import of torch."""
 COARSE_BYTES = 4 << 20
 """Rows that are converted at once, so that they stay in the processor's cache."""
 COARSE_SHARE = 0.02
@@ -105,7 +105,8 @@ def _fine(queries: Rows) -> Screen:
 
 def _coarse(queries: Rows, num_rows: int) -> Screen | None:
     """Products in bfloat16, several times as fast where the processor has them; None elsewhere."""
-    if num_rows < COARSE_FROM or queries.dtype != np.float32 or not np.isfinite(queries).all():
+    few = num_rows < COARSE_FROM or len(queries) < COARSE_QUERIES
+    if few or queries.dtype != np.float32 or not np.isfinite(queries).all():
         return None
     import torch
 

@@ -21,6 +21,7 @@ def drawn(seed, count, dimension=32, mean=0.5):
 def arithmetic(request, monkeypatch):
     """Screening in float32, and in bfloat16 whether the processor has it or emulates it."""
     monkeypatch.setattr(exact, "COARSE_FROM", 1 if request.param == "coarse" else 10**9)
+    monkeypatch.setattr(exact, "COARSE_QUERIES", 1)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
     return request.param
 
@@ -45,6 +46,7 @@ def test_equals_faiss(arithmetic, k, monkeypatch):
 def test_scores_and_ranks_depend_on_no_block_and_no_arithmetic(monkeypatch):
     database, queries = drawn(0, 3000), drawn(1, 5)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(exact, "COARSE_QUERIES", 1)
     found = []
     for coarse_from in (1, 10**9):
         for rows in (60, 1000, 10**6):
