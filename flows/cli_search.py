@@ -1,6 +1,5 @@
 """Commands `index` and `search`: a collection made searchable, and what is nearest to a photograph."""
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli_common import StoreOption, VerifyOption, complain, out, run_flow, usage
+from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
     from flows.search import Collection, Hit, Question
@@ -64,11 +64,11 @@ def index(
     with usage():
         method = whitening if whitening in ("lw", "pcaw") else None
         options = _options(
-            description={"image_size": image_size, "scales": _numbers(scales, "--scales")},
+            description={"image_size": image_size, "scales": numbers(scales, "--scales")},
             whitening=None if method else _file(whitening),
             dimensions=None if method else dimensions,
-            index={"kind": kind.value, **_settings(set_ or [])},
-            **_neighbours(dba, "--dba", "augmentation_neighbours", "augmentation_alpha"),
+            index={**key_values(set_ or [], "--set"), "kind": kind.value},
+            **neighbours(dba, "--dba", "augmentation_neighbours", "augmentation_alpha"),
         )
         if not photos.is_dir():
             raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
@@ -91,7 +91,10 @@ def index(
         "resources": resources,
     }
     record, log = run_flow(root, _load_flow, request, verify=verify)
-    _show_index(record, root, log, to)
+    from flows.search_output import show_index
+
+    with usage():
+        show_index(record, root, log, to)
 
 
 def search(
@@ -139,7 +142,7 @@ def search(
         _check_search(query, store, index_, network, spatial, html)
         from flows import search as searching
 
-        expansion = _neighbours(qe, "--qe", "count", "alpha")
+        expansion = neighbours(qe, "--qe", "count", "alpha")
         question = searching.Question(
             query, _box(box), k, (expansion["count"], expansion["alpha"]) if expansion else None
         )
@@ -155,11 +158,13 @@ def search(
         except RuntimeError as error:  # a child process that died
             complain(error)
             raise typer.Exit(1) from error
-        _show_hits(hits, collection, query, spatial > 0)
+        from flows.search_output import about, show_hits
+
+        show_hits(hits, collection, query, spatial > 0)
         if html is not None:
             from flows.search_page import write_page
 
-            write_page(html, query, question.box, hits, photos or collection.photos, _about(collection))
+            write_page(html, query, question.box, hits, photos or collection.photos, about(collection))
             out.print(f"page {html}", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -208,107 +213,12 @@ def _verified(collection: "Collection", question: "Question", count: int) -> Any
     return count, matching.min_inliers, lambda shas: local.inliers(question.photograph, question.box, shas)
 
 
-def _show_index(record: "RunRecord", root: Path, log: Path, to: Path | None) -> None:
-    from flows.cli_results import stage_table
-    from storage.hdf5 import read
-
-    (ref,) = record.refs_of("search_index")
-    recall = read(root / ref.path, "search_index", ["recall/depth", "recall/value"])
-    out.print(stage_table(record))
-    out.print()
-    out.print(
-        f"{record.facts['photographs']} photographs, {record.options['index']['kind']} index", highlight=False
-    )
-    for depth, value in zip(recall["recall/depth"], recall["recall/value"], strict=True):
-        out.print(
-            f"of the exact first 10, {100 * value:.1f} % are among the first {depth} found", highlight=False
-        )
-    if to is not None:
-        with usage():
-            _deploy(record, root, to)
-    paths = {"search_index": root / ref.path, "deployed": to, "log": log}
-    for name, path in paths.items():
-        if path is not None:
-            out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"run {record.id}: {record.status}", highlight=False)
-
-
-def _deploy(record: "RunRecord", root: Path, to: Path) -> None:
-    """Index and network in a folder of their own."""
-    from shutil import copyfile
-
-    from flows.search import INDEX_FILE, NETWORK_FILE
-    from storage.export_folders import new_folder
-
-    (index_ref,), (weights,) = record.refs_of("search_index"), record.refs_of("indexed_network")
-    network = root / weights.path
-    with new_folder(to) as folder:
-        copyfile(root / index_ref.path, folder / INDEX_FILE)
-        copyfile(network / NETWORK_FILE if network.is_dir() else network, folder / NETWORK_FILE)
-
-
-def _about(collection: "Collection") -> str:
-    index = collection.index
-    return (
-        f"{len(index.names)} photographs, {index.options.kind} index, {index.descriptors.shape[1]} dimensions"
-    )
-
-
-def _show_hits(hits: "list[Hit]", collection: "Collection", query: Path, spatial: bool) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from flows.search_page import printable
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    if spatial:
-        table.add_column("inliers", justify="right")
-    table.add_column("photograph", overflow="fold")
-    for number, hit in enumerate(hits, start=1):
-        inliers = [] if not spatial else ["" if hit.inliers in (None, -1) else str(hit.inliers)]
-        table.add_row(str(number), f"{hit.score:.4f}", *inliers, Text(printable(hit.name)))
-    out.print(Text(f"nearest to {printable(str(query))} of {_about(collection)}"), highlight=False)
-    out.print(table)
-
-
 def _box(text: str | None) -> Any:
     if text is None:
         return None
-    values = _numbers(text, "--box")
+    values = numbers(text, "--box", "10,20,300,200")
     if len(values) != 4:
         raise ValueError(f"--box {text!r}: give four numbers, left,top,right,bottom, such as 10,20,300,200")
-    return values
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{option} {text!r}: give numbers with commas") from None
-
-
-def _neighbours(text: str | None, option: str, count: str, alpha: str) -> dict[str, Any]:
-    if text is None:
-        return {}
-    parts = text.split(",")
-    if not parts[0].isdecimal() or len(parts) > 2:
-        raise ValueError(f"{option} {text!r}: give K or K,ALPHA, such as 10,3")
-    return {count: int(parts[0]), alpha: _numbers(parts[1], option)[0] if len(parts) == 2 else 3.0}
-
-
-def _settings(texts: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not sign or key.strip() == "kind":
-            raise ValueError(f"--set {text!r}: write KEY=VALUE, the kind as --kind")
-        try:
-            values[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            values[key.strip()] = value.strip()
     return values
 
 

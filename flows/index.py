@@ -80,7 +80,7 @@ def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
         raise NothingToIndex(f"{work.photos!r} holds no usable photograph; give a folder of photographs")
     descriptors = describe_all(work, weights, shas, options.description)
     digest = network_digest(work.store, weights)
-    work.keep(descriptors=descriptors)
+    work.keep(indexed_descriptors=descriptors)
     work.keep(
         search_index=work.task(build_search_index)(
             store=work.root,

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from retrieval.search_options import IndexOptions
 from storage.hdf5 import Artifact, ArtifactError, open_artifact, write
+from storage.options import first_error
 
 SCHEMA = "search_index"
 HASHED_BYTES = 64 << 20
@@ -65,7 +67,9 @@ def read_index(path: Path, wanted: Mapping[str, Any], *, verify: bool) -> Stored
         with open_artifact(path, SCHEMA) as artifact:
             made = _made(artifact)
             _check_made(path, made, wanted)
-            options = IndexOptions.model_validate(artifact.options)
+            if broken := artifact.validate(max_rows=0):  # which datasets there are, their shapes and types
+                raise UnusableIndex(f"'{path}' is damaged: {broken[0]}; {REMEDY}")
+            options = _options(artifact)
             arrays = {
                 name: artifact[name] for name in artifact.paths() if name not in ("descriptors", "faiss")
             }
@@ -88,6 +92,13 @@ def rows_sha256(rows: NDArray[Any]) -> str:
         block = rows[start : start + step]
         digest.update(np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def _options(artifact: Artifact) -> IndexOptions:
+    try:
+        return IndexOptions.model_validate(artifact.options)
+    except ValidationError as error:
+        raise UnusableIndex(f"'{artifact.path}' has other options: {first_error(error)}; {REMEDY}") from error
 
 
 def _made(artifact: Artifact) -> dict[str, Any]:
@@ -122,13 +133,10 @@ def _check_arrays(
     options: IndexOptions,
     verify: bool,
 ) -> None:
-    """Sizes agree and bytes are those that were written; descriptors are read for `verify` only."""
-    missing = [name for name in ("photos/name", "recall/depth", "recall/value") if name not in arrays]
-    names = 0 if missing else len(arrays["photos/name"])
-    if missing or descriptors.shape != (names, made["dimension"]) or descriptors.dtype != np.float32:
+    """What the file says of itself holds, bytes are those written; descriptors are read for `verify` only."""
+    if descriptors.shape[1] != made["dimension"]:
         raise UnusableIndex(
-            f"'{path}' holds descriptors {descriptors.shape} for {names} names of dimension "
-            f"{made['dimension']}; it is damaged: {REMEDY}"
+            f"'{path}' says dimension {made['dimension']} and holds {descriptors.shape}; {REMEDY}"
         )
     if options.kind != made["kind"]:
         raise UnusableIndex(f"'{path}' says kind {made['kind']} and {options.kind}; {REMEDY}")

@@ -22,6 +22,7 @@ from retrieval.topk import InvalidDescriptors
 from retrieval.whitening import Whitening
 from storage.digests import content_sha256
 from storage.options import ContentPath, Options
+from storage.scratch import scratch_rows
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def build_index(
     """
     started = perf_counter()
     transform = _transform(options)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".rows-") as folder:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.name}-rows-") as folder:
         rows = _gathered(blocks, len(names), transform, Path(folder) / "rows")
         if options.augmentation_neighbours:
             rows = _augmented(rows, options, Path(folder) / "augmented")
@@ -140,7 +141,7 @@ def _gathered(blocks: Blocks, num_rows: int, transform: Whitening | None, file: 
     for block in blocks():
         block = np.asarray(block if transform is None else transform.apply(block), dtype=np.float32)
         if rows is None:
-            rows = np.memmap(file, np.float32, "w+", shape=(num_rows, block.shape[1]))
+            rows = scratch_rows(file, (num_rows, block.shape[1]))
         rows[start : start + len(block)] = block
         start += len(block)
     if rows is None or start != num_rows:
@@ -149,7 +150,7 @@ def _gathered(blocks: Blocks, num_rows: int, transform: Whitening | None, file: 
 
 
 def _augmented(rows: NDArray[np.float32], options: IndexingOptions, file: Path) -> NDArray[np.float32]:
-    out = np.memmap(file, np.float32, "w+", shape=rows.shape)
+    out = scratch_rows(file, (len(rows), rows.shape[1]))
     count = min(options.augmentation_neighbours, len(rows))
     database_augmentation(rows, count, options.augmentation_alpha, out=out)
     return out

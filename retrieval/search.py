@@ -18,6 +18,7 @@ from retrieval.index_files import UnusableIndex, read_index, write_index
 from retrieval.search_options import IndexOptions
 from retrieval.topk import InvalidDescriptors, check_pair
 from retrieval.whitening import Whitening
+from storage.scratch import scratch_rows
 
 __all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
 Rows = NDArray[np.float32]
@@ -279,9 +280,8 @@ def _joined(rows: Rows, more: Rows) -> Rows:
     if not isinstance(rows, np.memmap):
         return np.concatenate([rows, more])
     folder = Path(rows.filename).parent if isinstance(rows.filename, str | Path) else None
-    with tempfile.TemporaryFile(dir=folder) as file:
-        shape = (len(rows) + len(more), rows.shape[1])
-        grown = np.memmap(file, np.float32, "w+", shape=shape)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".grown-") as place:
+        grown = scratch_rows(Path(place) / "rows", (len(rows) + len(more), rows.shape[1]))
     start = 0
     for part in (rows, more):
         for block in approximate.blocks(part):

@@ -51,7 +51,11 @@ def call(*arguments: object) -> Any:
 def listed(result: Any) -> list[str]:
     """The names of the table, best first."""
     assert result.exit_code == 0, result.output
-    return [line.rstrip().split("  ")[-1].strip() for line in result.output.splitlines() if re.match(r" +\d+ ", line)]
+    return [
+        line.rstrip().split("  ")[-1].strip()
+        for line in result.output.splitlines()
+        if re.match(r" +\d+ ", line)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +223,7 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
     Store.create(tmp_path / "empty", min_free_bytes=0)
     refused("no completed run that indexed", "search", query, "--store", tmp_path / "empty")
     refused("is no folder", "index", tmp_path / "no", *store)
-    refused("write KEY=VALUE", "index", made / "photos", *store, "--set", "kind=hnsw")
+    refused("write KEY=VALUE", "index", made / "photos", *store, "--set", "links")
     refused("code_byte", "index", made / "photos", *store, "--set", "code_byte=3")
     refused("whitening.h5, or lw or pcaw", "index", made / "photos", *store, "--whitening", tmp_path / "no")
     refused("is there already", "index", made / "photos", *store, "--out", made / "deployed")

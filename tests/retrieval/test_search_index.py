@@ -232,6 +232,48 @@ def test_a_flipped_bit_is_refused(tmp_path):
         SearchIndex.load(path, verify=True)
 
 
+def edited(path, change):
+    build().save(path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def test_tables_and_facts_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "index.h5"
+
+    def shorter(file):
+        del file["recall/value"]
+        file["recall/value"] = np.ones(1)
+
+    def unnamed(file):
+        del file["photos/name"]
+
+    def doubles(file):
+        values = file["descriptors"][:].astype(np.float64)
+        del file["descriptors"]
+        file["descriptors"] = values
+
+    def fact(name, value):
+        return lambda file: file.attrs.modify(name, value)
+
+    cases = [
+        (shorter, "is damaged: recall/"),
+        (unnamed, "is damaged: photos/name"),
+        (doubles, "is damaged: descriptors"),
+        (fact("dimension", 7), r"says dimension 7 and holds \(1500, 24\)"),
+        (fact("kind", "hnsw"), "says kind hnsw and exact"),
+        (fact("about", "{"), "is no readable index"),
+        (fact("about", "[]"), "does not say its about"),
+        (fact("options", '{"colour": 1}'), "has other options: .*no option 'colour'"),
+        (lambda file: file.attrs.pop("network"), "does not say its network"),
+        (fact("schema_version", 9), "is no readable index.*update this package"),
+    ]
+    for change, message in cases:
+        edited(path, change)
+        with pytest.raises(UnusableIndex, match=message + "(.|\n)*build it again"):
+            SearchIndex.load(path)
+
+
 @pytest.mark.parametrize("kind", ["ivf_pq", "hnsw"])
 def test_a_faiss_index_of_other_rows_or_another_kind_is_refused(kind, tmp_path):
     path, other = tmp_path / "index.h5", build("hnsw" if kind == "ivf_pq" else "ivf_pq")
