@@ -11,7 +11,7 @@ from flows.cli_common import StoreOption, VerifyOption, complain, out, run_flow,
 from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
-    from flows.search import Collection, Hit, Question
+    from flows.search import Collection, Question
     from retrieval.indexing import IndexingOptions
     from storage.runs import RunRecord
 
