@@ -34,6 +34,8 @@ COARSE_BYTES = 4 << 20
 """Rows that are converted at once, so that they stay in the processor's cache."""
 COARSE_SHARE = 0.02
 """Where more of a block than that stands too near to tell in bfloat16, it is screened again."""
+LARGEST = 1e38
+"""Similarities beyond that are taken for infinite."""
 
 
 def search(database: Rows, queries: Rows, k: int) -> tuple[Rows, Ids]:
@@ -118,6 +120,7 @@ def _coarse(queries: Rows, num_rows: int) -> Screen | None:
     lengths = np.linalg.norm(queries, axis=1)
     # both factors and the sum are rounded to 8 bits; the sum is taken in float32
     unit = 3 * 2.0**-8 + 2.0**-14 + dimension * 2.0**-22
+    floor = dimension * 2.0**-125  # products below the normal numbers count as zero there
     step = max(1, COARSE_BYTES // (4 * dimension))
     converted = torch.empty((step, dimension), dtype=torch.bfloat16)
 
@@ -130,9 +133,10 @@ def _coarse(queries: Rows, num_rows: int) -> Screen | None:
             rows.copy_(_tensor(part))
             scores[:, start : start + len(part)] = (asked @ rows.T).float().numpy()
             longest = np.maximum(longest, np.vecdot(part, part).max())
-        if not np.isfinite(longest):
-            raise InvalidDescriptors("descriptors hold nan or infinite values; check them")
-        return scores, (unit * lengths * np.sqrt(longest)).astype(np.float32)
+        largest = lengths.astype(np.float64) * np.sqrt(float(longest))
+        if not (largest < LARGEST).all():
+            raise InvalidDescriptors("descriptors or similarities hold nan or infinite values; check them")
+        return scores, (unit * largest + floor).astype(np.float32)
 
     return screen
 
@@ -153,6 +157,8 @@ def _scores(queries: Rows, block: Rows, query: Ids, column: Ids) -> Rows:
     for start in range(0, len(query), step):
         some = slice(start, start + step)
         found[some] = np.vecdot(queries[query[some]], block[column[some]])
+    if not np.isfinite(found).all():
+        raise InvalidDescriptors("similarities hold nan or infinite values; check the descriptors")
     return found
 
 

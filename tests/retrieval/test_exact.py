@@ -98,6 +98,19 @@ def test_lengths_of_rows_may_differ_by_orders(arithmetic):
     np.testing.assert_array_equal(ranks, np.argsort(-products, axis=1)[:, :20])
 
 
+def test_products_too_small_for_full_precision(arithmetic):
+    database, queries = drawn(0, 300) * np.float32(1e-20), drawn(1, 2) * np.float32(1e-18)
+    ranks = search(database, queries, 300)[1]
+    np.testing.assert_array_equal(np.sort(ranks, axis=1), np.tile(np.arange(300), (2, 1)))
+    best = search(database, queries, 5)
+    np.testing.assert_array_equal(best[1], ranks[:, :5])
+
+
+def test_products_beyond_float32_are_refused(arithmetic):
+    with pytest.raises(InvalidDescriptors, match="nan or infinite"), np.errstate(over="ignore"):
+        search(drawn(0, 300) * np.float32(1e18), drawn(1, 2) * np.float32(1e22), 5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_wherever_they_stand(arithmetic, value, monkeypatch):
     monkeypatch.setattr(exact, "ROWS_BYTES", 100 * 4 * 32)
