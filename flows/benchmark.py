@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.networks import chosen_network
 from flows.options import PipelineResources
 from retrieval.benchmarks import description
 from retrieval.benchmarks.common import Benchmark
@@ -13,23 +14,17 @@ from retrieval.benchmarks.distractors import distractor_images
 from retrieval.benchmarks.registry import read_benchmark
 from retrieval.benchmarks.report import read_result, table_rows
 from retrieval.benchmarks.scoring import BenchmarkOptions
-from retrieval.network_import import NetworkImportOptions
-from retrieval.network_options import NetworkOptions
 from storage import runs
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
 from storage.store import Store
-from tasks.benchmarking import Shard, describe_images, import_network, score_benchmark, shards, write_listing
+from tasks.benchmarking import Shard, describe_images, score_benchmark, shards, write_listing
 from tasks.chunks import chunk_calls, items_input
-from tasks.describing import make_network, network_digest
+from tasks.describing import network_digest
 from tasks.runtime import fan_out
 
 MAX_CHUNKS = 500
 """Extraction tasks of one shard, at most: larger shards have larger chunks."""
-
-
-class UnknownNetwork(ValueError):
-    """What was given as a network is neither a file nor a run that has one."""
 
 
 @flow(name="benchmark", persist_result=False)
@@ -85,7 +80,7 @@ def _measured(
     if options.ranks is not None:
         inputs = [found.digest]
         return {"benchmark": score_benchmark(**common, inputs=inputs, listing="", descriptors=[], facts={})}
-    weights, name = _network(store, network)
+    weights, name = chosen_network(store, network)
     digest = network_digest(store, weights)
     own = [_describe(store, shard, found.root, weights, digest, options, resources)
            for shard in shards(store, found.root, [*found.queries, *found.database])]  # fmt: skip
@@ -161,23 +156,3 @@ def _describe(
         resources=resources.extraction(),
     )
     return refs, items
-
-
-def _network(store: Store, network: str | None) -> tuple[ArtifactRef, str]:
-    """A network as an artifact, and its name in the table. Raises UnknownNetwork."""
-    root = str(store.root)
-    if network is None:
-        options = NetworkOptions()
-        return make_network(store=root, options=options), f"off-the-shelf {options.backbone}"
-    if Path(network).is_file():
-        options_of_file = NetworkImportOptions(file=Path(network))
-        return import_network(store=root, options=options_of_file), Path(network).name
-    try:
-        refs = runs.load(store, network).refs_of("finetune")
-    except runs.UnknownRun as error:
-        raise UnknownNetwork(f"network '{network}' is no file, and {error}") from error
-    if not refs or not store.is_intact(refs[0]):
-        raise UnknownNetwork(
-            f"run '{network}' has no intact fine-tuned network; run as far as finetune first"
-        )
-    return refs[0], f"fine-tuned {network}"

@@ -12,6 +12,7 @@ from flows import (
     cli_inspect,
     cli_report,
     cli_run,
+    cli_search,
     cli_store,
     cli_sweep,
 )
@@ -27,6 +28,8 @@ app.command()(cli_run.run)
 app.command()(cli_run.demo)
 app.command()(cli_run.stage)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_search.index)
+app.command()(cli_search.search)
 app.command()(cli_sweep.sweep)
 app.command()(cli_export.export)
 app.command()(cli_inspect.inspect)

@@ -1,6 +1,5 @@
 """Command `evaluate`: an official benchmark, for anybody's network or ranks."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli_common import VerifyOption, out, run_flow, usage
+from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
     from retrieval.benchmarks.report import BenchmarkResult
@@ -66,12 +66,12 @@ def evaluate(
     with usage():
         options = _options(
             benchmark=benchmark,
-            protocol=_pairs(option or []),
-            description={"image_size": image_size, "scales": _numbers(scales, "--scales")},
+            protocol=key_values(option or [], "--protocol"),
+            description={"image_size": image_size, "scales": numbers(scales, "--scales")},
             whitening=_file(whitening),
             dimensions=dimensions,
             ranks=_file(ranks),
-            **_expansion(qe),
+            **neighbours(qe, "--qe", "expansion_neighbours", "expansion_alpha"),
         )
         if predictions is not None and not benchmark.startswith("msls"):
             raise ValueError(
@@ -193,36 +193,6 @@ def _write_texts(result: "BenchmarkResult", written: Written) -> None:
     if written.predictions is not None:
         lines = prediction_lines(result.query_names, result.database_names, result.ranks)
         write_text(written.predictions, lines)
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{option} {text!r}: give numbers with commas, such as 1,0.7071,0.5") from None
-
-
-def _expansion(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    parts = text.split(",")
-    if not parts[0].isdecimal() or len(parts) > 2:
-        raise ValueError(f"--qe {text!r}: give K or K,ALPHA, such as 50,3")
-    alpha = _numbers(parts[1], "--qe")[0] if len(parts) == 2 else 3.0
-    return {"expansion_neighbours": int(parts[0]), "expansion_alpha": alpha}
-
-
-def _pairs(texts: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise ValueError(f"--protocol {text!r}: write KEY=VALUE")
-        try:
-            values[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            values[key.strip()] = value.strip()
-    return values
 
 
 def _file(path: Path | None) -> Path | None:

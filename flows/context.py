@@ -26,6 +26,7 @@ from flows.settings import (
     prepare_home,
     user_api_url,
 )
+from storage.scratch_folders import sweep_scratch
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Session:
         self.stack.enter_context(_prefect_settings(self.settings, heartbeats=self.server is None))
         self.stack.enter_context(_log_file(self.log))
         self.stack.callback(_send_what_waits)
+        sweep_scratch()
         if crashed := reconcile(self.store / "prefect"):
             logger.warning("%d runs of killed commands are now marked Crashed", crashed)
         self.ready = True

@@ -28,7 +28,9 @@ def steps(work: Work) -> None:
     """The network off the shelf and fine-tuned, noted in the run."""
     network = work.task(make_network)(store=work.root, options=work.options.network)
     training, matching = work.options.training, work.options.reconstruction.matching
-    chosen, features = work.one("training_set"), work.many("features") if training.verify_negatives else []
+    chosen = work.one("training_set")
+    verified = training.verify_negatives and work.options.selection.list is None  # a list's are not matched
+    features = work.many("features") if verified else []
     tuned = work.task(finetune_network)(
         store=work.root,
         options=training,

@@ -65,13 +65,14 @@ def without_denormals(work: Callable[[Callable[[], None]], T]) -> T:
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name="training", daemon=True)
-    thread.start()
     try:
+        thread.start()  # an interruption while it waits for the thread finds the thread at work already
         while not ended.wait(SIGNALS_S):  # a signal that another thread was given is handled in between
             pass
     except BaseException:
         stopped.set()
-        ended.wait()
+        while thread in threading.enumerate() and not ended.wait(SIGNALS_S):
+            pass
         raise
     if failure:
         raise failure[0]

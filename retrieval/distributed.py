@@ -14,7 +14,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Any
 import psutil
 
 from retrieval.finetuning import TrainingProgress, TrainingSummary
+from storage.scratch_folders import scratch_folder
 
 POLL_S = 0.5
 _LOG_TAIL = 3000
@@ -43,8 +43,7 @@ def train_in_processes(
 
     Raises what the first process raises, and ProcessesFailed.
     """
-    with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        root = Path(folder)
+    with scratch_folder("training") as root:
         (root / "call").write_bytes(pickle.dumps({"parent": os.getpid(), "call": call}))
         with open(root / "log", "wb") as log:
             running = subprocess.Popen(

@@ -44,8 +44,10 @@ def alpha_query_expansion(
     return expanded
 
 
-def database_augmentation(database: NDArray[Any], k: int, alpha: float) -> NDArray[Any]:
-    """The same for each database row with the others: [N, D] -> [N, D].
+def database_augmentation(
+    database: NDArray[Any], k: int, alpha: float, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """The same for each database row with the others: [N, D] -> [N, D], in `out` where that is given.
 
     The row itself stands among its neighbours with similarity 0, so a neighbour of negative similarity is
     taken only where fewer than k others are nearer than that. Source: `expand_descriptors` with db=None.
@@ -53,10 +55,13 @@ def database_augmentation(database: NDArray[Any], k: int, alpha: float) -> NDArr
     check_pair(database, database, "database", "database")
     if not 0 <= k <= len(database) or alpha < 0:
         raise InvalidDescriptors(f"k {k}, alpha {alpha}: k is 0..{len(database)}, alpha 0 or more")
-    augmented = np.array(database)
+    augmented = np.empty_like(database) if out is None else out
     step = max(1, SCORES_PER_BLOCK // max(1, len(database)))
-    for start in range(0, len(database) if k else 0, step):
+    for start in range(0, len(database), step):
         block = database[start : start + step]
+        if not k:
+            augmented[start : start + step] = block
+            continue
         scores = block @ database.T
         rows = np.arange(len(block))
         scores[rows, start + rows] = 0

@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from storage.scratch_folders import remove_in_stead, scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,7 @@ def run_child(
     `time_limit_s` seconds are the most it may take, `scratch` is where temporary folders go.
     Raises ChildFailed when the child dies, reports an error or exceeds its time; it is then gone.
     """
-    with tempfile.TemporaryDirectory(prefix="child-", dir=scratch) as folder:
-        place = Path(folder)
+    with scratch_folder("child", scratch) as place:
         (place / "request.json").write_text(json.dumps(request))
         started = time.monotonic()
         with (place / "log.txt").open("wb") as log:
@@ -111,7 +110,7 @@ def _end_with_parent(place: Path) -> None:
     while os.read(0, 1):
         pass
     try:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_in_stead(place)
     finally:
         os._exit(_EXIT_ORPHANED)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ STAGE = Stage(
     ),
 )
 SUMMARY = "summary.json"
+_FOCAL_RATIO, _MAX_DISTORTION = (0.1, 10.0), 1.0  # what COLMAP's mappers themselves filter by while they map
 
 
 class MappingOptions(Options):
@@ -173,7 +175,8 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     identifiers = write_features(database, request["features"], with_descriptors=False)
     write_geometries(database, identifiers, _geometries(request["matches"]))
     models = _MAPPERS[options.mapper](database, images, raw, options)
-    facts = {index: _facts(model) for index, model in models.items()}
+    removed = {index: _without_impossible(model, raw / str(index)) for index, model in models.items()}
+    facts = {index: _facts(model) | removed[index] for index, model in models.items()}
     members = {index: _registered(model) for index, model in models.items()}
     kept = _worth_keeping(facts, members, options)
     for position, index in enumerate(kept):
@@ -237,6 +240,23 @@ def _global(database: Path, images: Path, out: Path, options: MappingOptions) ->
 
 
 _MAPPERS = {"incremental": _incremental, "global": _global}
+
+
+def _without_impossible(model: Any, folder: Path) -> dict[str, int]:
+    """Take photographs out of a model, and out of its `folder`, whose camera the last adjustment drove to
+    what no lens is: a focal length far from the photograph's size or below zero, or a wild distortion."""
+    identifiers = [i for i in model.reg_image_ids() if _is_impossible(model.image(i).camera)]
+    for identifier in identifiers:
+        model.deregister_frame(model.image(identifier).frame_id)
+    if identifiers:
+        model.tear_down()  # the cameras of photographs that are not registered
+        model.write(folder)
+    return {"impossible_cameras": len(identifiers)}
+
+
+def _is_impossible(camera: Any) -> bool:
+    finite = all(math.isfinite(value) for value in camera.params)
+    return not finite or camera.has_bogus_params(*_FOCAL_RATIO, _MAX_DISTORTION)
 
 
 def _registered(model: Any) -> set[str]:

@@ -104,6 +104,24 @@ class Artifact:
                 f"{self.path}: {path!r} cannot be read ({error}); rebuild the file"
             ) from error
 
+    def mapped(self, path: str) -> NDArray[Any]:
+        """A dataset as a read-only memory map of the file, for those that lie in one uncompressed piece.
+
+        It stays valid when the artifact is closed. Raises MissingItem, DamagedArtifact.
+        """
+        dataset = self.dataset(path)
+        try:
+            offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+            if not dataset.size:
+                return np.empty(shape, dtype)
+            if offset is None:
+                raise ValueError("it does not lie in one uncompressed piece")
+            return np.memmap(self.path, dtype, "r", offset, shape)
+        except HDF5_ERRORS as error:
+            raise DamagedArtifact(
+                f"{self.path}: {path!r} cannot be mapped ({error}); rebuild the file"
+            ) from error
+
     def upgraded(self) -> dict[str, NDArray[Any]]:
         """All arrays, in the layout of the current version."""
         arrays = {path: self[path] for path in self.paths()}

@@ -155,7 +155,8 @@ def write_dataset(file: h5py.File, declared: Layout, path: str, array: NDArray[A
     group = _group(file, declared, path)
     name = path.rsplit("/", 1)[-1]
     values, dtype = _stored(array)
-    dataset = group.create_dataset(name, data=values, dtype=dtype, track_times=False, **_storage(values))
+    storage = {} if found[0].mapped else _storage(values)
+    dataset = group.create_dataset(name, data=values, dtype=dtype, track_times=False, **storage)
     dataset.attrs["description"] = found[0].description
     if found[0].unit:
         dataset.attrs["unit"] = found[0].unit

@@ -18,7 +18,7 @@ from storage.files import read_json, write_json
 from storage.store import Store
 
 Status = Literal["running", "completed", "failed", "cancelled"]
-Kind = Literal["pipeline", "benchmark"]
+Kind = Literal["pipeline", "benchmark", "index"]
 Refs = ArtifactRef | tuple[ArtifactRef, ...]
 
 
@@ -39,7 +39,11 @@ class RunRecord(BaseModel):
     started: datetime
     ended: datetime | None = None
     status: Status = "running"
-    kind: Kind = Field("pipeline", description="benchmark: measured a network on an official benchmark")
+    kind: Kind = Field(
+        "pipeline",
+        description="benchmark: measured a network on an official benchmark; index: made a collection "
+        "searchable",
+    )
     options: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, Any] = Field(default_factory=dict)
     refs: dict[str, Refs] = Field(default_factory=dict, description="artifacts per stage: one, or a list")

@@ -99,5 +99,7 @@ def _promises(dataset: Dataset, layout: Layout) -> Iterator[str]:
         yield "may be nan"
     if any(rule.path == dataset.path for rule in layout.listed):
         yield "names the items"
+    if dataset.mapped:
+        yield "in one uncompressed piece"
     if dataset.optional:
         yield "optional"

@@ -54,6 +54,7 @@ class Dataset:
     values: tuple[str | int, ...] = ()  # the only values allowed
     unique: bool = False  # no value twice in the dataset
     below: str = ""  # path of a dataset whose value must be larger, element by element
+    mapped: bool = False  # one uncompressed piece of the file, for `Artifact.mapped`
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -192,9 +193,9 @@ def layout(name: str, version: int | None = None) -> Layout:
 @cache
 def all_layouts() -> dict[str, Layout]:
     """Every declared layout by name, in the order of the pipeline."""
-    from storage import layouts, layouts_benchmark, layouts_evaluation, layouts_training
+    from storage import layouts, layouts_benchmark, layouts_evaluation, layouts_search, layouts_training
 
-    modules = (layouts, layouts_training, layouts_evaluation, layouts_benchmark)
+    modules = (layouts, layouts_training, layouts_evaluation, layouts_benchmark, layouts_search)
     return {each.name: each for module in modules for each in module.LAYOUTS}
 
 

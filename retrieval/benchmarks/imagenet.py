@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retrieval.search import search
+from retrieval.exact import search
 
 QUERIES_PER_BLOCK = 1024
 

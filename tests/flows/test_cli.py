@@ -379,5 +379,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 def test_help_names_every_command() -> None:
     output = call("--help").output
-    assert all(name in output for name in ("run", "demo", "stage", "export", "inspect", "store"))
+    assert all(
+        name in output for name in ("run", "demo", "stage", "export", "inspect", "store", "index", "search")
+    )
     assert SimpleNamespace(**{n: n for n in cli_run.StageName}).whiten == "whiten"

@@ -27,7 +27,7 @@ def test_equals_a_full_sort_with_ties(k, monkeypatch):
     queries = generator.integers(-2, 3, size=(11, 3)).astype(np.float32)
     expected = plain(database, queries, k)
     for block in (1, 500, 10**7):
-        monkeypatch.setattr("retrieval.search.SCORES_PER_BLOCK", block)
+        monkeypatch.setattr("retrieval.exact.SCORES_PER_BLOCK", block)
         for found, wanted in zip(search(database, queries, k), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
 
@@ -65,25 +65,25 @@ def small_index():
 
 def test_index_gives_names_and_survives_the_disk(tmp_path):
     index = small_index()
-    index.save(tmp_path / "index.safetensors")
-    loaded = SearchIndex.load(tmp_path / "index.safetensors", network="n" * 64, whitening="w" * 64)
+    index.save(tmp_path / "index.h5")
+    loaded = SearchIndex.load(tmp_path / "index.h5", network="n" * 64, whitening="w" * 64)
     assert loaded.names == index.names
     np.testing.assert_array_equal(loaded.descriptors, index.descriptors)
     scores, names = loaded.query(index.descriptors[:2], 5)
     ranks = plain(index.descriptors, index.descriptors[:2], 5)[1]
     assert names == [[index.names[position] for position in row] for row in ranks]
-    assert scores.shape == (2, 5) and [file.name for file in tmp_path.iterdir()] == ["index.safetensors"]
+    assert scores.shape == (2, 5) and [file.name for file in tmp_path.iterdir()] == ["index.h5"]
 
 
 def test_index_of_something_else_is_refused_by_name(tmp_path):
-    path = tmp_path / "index.safetensors"
+    path = tmp_path / "index.h5"
     small_index().save(path)
-    with pytest.raises(UnusableIndex, match="made with network 'nnnnnnnnnnnn', not 'mmmmmmmmmmmm'"):
+    with pytest.raises(UnusableIndex, match="made with network 'nnnnnnnnnnnn', not network 'mmmmmmmmmmmm'"):
         SearchIndex.load(path, network="m" * 64)
     with pytest.raises(UnusableIndex, match="made with whitening"):
         SearchIndex.load(path, whitening="")
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UnusableIndex, match=r"index\.safetensors' is no readable index"):
+    with pytest.raises(UnusableIndex, match=r"index\.h5' is no readable index"):
         SearchIndex.load(path)
     with pytest.raises(UnusableIndex, match="no readable index"):
         SearchIndex.load(tmp_path / "nothing")

@@ -111,7 +111,7 @@ def test_the_child_ends_with_a_killed_parent(tmp_path):
     parent.wait()
     _, alive = psutil.wait_procs([child], timeout=5)
     assert not alive
-    assert list(tmp_path.glob("child-*")) == []
+    assert list(tmp_path.glob("*child-*")) == []
 
 
 def _wait_for_pid(path: Path) -> psutil.Process:

@@ -8,6 +8,7 @@ from sfm import mapping
 from sfm.childprocess import ChildFailed
 from sfm.cluster_files import Cluster
 from sfm.clusters import ClusterOptions, find_clusters
+from sfm.colmap_files import read_model
 from sfm.mapping import (
     MappingFailed,
     MappingOptions,
@@ -83,6 +84,40 @@ def test_folders_may_be_given_relative(mapped, world, tmp_path, monkeypatch):
     relative = dict.fromkeys(working, folder.relative_to(folder.parent))
     map_cluster(clusters[0], features, matches, relative, MappingOptions(), tmp_path / "out")
     assert content_sha256(tmp_path / "out") == content_sha256(mapped[0])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"focal": -347.0},
+        {"focal": float("nan")},
+        {"focal": 90_000.0},
+        {"distortion": 1.5},
+        {"focal": 30.0},
+    ],
+)
+def test_a_photograph_with_an_impossible_camera_leaves_its_model(mapped, tmp_path, params):
+    folder = tmp_path / "0"
+    folder.mkdir()
+    model = pycolmap.Reconstruction(model_folders(mapped[0])[0])
+    bad = model.image(model.reg_image_ids()[2])
+    camera, name, points = bad.camera, bad.name, model.num_points3D()
+    values = np.array(camera.params)
+    values[0 if "focal" in params else -1] = next(iter(params.values()))
+    camera.params = values
+    assert mapping._without_impossible(model, folder) == {"impossible_cameras": 1}
+    read = read_model(folder)
+    assert name not in {image.name for image in read.images.values()}
+    assert (len(read.images), len(read.cameras)) == (6, 6)
+    assert all(0 < camera.focal_px < 6400 for camera in read.cameras.values())
+    assert 0 < len(read.points.id) <= points
+
+
+def test_a_sound_model_is_not_written_anew(mapped, tmp_path):
+    model = pycolmap.Reconstruction(model_folders(mapped[0])[0])
+    assert mapping._without_impossible(model, tmp_path / "0") == {"impossible_cameras": 0}
+    assert not (tmp_path / "0").exists()
+    assert mapped[1]["models"][0]["impossible_cameras"] == 0
 
 
 def test_a_cluster_that_is_too_small_has_no_model(world, tmp_path):

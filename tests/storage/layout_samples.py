@@ -229,6 +229,19 @@ def descriptors() -> dict[str, Any]:
     return {f"{sha}/global_descriptor": np.array([0.6, 0.8], np.float32) for sha in SHA[:2]}
 
 
+def search_index() -> dict[str, Any]:
+    return {
+        "photos/name": NAMES[:2],
+        "photos/sha256": SHA[:2],
+        "descriptors": np.array([[0.6, 0.8, 0.0], [0.0, 1.0, 0.0]], np.float32),
+        "faiss": np.arange(5, dtype=np.uint8),
+        "whitening/mean": np.zeros(4),
+        "whitening/projection": np.eye(3, 4),
+        "recall/depth": ints(10, 100),
+        "recall/value": np.array([0.5, 1.0]),
+    }
+
+
 SAMPLES = {
     "scan": scan,
     "catalogue": photos,
@@ -242,6 +255,7 @@ SAMPLES = {
     "whitening": whitening,
     "evaluation": evaluation,
     "benchmark": benchmark,
+    "search_index": search_index,
 }
 
 

@@ -140,3 +140,31 @@ def test_the_golden_file_of_every_accepted_version_is_read(name, version):
         )
     else:
         assert hdf5.read(path)
+
+
+def test_a_dataset_in_one_piece_is_mapped_and_outlives_the_file(tmp_path):
+    path = write_sample(tmp_path / "a.h5", "search_index")
+    with hdf5.open_artifact(path) as artifact:
+        mapped = artifact.mapped("descriptors")
+        with pytest.raises(hdf5.MissingItem, match="no dataset 'nothing'"):
+            artifact.mapped("nothing")
+    assert isinstance(mapped, np.memmap) and not mapped.flags.writeable
+    np.testing.assert_array_equal(mapped, SAMPLES["search_index"]()["descriptors"])
+
+
+def test_a_compressed_dataset_is_not_mapped(tmp_path):
+    rows = np.zeros((4096, 2), np.float64)
+    path = write_sample(tmp_path / "a.h5", "whitening", mean=np.zeros(2), projection=rows, eigenvalues=None)
+    with hdf5.open_artifact(path) as artifact, pytest.raises(hdf5.DamagedArtifact, match="one uncompressed"):
+        artifact.mapped("projection")
+
+
+def test_what_is_mapped_is_never_compressed(tmp_path):
+    rows = np.zeros((40_000, 3), np.float32)
+    names = [str(number) for number in range(len(rows))]
+    changes = {"photos/name": names, "photos/sha256": None, "descriptors": rows}
+    path = write_sample(tmp_path / "a.h5", "search_index", **changes)
+    with hdf5.open_artifact(path) as artifact:
+        assert artifact.dataset("descriptors").chunks is None
+        assert artifact.mapped("descriptors").shape == rows.shape
+        assert artifact.validate() == []

@@ -22,7 +22,7 @@ def sizes(each: Layout) -> set[str]:
 def test_all_layouts_of_the_design_are_declared():
     expected = (
         "scan catalogue descriptors features pairs matches scene training_set training whitening evaluation "
-        "benchmark"
+        "benchmark search_index"
     )
     assert set(all_layouts()) == set(expected.split())
 

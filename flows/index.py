@@ -1,0 +1,123 @@
+"""A collection made searchable: its photographs described by anybody's network, whitened, indexed."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.networks import chosen_network
+from flows.options import DescriptionOptions, PipelineOptions, PipelineResources, load
+from flows.reconstruct import describe_all, read_folder
+from flows.work import Work, collection_of
+from retrieval.extraction import ExtractionOptions
+from retrieval.indexing import IndexingOptions
+from sfm.catalogue import read_catalogue
+from storage import runs
+from storage.runs import RunRecord
+from storage.store import Store
+from tasks.describing import network_digest
+from tasks.searching import build_search_index, index_inputs
+
+METHODS = ("lw", "pcaw")
+
+
+class NothingToIndex(ValueError):
+    """A folder without a usable photograph."""
+
+
+class NoWhitening(ValueError):
+    """A whitening of a run that is not there."""
+
+
+@flow(name="index", persist_result=False)
+def index(
+    store: str,
+    photos: str,
+    options: IndexingOptions | None = None,
+    network: str | None = None,
+    whitening: str | None = None,
+    dimensions: int | None = None,
+    resources: PipelineResources | None = None,
+) -> RunRecord:
+    """Make the photographs of a folder searchable; the store keeps every descriptor.
+
+    network: a file, or a run of this store (its fine-tuned network); none: off the shelf. whitening: lw or
+    pcaw of that run, in place of a file in the options, with so many dimensions; none: all. Raises
+    UnknownNetwork, NoWhitening, NothingToIndex.
+    """
+    opened = Store.create(store)
+    used = options or IndexingOptions()
+    if whitening is not None:
+        file = whitening_of(opened, network, whitening, used.description)
+        used = IndexingOptions.model_validate(
+            used.model_dump() | {"whitening": file, "dimensions": dimensions}
+        )
+    needed = (resources or PipelineResources()).model_copy(update={"photos": photos})
+    record = runs.start(
+        opened,
+        collection_of(photos),
+        options=used.model_dump(mode="json"),
+        resources=needed.model_dump(mode="json"),
+        kind="index",
+    )
+    work = Work(opened, record, pipeline_options(opened, collection_of(photos)), needed, "index")
+    try:
+        steps(work, used, network)
+    except BaseException as error:
+        runs.save(opened, work.record.finished("failed" if isinstance(error, Exception) else "cancelled"))
+        raise
+    record = work.record.finished("completed")
+    runs.save(opened, record)
+    return record
+
+
+def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
+    """The index, noted in the run with what it was made from."""
+    weights, name = chosen_network(work.store, network)
+    scan, copies, catalogue = read_folder(work, work.photos)
+    work.keep(scan=scan, working=copies, catalogue=catalogue, indexed_network=weights)
+    shas = read_catalogue(work.store.path(catalogue)).shas
+    if not shas:
+        raise NothingToIndex(f"{work.photos!r} holds no usable photograph; give a folder of photographs")
+    descriptors = describe_all(work, weights, shas, options.description)
+    digest = network_digest(work.store, weights)
+    work.keep(indexed_descriptors=descriptors)
+    work.keep(
+        search_index=work.task(build_search_index)(
+            store=work.root,
+            options=options,
+            inputs=index_inputs(work.store, catalogue, descriptors, digest),
+            catalogue=catalogue,
+            descriptors=descriptors,
+            network=digest,
+        )
+    )
+    work.note(network=name, photographs=len(shas))
+
+
+def pipeline_options(store: Store, collection: str) -> PipelineOptions:
+    """The options of the collection's latest run, so that its working copies are used; else the default."""
+    record = runs.latest(store, collection, status=None)
+    return PipelineOptions.model_validate(record.options) if record else load(None, [])[0]
+
+
+def whitening_of(store: Store, network: str | None, method: str, description: ExtractionOptions) -> Path:
+    """The file of a run's whitening of its fine-tuned network, for these scales. Raises NoWhitening."""
+    from flows.cli_results import whitening_refs
+    from retrieval.evaluation_table import scale_names
+
+    if network is None or Path(network).is_file() or method not in METHODS:
+        raise NoWhitening(
+            f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the "
+            "file of a whitening"
+        )
+    record = runs.load(store, network)
+    known = DescriptionOptions.model_validate(record.options.get("description", {})).scale_sets()
+    names = scale_names(list(known))
+    wanted = next((names[key] for key, each in known.items() if each.scales == description.scales), None)
+    for found, scales, kind, ref in whitening_refs(record):
+        if (found, scales, kind) == ("fine-tuned", wanted, method) and store.is_intact(ref):
+            return store.path(ref)
+    raise NoWhitening(
+        f"run {record.id} has no intact whitening {method} for scales "
+        f"{'+'.join(f'{scale:g}' for scale in description.scales)}; run as far as whiten, or use its scales"
+    )

@@ -1,0 +1,71 @@
+"""What `index` and `search` print, and the folder that `index --out` writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import copyfile
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli_common import out
+from flows.cli_results import stage_table
+from flows.search import INDEX_FILE, NETWORK_FILE, Collection, Hit
+from flows.search_page import printable
+from storage.export_folders import new_folder
+from storage.hdf5 import read
+from storage.runs import RunRecord
+
+
+def show_index(record: RunRecord, root: Path, log: Path, to: Path | None) -> None:
+    """Print what `index` made, after writing the folder that it is deployed in."""
+    (ref,) = record.refs_of("search_index")
+    recall = read(root / ref.path, "search_index", ["recall/depth", "recall/value"])
+    out.print(stage_table(record))
+    out.print()
+    out.print(
+        f"{record.facts['photographs']} photographs, {record.options['index']['kind']} index", highlight=False
+    )
+    for depth, value in zip(recall["recall/depth"], recall["recall/value"], strict=True):
+        out.print(
+            f"of the exact first 10, {100 * value:.1f} % are among the first {depth} found", highlight=False
+        )
+    if to is not None:
+        _deploy(record, root, to)
+    paths = {"search_index": root / ref.path, "deployed": to, "log": log}
+    for name, path in paths.items():
+        if path is not None:
+            out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"run {record.id}: {record.status}", highlight=False)
+
+
+def _deploy(record: RunRecord, root: Path, to: Path) -> None:
+    """Index and network in a folder of their own."""
+    (index_ref,), (weights,) = record.refs_of("search_index"), record.refs_of("indexed_network")
+    network = root / weights.path
+    with new_folder(to) as folder:
+        copyfile(root / index_ref.path, folder / INDEX_FILE)
+        copyfile(network / NETWORK_FILE if network.is_dir() else network, folder / NETWORK_FILE)
+
+
+def about(collection: Collection) -> str:
+    """The collection in a few words."""
+    index = collection.index
+    return (
+        f"{len(index.names)} photographs, {index.options.kind} index, {index.descriptors.shape[1]} dimensions"
+    )
+
+
+def show_hits(hits: Sequence[Hit], collection: Collection, query: Path, spatial: bool) -> None:
+    """Print what was found, as a table."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    if spatial:
+        table.add_column("inliers", justify="right")
+    table.add_column("photograph", overflow="fold")
+    for number, hit in enumerate(hits, start=1):
+        inliers = [] if not spatial else ["" if hit.inliers in (None, -1) else str(hit.inliers)]
+        table.add_row(str(number), f"{hit.score:.4f}", *inliers, Text(printable(hit.name)))
+    out.print(Text(f"nearest to {printable(str(query))} of {about(collection)}"), highlight=False)
+    out.print(table)
