@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
+from flows.reconcile import supervised
+from flows.settings import prefect_home
 from storage import older, runs
 from storage.artifacts import ArtifactRef
 from storage.options import Options
@@ -213,9 +215,10 @@ def begin(
 
 @contextmanager
 def recorded(store: Store, run: str) -> Iterator[None]:
-    """The ledger says how the run ended, whatever happens in it."""
+    """The ledger says how the run ended, whatever happens in it; so does Prefect, by `flows.reconcile`."""
     try:
-        yield
+        with supervised(prefect_home(store.root)):
+            yield
     except BaseException as error:
         status: runs.Status = "failed" if isinstance(error, Exception) else "cancelled"
         runs.save(store, runs.load(store, run).finished(status))
