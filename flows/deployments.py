@@ -28,6 +28,7 @@ POOL = "retrieval-sfm"
 AUTOMATION = "retrieval-sfm: silent runs have crashed"
 SILENCE_S = 3 * HEARTBEAT_S
 FILE = "prefect.yaml"
+NAMED = ("store", "photos")
 
 
 class DeploymentsFailed(RuntimeError):
@@ -115,16 +116,19 @@ def _kept(deployment: "DeploymentResponse") -> Kept:
 
 
 def _restore(client: "SyncPrefectClient", deployment: "DeploymentResponse", kept: Kept) -> None:
-    """Schedules as they were, new ones of prefect.yaml beside them; parameters that prefect.yaml leaves
-    open."""
+    """Schedules as they were, new ones of prefect.yaml beside them; parameters as they were, but those that
+    this start names, and those that the flow no longer has."""
     from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
 
+    has = deployment.parameter_openapi_schema or {}
+    named = {name: deployment.parameters[name] for name in NAMED if name in deployment.parameters}
+    parameters = {name: value for name, value in kept.parameters.items() if name in has.get("properties", {})}
     known = {schedule.slug for schedule in kept.schedules if schedule.slug}
     schedules = [*kept.schedules, *(each for each in deployment.schedules if each.slug not in known)]
     client.update_deployment(
         deployment.id,
         DeploymentUpdate(
-            parameters={**kept.parameters, **deployment.parameters},
+            parameters={**deployment.parameters, **parameters, **named},
             paused=kept.paused,
             schedules=[
                 DeploymentScheduleUpdate(

@@ -215,7 +215,12 @@ class _Configuration(PipelineOptions):
 
 def default_config() -> Path:
     """configs/default.yaml, made for fewer than 10,000 photographs on a CPU."""
-    return Path(str(package_files.files("configs"))) / "default.yaml"
+    return named_config("default")
+
+
+def named_config(name: str) -> Path:
+    """The file of a configuration in configs/."""
+    return Path(str(package_files.files("configs"))) / f"{name}.yaml"
 
 
 def load(config: Path | None, sets: Sequence[str]) -> tuple[PipelineOptions, PipelineResources]:

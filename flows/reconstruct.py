@@ -1,10 +1,12 @@
 """Photographs to 3D models: catalogue, descriptors, features, pairs, matches, clusters, models, scene."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from prefect import flow
 
-from flows.options import PipelineResources, ReconstructSections
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import ReconstructSections
 from flows.work import Work, run_stage
 from retrieval import extraction
 from sfm import features, matching, working
@@ -40,12 +42,12 @@ from tasks.photographs import (
 
 @flow(name="reconstruct", persist_result=False)
 def reconstruct(
-    store: str,
-    from_run: str = "latest",
-    options: ReconstructSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[ReconstructSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Make the scene of a collection again, with other options of `reconstruction`."""
     return run_stage(

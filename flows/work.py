@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flows.forms import changed
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
 from flows.reconcile import supervised
 from flows.settings import prefect_home
@@ -238,17 +239,18 @@ def run_stage(
 ) -> RunRecord:
     """One stage alone: a new run that shares the upstream artifacts of an earlier one.
 
-    options: only the stage's own sections count; the rest is the earlier run's. Raises MissingUpstream where
-    an upstream artifact is gone, unless `build_upstream`, and UnknownRun.
+    options, resources: what is set in them is changed, of the options in the stage's own sections only; the
+    rest is the earlier run's. Raises MissingUpstream where an upstream artifact is gone, unless
+    `build_upstream`, and UnknownRun.
     """
     opened = Store.open(store)
     earlier = runs.load(opened, from_run)
     before = STAGES[: STAGES.index(stage)]
     whole = PipelineOptions.model_validate(earlier.options)
     if options is not None:
-        mine = {name: getattr(options, name) for name in SECTIONS[stage]}
+        mine = {name: changed(getattr(whole, name), getattr(options, name)) for name in SECTIONS[stage]}
         whole = whole.model_copy(update=mine)
-    used = resources or PipelineResources.model_validate(earlier.resources)
+    used = changed(PipelineResources.model_validate(earlier.resources), resources)
     gone = missing_upstream(opened, earlier, before)
     if gone and not build_upstream:
         raise MissingUpstream(
