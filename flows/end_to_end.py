@@ -8,7 +8,7 @@ from prefect import flow
 from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
 from flows.older import announce, check_names, notices
 from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
-from flows.pages import show_stage
+from flows.pages import show_stage, show_stale
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -48,4 +48,5 @@ def end_to_end(
                 store, record.id, list(force), list(accept_older_code)
             )
             show_stage(opened, runs.load(opened, record.id), stage)
+        show_stale(opened, runs.load(opened, record.id))
     return runs.load(opened, record.id)

@@ -262,7 +262,9 @@ def run_stage(
         for name in before if gone else ():
             part_of(name)(store, record.id)
         part_of(stage)(store, record.id, [stage] if force else [])
-        import_module("flows.pages").show_stage(opened, runs.load(opened, record.id), stage)
+        pages, made = import_module("flows.pages"), runs.load(opened, record.id)
+        pages.show_stage(opened, made, stage)
+        pages.show_stale(opened, made)
     return runs.load(opened, record.id)
 
 

@@ -64,7 +64,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
         return steps
 
     monkeypatch.setattr(work_module, "steps_of", steps_of)
-    pages = SimpleNamespace(show_stage=lambda store, record, stage: None)
+    pages = SimpleNamespace(
+        show_stage=lambda store, record, stage: None, show_stale=lambda store, record: None
+    )
     monkeypatch.setattr(work_module, "import_module", lambda name: pages)
     return calls
 
