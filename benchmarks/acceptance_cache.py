@@ -45,6 +45,8 @@ RESOURCES = (
     "cache_megabytes=50",
     "photographs_per_task=7",
     "pairs_per_task=33",
+    "training_processes=2",
+    "checkpoint_steps=3",
     "chunk_time_limit_s=999",
     "mapping_time_limit_s=888",
 )

@@ -1,13 +1,15 @@
 """One epoch, mining and training, beside the straightforward way: throughput, breakdown, and the limit.
 
     python -m benchmarks.epoch_throughput TRAINING_SET.h5 PHOTOS --oracles DIR [--networks resnet18 resnet101]
-        [--queries 100] [--rounds 3] [--threads 2] [--precision float32|bfloat16] [--json FILE]
+        [--queries 100] [--rounds 3] [--threads 2] [--precision float32|bfloat16] [--together 1] [--json FILE]
 
 TRAINING_SET.h5 of a finished run on PHOTOS. Both ways train the same network (random weights) on the same
 queries, positives and pool, with the same number of threads, turn by turn in one process; medians over the
 rounds. Throughput: photographs through the network per second, mining and training together. The limit is
 measured too: the network's convolutions alone, each on an input of its size, channels last, nothing between
-them; `forward / limit` says how far forward passes are from it. The plain way reproduces the oracles first.
+them; `forward / limit` says how far forward passes are from it. Denormal numbers are flushed for both ways
+(random weights give gradients full of them: without, the plain way takes several times as long). The plain
+way reproduces the oracles first.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ class Epoch:
         clock.append(time.perf_counter())
         train_tuples(
             network, optimizer, loss, mined.tuples, load, tuples_per_step=options.tuples_per_step,
-            precision=options.precision, loader_threads=resources.loader_threads,
+            precision=options.precision, negatives_at_a_time=resources.negatives_at_a_time,
+            loader_threads=resources.loader_threads,
         )  # fmt: skip
         clock.append(time.perf_counter())
         return _seconds(clock), mined.tuples
@@ -208,9 +211,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of ours")
+    parser.add_argument("--together", type=int, default=1, help="negatives of equal size per forward pass")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
+    torch.set_flush_denormal(True)  # as retrieval.compute.without_denormals does; the plain way gains as well
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     plain_training.reproduces_the_oracles(asked.oracles, tiny)
@@ -218,7 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
         queries_per_epoch=asked.queries, pool_size=None, positives="m2", precision=asked.precision, draft=True
     )
     epoch = Epoch(hdf5.read(asked.training_set, "training_set"), asked.photos, options)
-    resources, console, found = TrainingResources(threads=asked.threads), Console(), []
+    resources = TrainingResources(threads=asked.threads, negatives_at_a_time=asked.together)
+    console, found = Console(), []
     for name in asked.networks:
         found.append(measure(name, epoch, resources, asked.rounds))
         console.print(found[-1])

@@ -5,7 +5,7 @@ Only typer and rich are imported until a command needs more.
 
 import typer
 
-from flows import cli_export, cli_run, cli_store, cli_up
+from flows import cli_evaluate, cli_export, cli_run, cli_store, cli_sweep, cli_up
 
 app = typer.Typer(
     name="retrieval-sfm",
@@ -18,6 +18,8 @@ app.command()(cli_run.run)
 app.command()(cli_run.demo)
 app.command()(cli_run.stage)
 app.command()(cli_up.up)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_sweep.sweep)
 app.command()(cli_export.export)
 app.command()(cli_store.inspect)
 app.add_typer(cli_store.store_app, name="store")

@@ -20,6 +20,21 @@ class Images(StrEnum):
     none = "none"
 
 
+class Network(StrEnum):
+    """Which network of a run is exported."""
+
+    fine_tuned = "fine-tuned"
+    off_the_shelf = "off-the-shelf"
+
+
+class WhiteningName(StrEnum):
+    """Which of the network's learnt whitenings becomes its last layer."""
+
+    lw = "lw"
+    pcaw = "pcaw"
+    none = "none"
+
+
 def export(
     store: StoreOption,
     run: Annotated[str, typer.Option(help="run whose results are exported")] = "latest",
@@ -37,13 +52,33 @@ def export(
         typer.Option(help="new folder for the reference's training list and image tree", metavar="DIR"),
     ] = None,
     images: Annotated[Images, typer.Option(help="how --colmap and --hloc get working copies")] = Images.copy,
+    onnx: Annotated[
+        Path | None, typer.Option(help="new folder for the network as an ONNX graph", metavar="DIR")
+    ] = None,
+    safetensors: Annotated[
+        Path | None, typer.Option(help="new folder for the network as tensors of this project", metavar="DIR")
+    ] = None,
+    network: Annotated[
+        Network, typer.Option(help="with --onnx, --safetensors: which network")
+    ] = Network.fine_tuned,
+    whitening: Annotated[
+        WhiteningName, typer.Option(help="with --onnx, --safetensors: whitening that becomes the last layer")
+    ] = WhiteningName.none,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="with --whitening: dimensions that are kept; none: all")
+    ] = None,
 ) -> None:
-    """Write a run's models, features or training list for other programs. Every DIR is new or empty."""
+    """Write a run's models, features, training list or network for other programs. Every DIR is new."""
     with usage(), _failures():
-        if colmap is None and hloc is None and cirtorch is None:
-            raise ValueError("nothing to export; give --colmap DIR, --hloc DIR or --cirtorch DIR")
+        if all(folder is None for folder in (colmap, hloc, cirtorch, onnx, safetensors)):
+            raise ValueError(
+                "nothing to export; give --colmap DIR, --hloc DIR, --cirtorch DIR, --onnx DIR or "
+                "--safetensors DIR"
+            )
         if database and colmap is None:
             raise ValueError("--database is a part of --colmap; give --colmap DIR too")
+        if dimensions is not None and whitening is WhiteningName.none:
+            raise ValueError(f"--dimensions {dimensions} needs --whitening lw or pcaw, which sorts them")
         from flows import export as exports
 
         if colmap is not None:
@@ -52,6 +87,14 @@ def export(
             _say(exports.to_hloc(str(store), run, hloc, images.value))
         if cirtorch is not None:
             _say(exports.to_cirtorch(str(store), run, cirtorch))
+        if onnx is not None or safetensors is not None:
+            from flows import export_network
+
+            chosen = export_network.choose(str(store), run, network.value, whitening.value, dimensions)
+            if onnx is not None:
+                _say(export_network.to_onnx(chosen, onnx))
+            if safetensors is not None:
+                _say(export_network.to_safetensors(chosen, safetensors))
 
 
 @contextmanager

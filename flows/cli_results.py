@@ -89,7 +89,7 @@ def files(record: RunRecord, root: Path, log: Path | None = None) -> list[tuple[
         found += [("training", root / ref.path / "training.h5")]
     found += [
         (f"whitening {scales}", root / ref.path)
-        for network, scales, method, ref in _whitening_refs(record)
+        for network, scales, method, ref in whitening_refs(record)
         if (network, method) == ("fine-tuned", "lw")
     ]
     if record.refs_of("mapping"):
@@ -144,7 +144,7 @@ def _notes(warnings: Sequence[str], path: Path) -> Iterator[str]:
         yield escape(f"note: {len(warnings) - SHOWN_NOTES} more of this kind in {path.name}, warnings/text")
 
 
-def _whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]]:
+def whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]]:
     """(network, name of the scales, method, artifact) of a run's whitenings, as they were learnt."""
     refs = record.refs_of("whiten")
     if not refs:
@@ -163,6 +163,6 @@ def _whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]
 def _whitenings(record: RunRecord, root: Path) -> Table:
     from retrieval.training_table import read_whitening, render_whitenings
 
-    found = _whitening_refs(record)
+    found = whitening_refs(record)
     rows = [(network, scales, read_whitening(root / ref.path)) for network, scales, _, ref in found]
     return render_whitenings(rows)

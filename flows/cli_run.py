@@ -48,14 +48,25 @@ def run(
         Path | None,
         typer.Option(help="COLMAP models of PHOTOS to start from, with database.db if any", metavar="DIR"),
     ] = None,
+    from_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="list of PHOTOS to train on in place of 3D models: csv of positions or identities, "
+            "cirtorch's pkl, another store's training_set.h5",
+            metavar="FILE",
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="print what would be done and do nothing")] = False,
 ) -> None:
     """Photographs in, fine-tuned and measured network out. What is done already is not done again."""
     with usage():
-        from flows.options import load
+        from flows.options import check_list, load
 
-        options, resources = load(config, [*(set_ or []), *_models(from_colmap)])
+        options, resources = load(
+            config, [*(set_ or []), *_models(from_colmap), *_list(from_list, from_colmap)]
+        )
         _check_folder(photos)
+        check_list(options)
         root = store.absolute() if plan else _open_store(store, photos)
         if accept_older_code:
             from flows.older import check_names
@@ -123,9 +134,11 @@ def stage(
 ) -> None:
     """Run one flow alone with options of its own; everything before it is that of an earlier run."""
     with usage():
-        from flows.options import load_stage
+        from flows.options import check_list, load_stage
 
         options, resources = load_stage(name.value, config, set_ or [], store=store, from_run=from_run)
+        if name is StageName.select:
+            check_list(options)
         root = _open_store(store, None)
     request = {"from_run": from_run, "options": options, "resources": resources}
     request |= {"force": force, "build_upstream": build_upstream}
@@ -149,6 +162,17 @@ def _models(folder: Path | None) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is no folder; give the folder of your COLMAP models (sparse/)")
     return [f"reconstruction.colmap={json.dumps(str(folder.absolute()))}"]
+
+
+def _list(file: Path | None, models: Path | None) -> list[str]:
+    """`--from-list` as an option of the run. Raises ValueError for what is no file."""
+    if file is None:
+        return []
+    if models is not None:
+        raise ValueError("--from-list and --from-colmap both say what to train on; give one of them")
+    if not file.is_file():
+        raise ValueError(f"{str(file)!r} is no file; give a list of your photographs (.csv, .pkl or .h5)")
+    return [f"selection.list={json.dumps(str(file.absolute()))}"]
 
 
 def _check_folder(photos: Path) -> None:

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Cost] = {
     "imported_scene": Cost(0.5, 3_000_000),
     "guard_pairs": Cost(0.1, 10_000),
     "training_set": Cost(0.2, 100_000),
+    "listed_set": Cost(1.0, 100_000),
     "benchmark_pairs": Cost(0.1, 40_000),
     "decontaminated_set": Cost(0.2, 100_000),
     "finetune": Cost(2.0, 13_700_000),

@@ -16,6 +16,7 @@ from sfm import (
     model_import,
     pairs,
     scene_assembly,
+    training_lists,
     training_pairs,
     working,
 )
@@ -62,6 +63,8 @@ class Estimates:
 
     def _reconstruct(self) -> list[Row]:
         chosen = self.options.reconstruction
+        if self.options.selection.list is not None:
+            return []
         row, imported = self._maker("reconstruct"), chosen.importing()
         rest = (
             [row(model_import.STAGE, imported, 0, 1)]
@@ -85,7 +88,10 @@ class Estimates:
         ]
 
     def _select(self) -> list[Row]:
-        row, chosen = self._maker("select"), self.options.selection
+        row, selection = self._maker("select"), self.options.selection
+        if selection.list is not None:
+            return [row(training_lists.STAGE, selection.of_list(), 0, 1)]
+        chosen = selection.of_scene()
         return [
             row(training_pairs.GUARD_STAGE, chosen, 0, 1),
             row(matching.STAGE, self.options.reconstruction.matching, 0, len(self.shas)),

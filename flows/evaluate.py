@@ -11,6 +11,7 @@ from flows.work import Work, run_stage
 from storage.runs import RunRecord
 from tasks.learning import evaluate_configurations
 from tasks.matching import pair_sources
+from tasks.selecting import list_source
 
 
 @flow(name="evaluate", persist_result=False)
@@ -52,6 +53,13 @@ def steps(work: Work) -> None:
         training_set=work.one("training_set"),
         whitenings=whitenings,
         configurations=configurations,
-        sources=pair_sources(work.store, work.many("proposed_pairs")) or ["imported COLMAP models"],
+        sources=sources(work),
     )
     work.keep(evaluation=evaluation)
+
+
+def sources(work: Work) -> list[str]:
+    """Where the benchmark's labels come from: what proposed the pairs behind them, or who brought them."""
+    if work.options.selection.list is not None:
+        return [list_source(work.store, work.one("training_set"))]
+    return pair_sources(work.store, work.many("proposed_pairs")) or ["imported COLMAP models"]

@@ -1,5 +1,6 @@
 """A run's artifacts for other programs: COLMAP, hloc, the reference's training code. Nothing is computed."""
 
+from functools import cached_property
 from pathlib import Path
 
 from flows.work import missing_upstream
@@ -21,6 +22,7 @@ LIST = "retrieval-SfM.pkl"
 def to_colmap(store: str, run: str, out: Path, images: ImageMode, database: bool) -> str:
     """Models and images in a new folder; what it holds, in a line. Raises UnusableExport, UnusableFolder."""
     source = _Source(store, run)
+    source.require_scene()
     mapped = bool(source.record.refs_of("mapping"))
     if database and not mapped:
         raise UnusableExport(
@@ -42,6 +44,7 @@ def to_colmap(store: str, run: str, out: Path, images: ImageMode, database: bool
 def to_hloc(store: str, run: str, out: Path, images: ImageMode) -> str:
     """hloc's files in a new folder; what it holds, in a line. Raises UnusableExport, UnusableFolder."""
     source = _Source(store, run)
+    source.require_scene()
     matches = source.matches()
     with new_folder(out) as folder:
         found = export_hloc(
@@ -79,27 +82,44 @@ def _check_photographs(chosen: TrainingSet, photos: str) -> None:
         files.path(entry.name)
 
 
+def only_artifact(store: Store, record: RunRecord, name: str, flow: str) -> Path:
+    """The file of a run's only artifact of this name, which `flow` makes. Raises UnusableExport."""
+    refs = record.refs_of(name)
+    if len(refs) != 1 or not store.is_intact(refs[0]):
+        raise UnusableExport(
+            f"run {record.id} has no intact {name}; run as far as {flow} first (--until {flow})"
+        )
+    return store.path(refs[0])
+
+
 class _Source:
     """The artifacts of a run, whole or refused."""
 
     def __init__(self, store: str, run: str) -> None:
         self.store = Store.open(store)
         self.record: RunRecord = runs.load(self.store, run)
-        gone = missing_upstream(self.store, self.record, ["reconstruct"])
+        self.list = (self.record.options.get("selection") or {}).get("list")
+        gone = missing_upstream(self.store, self.record, ["reconstruct"], from_list=self.list is not None)
         if gone:
             raise UnusableExport(
                 f"{gone[0]} of run {self.record.id} is missing or damaged; run again, then export"
             )
-        self.scene = Scene.from_h5(self.one("scene", "reconstruct"))
+
+    def require_scene(self) -> None:
+        """Raises UnusableExport for a run from a list, which has no 3D models, features or matches."""
+        if self.list is not None:
+            raise UnusableExport(
+                f"run {self.record.id} was made from a list ({str(self.list)!r}): it has no 3D models, "
+                "features or matches to export, only --cirtorch; run without --from-list to make them"
+            )
+
+    @cached_property
+    def scene(self) -> Scene:
+        return Scene.from_h5(self.one("scene", "reconstruct"))
 
     def one(self, name: str, flow: str) -> Path:
         """The file of the run's only artifact of this name."""
-        refs = self.record.refs_of(name)
-        if len(refs) != 1 or not self.store.is_intact(refs[0]):
-            raise UnusableExport(
-                f"run {self.record.id} has no intact {name}; run as far as {flow} first (--until {flow})"
-            )
-        return self.store.path(refs[0])
+        return only_artifact(self.store, self.record, name, flow)
 
     def files(self, name: str) -> dict[str, Path]:
         """Item id -> file or folder of the run's artifacts of this name."""

@@ -6,7 +6,7 @@ from importlib import resources as package_files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.overrides import apply_overrides, from_mapping, load_config
 from retrieval.evaluation import EvaluationOptions
@@ -15,13 +15,17 @@ from retrieval.finetuning import TrainingOptions, TrainingResources
 from retrieval.network_options import NetworkOptions
 from retrieval.whitening import WhiteningOptions
 from sfm.clusters import ClusterOptions
+from sfm.exchange import CirtorchOptions
 from sfm.expansion import ExpansionOptions
 from sfm.features import FeatureOptions, FeatureResources
+from sfm.identities import IdentityOptions
 from sfm.mapping import MappingOptions, MappingResources
 from sfm.matching import MatchingOptions, MatchingResources
 from sfm.model_import import ImportOptions
 from sfm.pairs import PairOptions
+from sfm.positions import PositionOptions
 from sfm.scene import SceneOptions
+from sfm.training_lists import ListOptions, kind_of, read_list
 from sfm.training_pairs import SplitOptions
 from sfm.vocabulary import VocabularyResources
 from sfm.working import WorkingOptions
@@ -103,10 +107,48 @@ class ReconstructSections(Options):
     reconstruction: ReconstructionOptions = Field(ReconstructionOptions(), description="reconstruct")
 
 
+class SelectionSection(SplitOptions):
+    """From the scene, or from a list that somebody brings."""
+
+    list: ContentPath | None = Field(
+        None,
+        description="list that is selected from in place of 3D models: .csv of positions or identities, .pkl "
+        "of the reference (cirtorch), training_set.h5 of another store; none: reconstruct",
+    )
+    positions: PositionOptions = Field(PositionOptions(), description="a list of positions")
+    identities: IdentityOptions = Field(IdentityOptions(), description="a list of identities")
+    cirtorch: CirtorchOptions = Field(CirtorchOptions(), description="a list of the reference")
+
+    @model_validator(mode="after")
+    def _needs_a_scene(self) -> "SelectionSection":
+        made_of_models = {
+            "previous": self.previous,
+            "decontamination.benchmark": self.decontamination.benchmark,
+        }
+        for name, path in made_of_models.items():
+            if self.list is not None and path is not None:
+                raise ValueError(
+                    f"{name} needs a reconstruction, and a selection from a list has none; "
+                    f"set selection.{name}=null or selection.list=null"
+                )
+        return self
+
+    def of_scene(self) -> SplitOptions:
+        """How a scene is selected from."""
+        return SplitOptions(**{name: getattr(self, name) for name in SplitOptions.model_fields})
+
+    def of_list(self) -> ListOptions:
+        """How `list` is selected from: the section of its kind. Raises UnknownList, BadTable."""
+        assert self.list is not None
+        kind = kind_of(self.list)
+        own = {} if kind == "training_set" else {kind: getattr(self, kind)}
+        return ListOptions(list=self.list, **own)
+
+
 class SelectSections(Options):
     """Options of the flow `select`."""
 
-    selection: SplitOptions = Field(SplitOptions(), description="select")
+    selection: SelectionSection = Field(SelectionSection(), description="select")
 
 
 class FinetuneSections(Options):
@@ -205,6 +247,12 @@ class PipelineResources(Resources):
 
     def mapping(self) -> MappingResources:
         return MappingResources(time_limit_s=self.mapping_time_limit_s)
+
+
+def check_list(options: PipelineOptions) -> None:
+    """Raise what is wrong with the file of `selection.list`, before anything is made for it."""
+    if options.selection.list is not None:
+        read_list(options.selection.list)
 
 
 class _Configuration(PipelineOptions):

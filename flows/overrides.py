@@ -102,22 +102,48 @@ def _check_key(key: str, known: Sequence[str], where: str) -> None:
     raise UnknownOption(f"{where}: there is no option {key!r}{hint}")
 
 
+def with_values(model: Model, values: Mapping[str, Any], where: str) -> Model:
+    """A copy of `model` with values by dotted key, all set before any is checked: some are valid only
+    together. Raises UnknownOption, InvalidOption that name `where`."""
+    known = option_keys(type(model))
+    for key in values:
+        _check_key(str(key), known, where)
+    try:
+        return _set(model, values)
+    except ValidationError as error:
+        raise InvalidOption(f"{where}: {first_error(error)}") from error
+
+
+def value_of(model: BaseModel, key: str) -> Any:
+    """The value behind a dotted key."""
+    found: Any = model
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
 def _with_value(model: Model, key: str, text: str, where: str) -> Model:
     failure: ValidationError | None = None
     for value in _readings(text):
-        values = model.model_dump()
+        try:
+            return _set(model, {key: value})
+        except ValidationError as error:
+            failure = failure or error
+    assert failure is not None
+    raise InvalidOption(f"{where} {key}={text}: {first_error(failure)}") from failure
+
+
+def _set(model: Model, changes: Mapping[str, Any]) -> Model:
+    """Raises pydantic's ValidationError."""
+    values = model.model_dump()
+    for key, value in changes.items():
         *sections, name = key.split(".")
         target = values
         for section in sections:
             target[section] = dict(target.get(section) or {})
             target = target[section]
         target[name] = value
-        try:
-            return type(model).model_validate(values)
-        except ValidationError as error:
-            failure = failure or error
-    assert failure is not None
-    raise InvalidOption(f"{where} {key}={text}: {first_error(failure)}") from failure
+    return type(model).model_validate(values)
 
 
 def _readings(text: str) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from flows.look_ahead import READ_BYTES, LookAhead, Seen, look_ahead
 from flows.older import duration, lines
 from flows.options import STAGES, PipelineOptions, PipelineResources
 from retrieval import extraction
+from sfm.training_lists import listed_digests
 from storage.digests import cached_content_sha256
 from storage.keys import stage_key
 from storage.options import Options, canonical_options
@@ -80,6 +81,8 @@ def make_plan(
         complete = walk.walk(stages, force)
     good = [entry for entry in table.entries if entry.status == "ok"]
     shas = sorted({entry.sha256 or entry.name for entry in good})
+    if chosen.selection.list is not None:
+        shas = listed_digests(chosen.selection.list, table.entries)
     estimates = Estimates(opened, chosen, shas)
     rows = [row for stage in stages for row in _rows(stage, walk, complete, estimates, stage in force)]
     pairs = sum(r.cached + r.todo for r in rows if (r.flow, r.stage.name) == ("reconstruct", "matches"))
@@ -96,8 +99,8 @@ def make_plan(
 
 
 def _pairs_to_come(photographs: int, chosen: PipelineOptions) -> int:
-    """Pairs of a first run; none where the models are given."""
-    given = chosen.reconstruction.colmap is not None
+    """Pairs of a first run; none where the models or a list are given."""
+    given = chosen.reconstruction.colmap is not None or chosen.selection.list is not None
     return 0 if given else expected_pairs(photographs, chosen.reconstruction.pairs)
 
 

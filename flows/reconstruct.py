@@ -56,7 +56,10 @@ def reconstruct(
 
 
 def steps(work: Work) -> None:
-    """From the folder of photographs to scene.h5, noted in the run."""
+    """From the folder of photographs to scene.h5, noted in the run; for a list the scan alone."""
+    if work.options.selection.list is not None:
+        work.keep(scan=work.task(scan_photographs)(work.root, work.photos))
+        return
     read_photographs(work)
     describe(work)
     find_features(work)

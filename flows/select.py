@@ -19,6 +19,7 @@ from tasks.selecting import (
     drop_contaminated,
     propose_benchmark_pairs,
     propose_guard_pairs,
+    select_from_list,
     select_training_set,
 )
 
@@ -39,8 +40,11 @@ def select(
 
 
 def steps(work: Work) -> None:
-    """From scene.h5 to training_set.h5, noted in the run."""
-    options, scene = work.options.selection, work.one("scene")
+    """From scene.h5 or a list to training_set.h5, noted in the run."""
+    if work.options.selection.list is not None:
+        select_listed(work)
+        return
+    options, scene = work.options.selection.of_scene(), work.one("scene")
     descriptors = work.many("proposal_descriptors")
     guard = work.task(propose_guard_pairs)(
         store=work.root,
@@ -62,6 +66,17 @@ def steps(work: Work) -> None:
     if options.decontamination.benchmark is not None:
         chosen = without_benchmark(work, chosen, options.decontamination, options.decontamination.benchmark)
     work.keep(guard_pairs=guard, guard_matches=matches, training_set=chosen)
+
+
+def select_listed(work: Work) -> None:
+    """The training set of a list that somebody brings."""
+    chosen = work.task(select_from_list)(
+        store=work.root,
+        options=work.options.selection.of_list(),
+        scan=work.one("scan"),
+        photos=work.photos,
+    )
+    work.keep(training_set=chosen)
 
 
 def without_benchmark(

@@ -81,11 +81,14 @@ def _training_sets(record: RunRecord) -> list[Any]:
 
 
 def _descriptors(home: Home, arrays: Any) -> Any:
-    """[N, D] of the network that proposed the pairs; None where some are missing."""
+    """[N, D] of the network that proposed the pairs, off the shelf and at one scale where a list was given;
+    None where some are missing."""
     from tasks.chunks import descriptor_rows, file_of_items
 
+    refs = list(home.record.refs_of("proposal_descriptors"))
+    first = list(home.record.refs_of("descriptors"))  # of several chunks with a photograph the last counts
     try:
-        files = file_of_items(home.store, list(home.record.refs_of("proposal_descriptors")))
+        files = file_of_items(home.store, refs or first[::-1])
     except (OSError, ValueError):
         return None
     shas = arrays["images/sha256"].astype(str).tolist()

@@ -14,6 +14,7 @@ from storage.runs import RunRecord
 from tasks.chunks import items_input
 from tasks.learning import learn_whitening
 from tasks.photographs import accepted
+from tasks.selecting import selected
 
 NETWORKS = {"off-the-shelf": "network", "fine-tuned": "finetune"}
 """Name in the result table -> name of the run's artifact."""
@@ -61,9 +62,16 @@ def steps(work: Work) -> None:
     work.keep(descriptors=[ref for each in found for ref in each.descriptors], whiten=whitenings)
 
 
+def photographs(work: Work) -> list[str]:
+    """sha256 of what is described: all accepted photographs, or those of the list that is selected from."""
+    if work.options.selection.list is not None:
+        return selected(work.store, work.one("training_set"))
+    return accepted(work.store, work.one("catalogue"))
+
+
 def described(work: Work) -> Iterator[Described]:
     """Both networks, off the shelf first, each single scale first."""
-    shas = accepted(work.store, work.one("catalogue"))
+    shas = photographs(work)
     for name, artifact in NETWORKS.items():
         for scales, options in work.options.description.scale_sets().items():
             refs = describe_all(work, work.one(artifact), shas, options)

@@ -251,7 +251,7 @@ def run_stage(
         mine = {name: changed(getattr(whole, name), getattr(options, name)) for name in SECTIONS[stage]}
         whole = whole.model_copy(update=mine)
     used = changed(PipelineResources.model_validate(earlier.resources), resources)
-    gone = missing_upstream(opened, earlier, before)
+    gone = missing_upstream(opened, earlier, before, from_list=whole.selection.list is not None)
     if gone and not build_upstream:
         raise MissingUpstream(
             f"{stage} needs {gone[0]} of run {earlier.id}, which is missing or damaged; "
@@ -268,12 +268,19 @@ def run_stage(
     return runs.load(opened, record.id)
 
 
-def missing_upstream(store: Store, record: RunRecord, stages: Sequence[str]) -> list[str]:
-    """Artifacts that the flows `stages` made in a run and that are not intact any more."""
+def missing_upstream(
+    store: Store, record: RunRecord, stages: Sequence[str], *, from_list: bool = False
+) -> list[str]:
+    """Artifacts that the flows `stages` made in a run and that are not intact any more.
+
+    from_list: the selection is from a list, which needs nothing of `reconstruct` but the scan.
+    """
+    needed = {"scan" if from_list else "scene", "training_set", "finetune", "whiten"}
     gone = []
-    for name in (name for stage in stages for name in MADE_BY[stage]):
-        refs = record.refs_of(name)
-        gone += [ref.path for ref in refs if not store.is_intact(ref)]
-        if not refs and name in ("scene", "training_set", "finetune", "whiten"):
-            gone.append(name)
+    for stage in stages:
+        for name in ("scan",) if from_list and stage == "reconstruct" else MADE_BY[stage]:
+            refs = record.refs_of(name)
+            gone += [ref.path for ref in refs if not store.is_intact(ref)]
+            if not refs and name in needed:
+                gone.append(name)
     return gone

@@ -2,7 +2,7 @@
 
 The cuts are those of the published code: alexnet and vgg without their last pooling, resnet without average
 pooling and classifier, densenet's features followed by ReLU, squeezenet's features. efficientnet_lite0 up to
-its 1280-channel head.
+its 1280-channel head. timm's networks up to their own pooling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LITE_MEAN = (127 / 255,) * 3  # TensorFlow's efficientnet_lite_builder: (x - 127) / 128 on 0..255
 LITE_STD = (128 / 255,) * 3
 
-HEADS = ("fc.", "_fc.", "classifier.")  # classification layers: cut off, may be missing from a file
+TIMM = "timm:"
+
+HEADS = ("fc.", "_fc.", "classifier.", "head.")  # classification layers: cut off, may be missing from a file
 
 DIMENSIONS = {
     "efficientnet_lite0": 1280,
@@ -85,9 +87,13 @@ def build_trunk(name: str, *, imagenet: bool, weights_file: Path | None = None) 
     Raises UnknownBackbone, WeightsUnavailable (no network to download from, package not installed),
     WeightsMismatch.
     """
-    if name not in DIMENSIONS:
-        raise UnknownBackbone(f"backbone {name!r}: choose one of {', '.join(DIMENSIONS)}")
     imagenet = imagenet and weights_file is None
+    if name.startswith(TIMM):
+        from retrieval.timm_trunks import timm_trunk
+
+        return timm_trunk(name, imagenet, weights_file)
+    if name not in DIMENSIONS:
+        raise UnknownBackbone(f"backbone {name!r}: choose one of {', '.join(DIMENSIONS)}, or timm:NAME")
     if name == "efficientnet_lite0":
         trunk = Trunk(_efficientnet_lite0(imagenet, weights_file), DIMENSIONS[name], LITE_MEAN, LITE_STD)
     else:
@@ -110,7 +116,7 @@ def _efficientnet_lite0(imagenet: bool, weights_file: Path | None) -> nn.Module:
         weights_file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     features = EfficientNetLite(body)
     if weights_file is not None:
-        _load_classifier(body, features, weights_file)
+        load_classifier(body, features, weights_file)
     del body._fc, body._dropout, body._avg_pooling
     return features
 
@@ -129,7 +135,7 @@ def _torchvision(name: str, imagenet: bool, weights_file: Path | None) -> nn.Mod
         ) from error
     features = _cut(name)(classifier)
     if weights_file is not None:
-        _load_classifier(classifier, features, weights_file)
+        load_classifier(classifier, features, weights_file)
     return features
 
 
@@ -144,7 +150,7 @@ def _cut(name: str) -> Callable[[nn.Module], nn.Sequential]:
     return lambda net: nn.Sequential(*net.features.children())  # type: ignore[union-attr,operator]
 
 
-def _load_classifier(classifier: nn.Module, features: nn.Module, path: Path) -> None:
+def load_classifier(classifier: nn.Module, features: nn.Module, path: Path) -> None:
     """Fill from a file: names of the whole classifier (its last layers may be missing) or of the cut
     trunk."""
     from retrieval.checkpoints import read_tensors

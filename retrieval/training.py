@@ -96,11 +96,16 @@ def train_tuples(
         return normalise(load(image), network.description.mean, network.description.std)
 
     images = loaded_ahead(tuples[own].ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
-    forward = partial(_forward, network, precision)
+    mixed = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+    def forward(batch: Tensor) -> Tensor:
+        return network(batch).float()  # type: ignore[no-any-return]
+
     for step in steps:
         for position in processes.share(step):
             photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
-            losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
+            with mixed():  # around the whole tuple: weights are cast once
+                losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
         losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
@@ -162,11 +167,6 @@ def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int]
         for start in range(0, len(positions), largest)
     ]
     return [(positions, torch.cat([photographs[p] for p in positions])) for positions in groups]
-
-
-def _forward(network: nn.Module, precision: str, batch: Tensor) -> Tensor:
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        return network(batch)  # type: ignore[no-any-return]
 
 
 def _zero_gradients(network: nn.Module) -> None:

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 MODULES = (
     "sfm.decontamination",
+    "sfm.cirtorch_lists",
     "sfm.exchange",
     "sfm.known_places",
     "sfm.proposals",
     "sfm.splits",
     "sfm.training_set",
     "sfm.training_subsets",
+    "sfm.twins",
 )
 _PACKAGES = ("numpy", "scipy", "h5py")
 PAIRS_STAGE = Stage(

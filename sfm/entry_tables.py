@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,29 +53,31 @@ def read_table(path: Path | str, layouts: Sequence[tuple[Sequence[str], Sequence
     The column `name` is the path of a photograph below its root, each once. Raises BadTable.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = _header(path, next(reader, []), layouts)
-            rows, line = [], []
-            begins = reader.line_num + 1
+    with _errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = _header(path, next(reader, []), layouts)
+        rows, line = [], []
+        begins = reader.line_num + 1
+        try:
             for fields in reader:
                 if any(field.strip() for field in fields):
                     rows.append(_checked_row(path, begins, fields, header))
                     line.append(begins)
                 begins = reader.line_num + 1
-    except OSError as error:
-        raise BadTable(f"{path}: cannot be read ({error.strerror}); give a csv file") from error
-    except UnicodeDecodeError as error:
-        raise BadTable(f"{path}: is not UTF-8 (byte {error.start}); save it as csv in UTF-8") from error
-    except csv.Error as error:
-        raise BadTable(f"{path}, line {reader.line_num}: {error}; is it a csv with commas?") from error
+        except csv.Error as error:
+            raise BadTable(f"{path}, line {reader.line_num}: {error}; is it a csv with commas?") from error
     if not rows:
         raise BadTable(f"{path}: has no row below the header; give one per photograph")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     table = Table(path, columns, line)
     _check_names(table)
     return table
+
+
+def read_header(path: Path | str) -> list[str]:
+    """The names of the columns, in lower case. Raises BadTable."""
+    with _errors(Path(path)), Path(path).open(encoding="utf-8-sig", newline="") as file:
+        return [field.strip().lower() for field in next(csv.reader(file, strict=True), [])]
 
 
 def photo_digests(
@@ -91,6 +94,18 @@ def photo_digests(
                 f"{begin}: {name!r} cannot be read below {str(photo_root)!r}; correct the name or the folder"
             ) from error
     return np.array(digests, dtype="S64")
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadTable(f"{path}: cannot be read ({error.strerror}); give a csv file") from error
+    except UnicodeDecodeError as error:
+        raise BadTable(f"{path}: is not UTF-8 (byte {error.start}); save it as csv in UTF-8") from error
+    except csv.Error as error:
+        raise BadTable(f"{path}, line 1: {error}; is it a csv with commas?") from error
 
 
 def _header(

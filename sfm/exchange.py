@@ -2,49 +2,50 @@
 
 A `.pkl` holds {'train': d, 'val': d}, d = {'cids', 'cluster', 'qidxs', 'pidxs'}, lists of str and int;
 image `cid` lies at root/cid[-2:]/cid[-4:-2]/cid[-6:-4]/cid. Source: filipradenovic/cnnimageretrieval-
-pytorch.
+pytorch. What `to_cirtorch` writes `from_cirtorch` reads: the same tuples, clusters and splits.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from sfm.training_set import (
-    Candidates,
-    Images,
-    Negatives,
-    Positives,
-    Queries,
-    Ragged,
-    TrainingSet,
-    no_benchmark,
-)
+from sfm import known_places, splits
+from sfm.cirtorch_lists import SPLITS, BadTrainingList, CirtorchList, digest_of, image_path, read_cirtorch
+from sfm.training_set import Images, Negatives, Positives, Queries, Ragged, TrainingSet, no_candidates
+from sfm.twins import Contradiction, first_with
+from storage.options import Options
 
-_SPLITS = ("train", "val")
-_COLUMNS = ("cids", "cluster", "qidxs", "pidxs")
+__all__ = [
+    "BadTrainingList",
+    "CirtorchOptions",
+    "NotExpressible",
+    "from_cirtorch",
+    "image_path",
+    "to_cirtorch",
+]
 _log = logging.getLogger(__name__)
-
-
-class BadTrainingList(ValueError):
-    """A file that is no training list of the reference, or holds more than lists of str and int."""
 
 
 class NotExpressible(ValueError):
     """A training set that a list of the reference cannot say."""
 
 
-def image_path(cid: str) -> str:
-    """Where the reference looks for an image, below the root of its image tree."""
-    return f"{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
+class CirtorchOptions(Options):
+    """A list of the reference has no test: what is set aside of its train to measure on."""
+
+    test_fraction: float = Field(
+        0.20, ge=0, lt=1, description="share of the clusters of train that only measure; 0: train on all"
+    )
+    seed: int = Field(0, ge=0, description="draws these clusters")
 
 
 def to_cirtorch(
@@ -67,11 +68,9 @@ def to_cirtorch(
             f"{excluded.image.size} images of other clusters are excluded as negatives query by query; a "
             "list of the reference knows clusters only and would train on them: train with this package"
         )
-    lists, used = {}, []
-    for split, name in enumerate(_SPLITS):
-        images = _writable(training_set, split)
-        used.append(images)
-        lists[name] = _columns(training_set, split, images)
+    used = [_writable(training_set, split) for split in range(len(SPLITS))]
+    lists = {name: _columns(training_set, split, used[split]) for split, name in enumerate(SPLITS)}
+    _count_anew(*(lists[name]["cluster"] for name in SPLITS))
     pkl = Path(pkl)
     pkl.parent.mkdir(parents=True, exist_ok=True)
     partial = pkl.with_name(f".{pkl.name}.partial")
@@ -91,50 +90,108 @@ def from_cirtorch(pkl: Path) -> TrainingSet:
     """Read a training list of the reference; nothing in the file is executed.
 
     `images/name` is the path in the reference's image tree; its clusters are 3D models, so model = cluster
-    (train and val numbered apart). m2 is the first listed positive, m1's pool all of them; what they
-    share is unknown: no candidates. There is no benchmark and no verdict. Raises BadTrainingList.
+    (train and val numbered apart), and every image of another cluster is a negative, as in the reference.
+    m2 is the first listed positive, m1's pool all of them; what they share is unknown: no candidates. In the
+    benchmark of val the listed positives are easy and the rest of a query's cluster is junk; test is empty.
+    Raises BadTrainingList.
     """
-    lists = _load(Path(pkl))
-    parts = [_checked(lists, name, Path(pkl)) for name in _SPLITS]
-    sizes = [len(part["cids"]) for part in parts]
-    cids = [cid for part in parts for cid in part["cids"]]
-    if len(set(cids)) != len(cids):
-        raise BadTrainingList(f"{pkl}: an image is listed twice; a cid may occur once over train and val")
-    first_val = 1 + max(parts[0]["cluster"], default=-1)
-    cluster = np.array(parts[0]["cluster"] + [c + first_val for c in parts[1]["cluster"]], dtype=np.int64)
-    split = np.repeat(np.arange(2, dtype=np.int8), sizes)
-    pairs = [
-        np.array([part["qidxs"], part["pidxs"]], dtype=np.int64).reshape(2, -1) + offset
-        for part, offset in zip(parts, (0, sizes[0]), strict=True)
-    ]
-    images = Images(
-        np.array([image_path(cid) for cid in cids], dtype=object),
-        np.array([_digest(cid) for cid in cids], dtype="S64"),
-        cluster,
-        cluster.copy(),
-        split,
-        np.ones(len(cids), dtype=bool),
+    listed = read_cirtorch(Path(pkl))
+    return training_set_of(listed, listed.names, [digest_of(cid) for cid in listed.cids])
+
+
+def training_set_of(
+    listed: CirtorchList,
+    names: Sequence[str],
+    sha256: Sequence[str],
+    options: CirtorchOptions | None = None,
+) -> TrainingSet:
+    """`from_cirtorch` of a list whose images are known photographs: names and digests [N].
+
+    Images that are one photograph become one. options: what is set aside as test, None = nothing. Raises
+    Contradiction where one photograph is in two clusters of the list.
+    """
+    first = first_with(sha256)
+    kept = _kept(listed, first)
+    place = np.full(len(names), -1, dtype=np.int64)
+    place[kept] = np.arange(kept.size)
+    pairs = place[first[listed.pairs]]
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    cluster, digests = listed.cluster[kept], np.array([sha256[at] for at in kept.tolist()], dtype="S64")
+    split = _with_test(listed.split[kept], cluster, pairs[0], digests, options)
+    kept_names = np.array([names[at] for at in kept.tolist()], dtype=object)
+    images = Images(kept_names, digests, cluster, cluster.copy(), split, np.ones(kept.size, dtype=bool))
+    twins = len(names) - kept.size
+    warnings = [f"{twins} images of the list are photographs that it has already"] if twins else []
+    return known_places.noted(_from_pairs(images, pairs), warnings)
+
+
+def _kept(listed: CirtorchList, first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The images that stand for a photograph. Raises Contradiction."""
+    apart = np.flatnonzero(listed.cluster != listed.cluster[first])
+    if apart.size:
+        one, other = listed.cids[int(first[apart[0]])], listed.cids[int(apart[0])]
+        raise Contradiction(
+            f"images {one!r} and {other!r} of the list are the same photograph in two clusters, so positive "
+            f"and negative at once ({apart.size} such images); take one of each out of the list"
+        )
+    return np.flatnonzero(first == np.arange(first.size))
+
+
+def _with_test(
+    split: NDArray[np.int8],
+    cluster: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    digests: NDArray[np.bytes_],
+    options: CirtorchOptions | None,
+) -> NDArray[np.int8]:
+    """[N] the list's splits, with whole clusters of train moved to test."""
+    train = np.flatnonzero(split == splits.TRAIN)
+    if options is None or options.test_fraction == 0 or train.size == 0:
+        return split
+    numbers, own = np.unique(cluster[train], return_inverse=True)
+    drawn = splits.split_clusters(
+        own.reshape(-1).astype(np.int64),
+        digests[train],
+        options.seed,
+        has_model=np.isin(numbers, cluster[queries]),
+        val_fraction=0.0,
+        test_fraction=options.test_fraction,
     )
-    return _from_pairs(images, np.concatenate(pairs, axis=1))
+    held = split.copy()
+    held[train] = drawn[own.reshape(-1)]
+    return held
 
 
 def _from_pairs(images: Images, pairs: NDArray[np.int64]) -> TrainingSet:
     """pairs: [2, K] (query, positive), in the order of the list."""
-    order = np.argsort(pairs[0], kind="stable")
-    query, first, counts = np.unique(pairs[0][order], return_index=True, return_counts=True)
-    positive = pairs[1][order]
-    listed = Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), positive)
-    nothing, nothing32 = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-    candidates = Candidates(np.zeros_like(listed.indptr), nothing, nothing, nothing32, nothing32, nothing)
+    count = images.cluster.size
+    rows = known_places.grouped(pairs[0], pairs[1], count)
+    query = np.flatnonzero(np.diff(rows.indptr))
+    split = images.split[query]
+    listed = known_places.rows_of(rows, query)
+    unlisted = _rest_of_clusters(images.cluster, rows, query[split != splits.TRAIN])
+    nothing = Ragged(np.zeros(query.size + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
     return TrainingSet(
         images,
-        Queries(query, images.split[query]),
-        candidates,
-        Positives(listed, positive[first], listed),
-        Negatives(nothing, nothing, nothing, np.empty(0, dtype=bool)),
-        {"val": no_benchmark(), "test": no_benchmark()},
-        {"source": "a training list of the reference code"},
+        Queries(query, split),
+        no_candidates(query.size),
+        Positives(listed, listed.image[listed.indptr[:-1]], listed),
+        Negatives.known(nothing),
+        known_places.benchmarks(images, query, rows, unlisted),
+        known_places.counts(images, query) | {"source": "a training list of the reference code"},
     )
+
+
+def _rest_of_clusters(cluster: NDArray[np.int64], positives: Ragged, queries: NDArray[np.int64]) -> Ragged:
+    """Rows over images, filled for these queries: images of the own cluster that are no listed positive."""
+    order = np.argsort(cluster, kind="stable")
+    starts = np.searchsorted(cluster[order], cluster)
+    ends = np.searchsorted(cluster[order], cluster, side="right")
+    rows = [np.empty(0, dtype=np.int64)] * cluster.size
+    for query in queries.tolist():
+        mates = order[starts[query] : ends[query]]
+        rows[query] = np.setdiff1d(mates, [*positives.row(query), query])
+    return Ragged.from_rows(rows)
 
 
 def _writable(training_set: TrainingSet, split: int) -> NDArray[np.int64]:
@@ -152,6 +209,13 @@ def _writable(training_set: TrainingSet, split: int) -> NDArray[np.int64]:
     return mine[(size[images.cluster[mine]] > 1) | (cleared[mine] == clusters.size)]
 
 
+def _count_anew(train: list[int], val: list[int]) -> None:
+    """Number the clusters of val from 0 where they stand above those of train, as reading puts them."""
+    above = 1 + max(train, default=-1)
+    if min(val, default=-1) >= above:
+        val[:] = [number - above for number in val]
+
+
 def _columns(training_set: TrainingSet, split: int, images: NDArray[np.int64]) -> dict[str, list[Any]]:
     position = np.full(training_set.images.cluster.size, -1, dtype=np.int64)
     position[images] = np.arange(images.size)
@@ -164,59 +228,3 @@ def _columns(training_set: TrainingSet, split: int, images: NDArray[np.int64]) -
         "qidxs": position[query[mine]].tolist(),
         "pidxs": position[m3.image[mine]].tolist(),
     }
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Lists, dicts, str, int: no class is ever looked up, so that no code can run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise BadTrainingList(
-            f"it holds {module}.{name}, not only lists of str and int; refuse it or convert it"
-        )
-
-
-def _load(pkl: Path) -> Any:
-    try:
-        return _PlainUnpickler(io.BytesIO(pkl.read_bytes()), encoding="utf-8").load()
-    except BadTrainingList as error:
-        raise BadTrainingList(f"{pkl}: {error}") from error
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise BadTrainingList(f"{pkl}: no training list of the reference ({error})") from error
-
-
-def _checked(lists: Any, split: str, pkl: Path) -> dict[str, list[Any]]:
-    part = lists.get(split) if isinstance(lists, dict) else None
-    if not isinstance(part, dict) or any(not isinstance(part.get(column), list) for column in _COLUMNS):
-        raise BadTrainingList(f"{pkl}: {split!r} must hold the lists {', '.join(_COLUMNS)}")
-    kinds = {"cids": str, "cluster": int, "qidxs": int, "pidxs": int}
-    for column, kind in kinds.items():
-        wrong = [value for value in part[column] if type(value) is not kind]
-        if wrong:
-            raise BadTrainingList(f"{pkl}: {split}/{column} holds {wrong[0]!r}, not {kind.__name__}")
-    count = len(part["cids"])
-    if len(part["cluster"]) != count or len(part["qidxs"]) != len(part["pidxs"]):
-        raise BadTrainingList(
-            f"{pkl}: {split} has {count} cids, {len(part['cluster'])} clusters, "
-            f"{len(part['qidxs'])} queries, {len(part['pidxs'])} positives"
-        )
-    outside = [index for index in part["qidxs"] + part["pidxs"] if not 0 <= index < count]
-    if outside:
-        raise BadTrainingList(f"{pkl}: {split} points to image {outside[0]}, it lists {count}")
-    return part
-
-
-def _digest(cid: str) -> str:
-    """The cid where it is a sha256 (our own lists), else the digest of the name.
-
-    The file's content is not known.
-    """
-    plain = len(cid) == 64 and all(letter in "0123456789abcdef" for letter in cid)
-    return cid if plain else hashlib.sha256(cid.encode()).hexdigest()

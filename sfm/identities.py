@@ -18,9 +18,10 @@ from pydantic import Field
 from sfm import known_places, splits
 from sfm.entry_tables import BadTable, photo_digests, read_table
 from sfm.training_set import Images, TrainingSet
+from sfm.twins import first_with, twin_error, twin_notes
 from storage.options import Options
 
-_LAYOUTS = ((("name", "identity"), ("camera",)),)
+LAYOUTS = ((("name", "identity"), ("camera",)),)
 
 
 class BadIdentities(ValueError):
@@ -51,7 +52,7 @@ class Identities:
 
 def read_labels(path: Path | str) -> Identities:
     """Read a csv file with the columns name,identity[,camera]. Raises BadTable with the line."""
-    table = read_table(path, _LAYOUTS)
+    table = read_table(path, LAYOUTS)
     for column in ("identity", "camera"):
         for row, text in enumerate(table.columns.get(column, [])):
             if not text:
@@ -108,11 +109,35 @@ def from_csv(
 ) -> TrainingSet:
     """`from_labels` of a csv file; with photo_root the photographs are there and their bytes digested.
 
-    Raises BadTable with the line, and what from_labels raises.
+    Raises BadTable with the line, and what from_labels and from_rows raise.
     """
     rows = read_labels(path)
-    sha256 = photo_digests(rows.names, photo_root, rows.where) if photo_root is not None else None
-    return from_labels(rows.names, rows.identities, rows.cameras, options, sha256=sha256)
+    if photo_root is None:
+        return from_labels(rows.names, rows.identities, rows.cameras, options)
+    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where).astype(str).tolist(), options)
+
+
+def from_rows(rows: Identities, sha256: Sequence[str], options: IdentityOptions | None = None) -> TrainingSet:
+    """`from_labels` of the rows of a file whose photographs' digests [N] are known.
+
+    Rows that are one photograph become one, the first. Raises Contradiction where they give it two identities
+    or two cameras.
+    """
+    first = first_with(sha256)
+    columns = {"identities": rows.identities, **({"cameras": rows.cameras} if rows.cameras else {})}
+    for row in np.flatnonzero(first != np.arange(first.size)).tolist():
+        for what, values in columns.items():
+            one, other = values[int(first[row])], values[row]
+            if one != other:
+                why = f"of the {what} {one!r} and {other!r}"
+                raise twin_error(rows.names, rows.where, int(first[row]), row, why)
+    kept = np.flatnonzero(first == np.arange(first.size)).tolist()
+    names, identities, digests = (
+        [column[row] for row in kept] for column in (rows.names, rows.identities, sha256)
+    )
+    cameras = None if rows.cameras is None else [rows.cameras[row] for row in kept]
+    chosen = from_labels(names, identities, cameras, options, sha256=digests)
+    return known_places.noted(chosen, twin_notes(rows.names, first))
 
 
 def _numbered(values: Sequence[Any], names: Sequence[str], what: str) -> NDArray[np.int64]:

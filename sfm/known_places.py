@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,23 @@ def assemble(
             f"none of the {int((images.split == TRAIN).sum())} photographs of train has a positive; "
             "add photographs of the same places, objects or identities"
         )
-    chosen = _rows(positives, query)
+    chosen = rows_of(positives, query)
     first = chosen.image[chosen.indptr[:-1]]
-    counts = {
+    return TrainingSet(
+        images,
+        Queries(query, split),
+        no_candidates(query.size),
+        Positives(chosen, first, chosen),
+        Negatives.known(rows_of(excluded, query)),
+        benchmarks(images, query, positives, junk),
+        counts(images, query) | dict(summary),
+    )
+
+
+def counts(images: Images, query: Indices) -> dict[str, Any]:
+    """The summary of a training set: queries and clusters of every split, and what it lacks."""
+    split = images.split[query]
+    return {
         "queries": {name: int((split == s).sum()) for s, name in enumerate(SPLIT_NAMES)},
         "clusters": {
             name: int(np.unique(images.cluster[images.split == s]).size) for s, name in enumerate(SPLIT_NAMES)
@@ -88,20 +103,23 @@ def assemble(
         "not_queries": {"no positive": int(images.split.size - query.size)},
         "warnings": [f"{SPLIT_NAMES[s]} has no query" for s in (VAL, TEST) if not np.any(split == s)],
     }
-    return TrainingSet(
-        images,
-        Queries(query, split),
-        no_candidates(query.size),
-        Positives(chosen, first, chosen),
-        Negatives.known(_rows(excluded, query)),
-        {SPLIT_NAMES[s]: _benchmark(images, s, query[split == s], positives, junk) for s in (VAL, TEST)},
-        counts | dict(summary),
-    )
+
+
+def noted(chosen: TrainingSet, warnings: Sequence[str], **facts: Any) -> TrainingSet:
+    """The same with more sentences and facts in its summary."""
+    known = chosen.summary.get("warnings", ())
+    return replace(chosen, summary={**chosen.summary, **facts, "warnings": [*warnings, *known]})
+
+
+def benchmarks(images: Images, query: Indices, positives: Ragged, junk: Ragged) -> dict[str, Benchmark]:
+    """Benchmarks of val and test: positives (rows over images) are easy, junk counts as nothing."""
+    split = images.split[query]
+    return {SPLIT_NAMES[s]: _benchmark(images, s, query[split == s], positives, junk) for s in (VAL, TEST)}
 
 
 def _benchmark(images: Images, split: int, query: Indices, positives: Ragged, junk: Ragged) -> Benchmark:
     database = np.flatnonzero(images.split == split)
-    easy = [np.sort(positives.row(q)) for q in query.tolist()]
+    easy = [np.unique(positives.row(q)) for q in query.tolist()]
     nothing = [np.empty(0, dtype=np.int64)] * query.size
     own = [np.union1d(junk.row(q), [q]) for q in query.tolist()]
     return Benchmark(
@@ -109,5 +127,6 @@ def _benchmark(images: Images, split: int, query: Indices, positives: Ragged, ju
     )
 
 
-def _rows(ragged: Ragged, rows: Indices) -> Ragged:
+def rows_of(ragged: Ragged, rows: Indices) -> Ragged:
+    """Some rows, in the order given."""
     return Ragged.from_rows([ragged.row(row) for row in rows.tolist()])

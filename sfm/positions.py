@@ -22,13 +22,14 @@ from scipy.spatial import cKDTree
 from sfm import known_places, splits
 from sfm.entry_tables import photo_digests, read_table
 from sfm.training_set import Images, TrainingSet
+from sfm.twins import first_with, twin_error, twin_notes
 from storage.options import Options
 
 Indices = NDArray[np.int64]
 _DECIMALS = 6
 """Distances are rounded to a micrometre: 10 m between UTM coordinates is then exactly 10 m."""
 _EARTH_RADIUS_M, _EARTH_FLATTENING = 6378137.0, 1 / 298.257223563  # WGS 84
-_LAYOUTS = (
+LAYOUTS = (
     (("name", "easting", "northing"), ("heading",)),
     (("name", "latitude", "longitude"), ("heading",)),
 )
@@ -99,7 +100,7 @@ def read_positions(path: Path | str) -> Positions:
     coordinates: straight distances, good to a millimetre at these radii anywhere. heading: degrees clockwise
     from north, may be empty. Raises BadTable with the line.
     """
-    table = read_table(path, _LAYOUTS)
+    table = read_table(path, LAYOUTS)
     if "easting" in table.columns:
         flat = [table.numbers(column, -np.inf, np.inf) for column in ("easting", "northing")]
         positions = np.stack(flat, axis=1)
@@ -116,11 +117,46 @@ def from_csv(
 ) -> TrainingSet:
     """`from_positions` of a csv file; with photo_root the photographs are there and their bytes digested.
 
-    Raises BadTable with the line, and what from_positions raises.
+    Raises BadTable with the line, and what from_positions and from_rows raise.
     """
     rows = read_positions(path)
-    sha256 = photo_digests(rows.names, photo_root, rows.where) if photo_root is not None else None
-    return from_positions(rows.names, rows.positions, rows.headings, options, sha256=sha256)
+    if photo_root is None:
+        return from_positions(rows.names, rows.positions, rows.headings, options)
+    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where).astype(str).tolist(), options)
+
+
+def from_rows(rows: Positions, sha256: Sequence[str], options: PositionOptions | None = None) -> TrainingSet:
+    """`from_positions` of the rows of a file whose photographs' digests [N] are known.
+
+    Rows that are one photograph become one, the first. Raises Contradiction where they say of it what cannot
+    both be: that its twin is farther away than a positive, or looks elsewhere.
+    """
+    options, first = options or PositionOptions(), first_with(sha256)
+    twins = np.flatnonzero(first != np.arange(first.size))
+    for row in twins.tolist():
+        if why := _contradiction(rows, int(first[row]), row, options):
+            raise twin_error(rows.names, rows.where, int(first[row]), row, why)
+    kept = np.flatnonzero(first == np.arange(first.size))
+    headings = None if rows.headings is None else rows.headings[kept]
+    names, digests = ([column[row] for row in kept.tolist()] for column in (rows.names, sha256))
+    chosen = from_positions(names, rows.positions[kept], headings, options, sha256=digests)
+    return known_places.noted(chosen, twin_notes(rows.names, first))
+
+
+def _contradiction(rows: Positions, one: int, other: int, options: PositionOptions) -> str:
+    """How two rows of one photograph contradict each other, "" where they do not."""
+    distance = float(np.linalg.norm(rows.positions[one] - rows.positions[other]))
+    if round(distance, _DECIMALS) > options.positive_radius_m:
+        return f"{distance:.1f} m apart"
+    if rows.headings is None or options.max_heading_change_deg >= 180:
+        return ""
+    turned = float(_turned(rows.headings[one], rows.headings[other]))
+    return f"{turned:.0f} degrees apart" if turned > options.max_heading_change_deg else ""
+
+
+def _turned(one: Any, other: Any) -> Any:
+    """Degrees between headings, 0..180; nan where one is unknown."""
+    return np.abs((one - other + 180) % 360 - 180)
 
 
 def earth_centred(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
@@ -207,7 +243,7 @@ def _near(
     distance = np.round(np.linalg.norm(places[first] - places[second], axis=1), _DECIMALS)
     positive = distance <= options.positive_radius_m
     if looking is not None and options.max_heading_change_deg < 180:
-        turned = np.abs((looking[first] - looking[second] + 180) % 360 - 180)
+        turned = _turned(looking[first], looking[second])
         positive &= np.round(turned, _DECIMALS) <= options.max_heading_change_deg  # nan never is
     return _Near(first, second, distance, positive).where(distance <= options.negative_radius_m)
 

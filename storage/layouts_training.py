@@ -165,7 +165,7 @@ def _benchmark_groups(split: str) -> dict[str, str]:
         f"{at}/{label}": f"{label} images of every query (CSR over queries)"
         for label in ("easy", "hard", "junk")
     }
-    return {at: f"labels of {split}: from its 3D models, or from positions or identities", **labels}
+    return {at: f"labels of {split}: from its 3D models, or from a given list", **labels}
 
 
 TRAINING_SET = Layout(

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -104,6 +104,24 @@ def scan(root: str | Path, table_path: Path, progress: Progress | None = None, t
     table = ScanTable(tuple(sorted(entries, key=lambda entry: entry.name)), skipped)
     _save(table, table_path, started_ns)
     log.info("%d photographs in %s, skipped %s", len(found), root, skipped)
+    return table
+
+
+def scan_names(
+    root: str | Path,
+    names: Sequence[str],
+    table_path: Path,
+    progress: Progress | None = None,
+    threads: int = 4,
+) -> ScanTable:
+    """The same for files that are named (POSIX, below the root); the table keeps the given order.
+
+    What cannot be read has the status rejected and its reason.
+    """
+    started_ns = time.time_ns()
+    entries = {e.name: e for e in _hash(Path(root), list(names), _known(table_path), progress, threads)}
+    table = ScanTable(tuple(entries[name] for name in names if name in entries))
+    _save(table, table_path, started_ns)
     return table
 
 
@@ -220,11 +238,19 @@ def _photographs(root: Path, skipped: dict[str, int]) -> Iterator[str]:
                 skipped["hidden"] += 1
             elif _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(f"{folder}{entry.name}/")
-            elif Path(entry.name).suffix.lower() in IMAGES | RAW | VIDEO:
+            elif _is_photograph(f"{folder}{entry.name}"):
                 yield f"{folder}{entry.name}"
             else:
                 skipped["other"] += 1
         links.sort()
+
+
+def _is_photograph(name: str) -> bool:
+    """By its ending; without one, by its place in the reference's image tree: ef/cd/ab/0123456789abcdef."""
+    if Path(name).suffix.lower() in IMAGES | RAW | VIDEO:
+        return True
+    *_, first, second, third, cid = ["", "", "", *name.split("/")]
+    return len(cid) >= 6 and "." not in cid and [first, second, third] == [cid[-2:], cid[-4:-2], cid[-6:-4]]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -18,6 +18,7 @@ from storage.files import read_json, write_json
 from storage.store import Store
 
 Status = Literal["running", "completed", "failed", "cancelled"]
+Kind = Literal["pipeline", "benchmark"]
 Refs = ArtifactRef | tuple[ArtifactRef, ...]
 
 
@@ -38,6 +39,7 @@ class RunRecord(BaseModel):
     started: datetime
     ended: datetime | None = None
     status: Status = "running"
+    kind: Kind = Field("pipeline", description="benchmark: measured a network on an official benchmark")
     options: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, Any] = Field(default_factory=dict)
     refs: dict[str, Refs] = Field(default_factory=dict, description="artifacts per stage: one, or a list")
@@ -102,12 +104,14 @@ def start(
     resources: Mapping[str, Any] | None = None,
     from_run: str | None = None,
     refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]] | None = None,
+    kind: Kind = "pipeline",
 ) -> RunRecord:
     """A new record, saved. Ids sort by time."""
     began = now()
     record = RunRecord(
         id=f"{began:%Y%m%dT%H%M%S}{began.microsecond:06d}-{secrets.token_hex(3)}",
         collection=collection,
+        kind=kind,
         started=began,
         options=dict(options or {}),
         resources=dict(resources or {}),
@@ -150,11 +154,13 @@ def latest(
     *,
     status: Status | None = "completed",
     having: Sequence[str] = (),
+    kind: Kind = "pipeline",
 ) -> RunRecord | None:
     """The newest run of a collection with this status (None = any for both) and artifacts of these stages."""
     for record in records(store):
         if (
-            collection in (None, record.collection)
+            record.kind == kind
+            and collection in (None, record.collection)
             and status in (None, record.status)
             and all(record.refs_of(stage_name) for stage_name in having)
         ):

@@ -192,9 +192,9 @@ def layout(name: str, version: int | None = None) -> Layout:
 @cache
 def all_layouts() -> dict[str, Layout]:
     """Every declared layout by name, in the order of the pipeline."""
-    from storage import layouts, layouts_evaluation, layouts_training
+    from storage import layouts, layouts_benchmark, layouts_evaluation, layouts_training
 
-    modules = (layouts, layouts_training, layouts_evaluation)
+    modules = (layouts, layouts_training, layouts_evaluation, layouts_benchmark)
     return {each.name: each for module in modules for each in module.LAYOUTS}
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-RESERVED_NAMES = frozenset({"index", "locks", "prefect", "runs", "scans", "verified", "work"})
+RESERVED_NAMES = frozenset({"index", "locks", "prefect", "runs", "scans", "sweeps", "verified", "work"})
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 

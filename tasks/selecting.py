@@ -3,17 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from sfm import decontamination, training_pairs
+from sfm import decontamination, training_lists, training_pairs
 from sfm.decontamination import BenchmarkImages, DecontaminationOptions
 from sfm.scene import Scene
 from sfm.scene_tables import Pairs
+from sfm.training_lists import ListOptions
 from sfm.training_pairs import SplitOptions
 from sfm.training_set import TrainingSet
 from storage import hdf5
 from storage.artifacts import ArtifactRef
+from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.chunks import descriptor_rows, file_of_items
 from tasks.matching import attempts_of
+from tasks.photographs import photo_source, scanned_files
 
 
 @stage_task(training_pairs.GUARD_STAGE, labels=("descriptors",))
@@ -49,6 +52,33 @@ def select_training_set(
         return {"sidecar": {"summary": dict(summary)}}
 
     return publish(build)
+
+
+@stage_task(training_lists.STAGE, labels=("photos",))
+def select_from_list(store: str, options: ListOptions, scan: ArtifactRef, photos: str) -> ArtifactRef:
+    """The training set of a list of photographs (scan: of their folder)."""
+
+    def build(out: Path) -> dict[str, Any]:
+        files, source = scanned_files(artifact_path(scan)), photo_source(running().store, photos)
+        chosen = training_lists.select_from_list(options, files, source.path)
+        described = options.model_dump(mode="json")
+        chosen.to_h5(out, stage=training_lists.STAGE.name, options=described, inputs=running().inputs)
+        return {"sidecar": {"summary": dict(chosen.summary)}}
+
+    return publish(build)
+
+
+def selected(store: Store, training_set: ArtifactRef) -> list[str]:
+    """sha256 of the images of a training set, sorted."""
+    columns = hdf5.read(store.path(training_set), "training_set", ["images/sha256"])
+    return sorted(columns["images/sha256"].astype(str).tolist())
+
+
+def list_source(store: Store, training_set: ArtifactRef) -> str:
+    """What a training set that was selected from a list has its labels from, for the evaluation's record."""
+    sidecar = store.sidecar(training_set)
+    kind = sidecar.facts.get("summary", {}).get("list", "unknown") if sidecar else "unknown"
+    return f"a given list: {kind}"
 
 
 def accepted_digests(scene: Scene) -> Any:

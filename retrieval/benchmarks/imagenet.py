@@ -38,15 +38,50 @@ def knn_accuracy(
     for start in range(0, len(wanted), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         similarity, neighbours = search(train_features, test_features[rows], max(ks))
-        weight = np.exp(similarity / np.float32(temperature))
-        for k in ks:
-            votes = _votes(labels[neighbours[:, :k]], weight[:, :k], num_classes)
-            place = _place(votes, wanted[rows])
+        places = _block_places(neighbours, similarity, labels, wanted[rows], ks, temperature, num_classes)
+        for k, place in places.items():
             correct[k] += ((place < 1).sum(), (place < min(5, k)).sum())
     return {
         k: (100.0 * float(first) / len(wanted), 100.0 * float(fifth) / len(wanted))
         for k, (first, fifth) in correct.items()
     }
+
+
+def vote_places(
+    neighbours: NDArray[np.int64],
+    similarity: NDArray[np.float32],
+    train_labels: NDArray[np.int64],
+    test_labels: NDArray[np.int64],
+    ks: Sequence[int],
+    temperature: float = 0.07,
+) -> dict[int, NDArray[np.int64]]:
+    """{k: [M] 0-based place of the true class by the votes of the first k neighbours}.
+
+    neighbours, similarity: [M, K] of the test rows, best first, K at least the largest k; labels: int from 0.
+    """
+    num_classes = int(max(train_labels.max(), test_labels.max())) + 1
+    blocks = [
+        _block_places(
+            neighbours[rows], similarity[rows], train_labels, test_labels[rows], ks, temperature, num_classes
+        )
+        for rows in (
+            slice(start, start + QUERIES_PER_BLOCK) for start in range(0, len(test_labels), QUERIES_PER_BLOCK)
+        )
+    ]
+    return {k: np.concatenate([block[k] for block in blocks]) for k in ks}
+
+
+def _block_places(
+    neighbours: NDArray[np.int64],
+    similarity: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    ks: Sequence[int],
+    temperature: float,
+    num_classes: int,
+) -> dict[int, NDArray[np.int64]]:
+    weight = np.exp(similarity / np.float32(temperature))
+    return {k: _place(_votes(labels[neighbours[:, :k]], weight[:, :k], num_classes), wanted) for k in ks}
 
 
 def _votes(labels: NDArray[np.int64], weights: NDArray[np.float32], num_classes: int) -> NDArray[np.float64]:

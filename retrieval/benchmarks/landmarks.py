@@ -6,7 +6,7 @@ Definitions: VGG's `compute_ap.cpp` (classic) and revisitop's `evaluate.py` (rev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,14 +70,24 @@ def evaluate_classic(ranks: ArrayLike, ground_truth: Sequence[Mapping[str, Array
     tool reports none. Raises InvalidRanks on a shape or an id that does not fit.
     Source: VGG `compute_ap.cpp`.
     """
-    result = np.full(len(ground_truth), np.nan)
     roles = [{EASY: query["ok"], JUNK: query.get("junk", ())} for query in ground_truth]
-    for q, (positions, role) in enumerate(_roles_in_order(ranks, roles)):
-        num_positives = len(np.unique(np.asarray(ground_truth[q]["ok"])))
-        if num_positives:
+    num_positives = [len(np.unique(np.asarray(query["ok"]))) for query in ground_truth]
+    return score_classic(_roles_in_order(ranks, roles), num_positives)
+
+
+def score_classic(
+    listed: Iterable[tuple[NDArray[np.int64], NDArray[np.uint8]]], num_positives: Sequence[int]
+) -> ProtocolResult:
+    """The same from where the labelled photographs stand in each query's list.
+
+    listed: per query (positions [L] 0-based ascending, roles [L] of EASY = positive and JUNK bits).
+    """
+    result = np.full(len(num_positives), np.nan)
+    for q, (positions, role) in enumerate(listed):
+        if num_positives[q]:
             is_junk = (role & JUNK) > 0
             result[q] = average_precision(
-                clean_positions(positions[~is_junk], positions[is_junk]), num_positives
+                clean_positions(positions[~is_junk], positions[is_junk]), num_positives[q]
             )
     return _summary(result, {})
 
@@ -99,7 +109,7 @@ def evaluate_revisited(
 
 
 def score_revisited(
-    listed: Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]],
+    listed: Iterable[tuple[NDArray[np.int64], NDArray[np.uint8]]],
     num_easy: NDArray[np.int64],
     num_hard: NDArray[np.int64],
     ks: Sequence[int],

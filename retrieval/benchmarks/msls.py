@@ -16,6 +16,7 @@ from retrieval.benchmarks.places import positives_within
 Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
 Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
 VALIDATION_CITIES = ("cph", "sf")
+TEST_CITIES = ("miami", "athens", "buenosaires", "stockholm", "bengaluru", "kampala")
 
 
 class InvalidMsls(ValueError):
@@ -99,27 +100,61 @@ def read_msls(
     frames of one sequence key; it belongs to a subtask, and is no panorama, by its centre frame; it is a
     positive if any pair of frames is within the radius. Raises InvalidMsls that names what is missing.
     """
-    if task not in get_args(Task) or subtask not in get_args(Subtask) or sequence_length % 2 == 0:
-        raise InvalidMsls(
-            f"task {task}, subtask {subtask}, length {sequence_length}: "
-            f"tasks are {', '.join(get_args(Task))}; subtasks {', '.join(get_args(Subtask))}; "
-            "the length is odd"
-        )
-    query_side, database_side = task.split("2")
-    lengths = {"im": 1, "seq": sequence_length}
+    query_length, database_length = _lengths(task, subtask, sequence_length)
     query_keys: list[str] = []
     database_keys: list[str] = []
     positives: dict[str, list[str]] = {}
     files: dict[str, Path] = {}
     for city in cities:
         folder = root / "train_val" / city
-        queries = _read_side(folder / "query", lengths[query_side], subtask)
-        database = _read_side(folder / "database", lengths[database_side], subtask)
+        queries = _read_side(folder / "query", query_length, subtask)
+        database = _read_side(folder / "database", database_length, subtask)
         positives |= _positives(queries, database, radius_m)
         query_keys += queries.keys
         database_keys += database.keys
         files |= {**queries.files, **database.files}
     return MslsSet(tuple(query_keys), tuple(database_keys), positives, files)
+
+
+def read_msls_challenge(
+    root: Path,
+    *,
+    cities: Sequence[str] = TEST_CITIES,
+    task: Task = "im2im",
+    subtask: Subtask = "all",
+    sequence_length: int = 3,
+) -> MslsSet:
+    """The test set without labels, from `test/<city>/{query,database}/{seq_info,subtask_index}.csv`.
+
+    Raises InvalidMsls that names what is missing.
+    """
+    lengths = _lengths(task, subtask, sequence_length)
+    query_keys: list[str] = []
+    database_keys: list[str] = []
+    files: dict[str, Path] = {}
+    for city in cities:
+        for side, keys, length in zip(
+            ("query", "database"), (query_keys, database_keys), lengths, strict=True
+        ):
+            found = _read_side(root / "test" / city / side, length, subtask, labelled=False)
+            keys += found.keys
+            files |= found.files
+    if not query_keys or not database_keys:
+        raise InvalidMsls(f"{task}, {subtask}: no sequence in '{root / 'test'}'; choose another subtask")
+    return MslsSet(tuple(query_keys), tuple(database_keys), {}, files)
+
+
+def _lengths(task: str, subtask: str, sequence_length: int) -> tuple[int, int]:
+    """Frames of a query and of a database entry. Raises InvalidMsls."""
+    if task not in get_args(Task) or subtask not in get_args(Subtask) or sequence_length % 2 == 0:
+        raise InvalidMsls(
+            f"task {task}, subtask {subtask}, length {sequence_length}: "
+            f"tasks are {', '.join(get_args(Task))}; subtasks {', '.join(get_args(Subtask))}; "
+            "the length is odd"
+        )
+    query, database = task.split("2")
+    lengths = {"im": 1, "seq": sequence_length}
+    return lengths[query], lengths[database]
 
 
 @dataclass(frozen=True)
@@ -132,27 +167,29 @@ class _Side:
     files: dict[str, Path]
 
 
-def _read_side(folder: Path, length: int, subtask: Subtask) -> _Side:
-    tables = {
-        name: _read_csv(folder / f"{name}.csv")
-        for name in ("postprocessed", "raw", "seq_info", "subtask_index")
-    }
+def _read_side(folder: Path, length: int, subtask: Subtask, *, labelled: bool = True) -> _Side:
+    """Sequences of one side of a city; without labels there are no positions and nothing about panoramas."""
+    needed = ["seq_info", "subtask_index", *(["postprocessed", "raw"] if labelled else [])]
+    tables = {name: _read_csv(folder / f"{name}.csv") for name in needed}
     info = tables["seq_info"]
     half, num_frames = length // 2, len(info)
-    centers = np.asarray(tables["postprocessed"].index, dtype=np.int64)
+    centers = np.asarray(tables["postprocessed" if labelled else "subtask_index"].index, dtype=np.int64)
     centers = centers[(centers >= half) & (centers < num_frames - half)]
     frames = centers[:, None] + np.arange(-half, half + 1)
     sequence = pd.factorize(info["sequence_key"])[0][frames]
     number = info["frame_number"].to_numpy()[frames]
     whole = (sequence == sequence[:, :1]).all(axis=1) & (np.diff(number, axis=1) == 1).all(axis=1)
-    wanted = tables["subtask_index"][subtask].to_numpy(dtype=bool) & ~tables["raw"]["pano"].to_numpy(
-        dtype=bool
-    )
+    wanted = tables["subtask_index"][subtask].to_numpy(dtype=bool)
+    if labelled:
+        wanted = wanted & ~tables["raw"]["pano"].to_numpy(dtype=bool)
     frames = frames[whole & wanted[centers]]
     names = info["key"].astype(str).to_numpy()
     keys = [",".join(names[row]) for row in frames]
     files = {name: folder / "images" / f"{name}.jpg" for name in names[np.unique(frames)]}
-    utm = tables["postprocessed"].reindex(np.arange(num_frames))[["easting", "northing"]].to_numpy(np.float64)
+    utm = np.full((num_frames, 2), np.nan)
+    if labelled:
+        placed = tables["postprocessed"].reindex(np.arange(num_frames))
+        utm = placed[["easting", "northing"]].to_numpy(np.float64)
     return _Side(keys, frames, utm, files)
 
 
@@ -176,5 +213,5 @@ def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, li
 
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise InvalidMsls(f"'{path}' is missing; expected train_val/<city>/{{query,database}}/{path.name}")
+        raise InvalidMsls(f"'{path}' is missing; expected <city>/{{query,database}}/{path.name}")
     return pd.read_csv(path, index_col=0)

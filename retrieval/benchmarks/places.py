@@ -72,10 +72,16 @@ def one_per_panorama(ranks: ArrayLike, size: int = 12) -> NDArray[np.int64]:
     listed = np.asarray(ranks, dtype=np.int64)
     if size < 1 or listed.ndim != 2:
         raise InvalidPlaces(f"ranks {listed.shape}, size {size}: expected [queries, depth] and 1 or more")
+    return one_per_group(listed, np.arange(int(listed.max(initial=0)) + 1) // size)
+
+
+def one_per_group(ranks: ArrayLike, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same where groups [N] says of which panorama each database image is: [Q, K] -> [Q, K]."""
+    listed = np.asarray(ranks, dtype=np.int64)
     kept = np.full_like(listed, -1)
     for row, ids in zip(kept, listed, strict=True):
         valid = ids[ids >= 0]
-        _, first = np.unique(valid // size, return_index=True)
+        _, first = np.unique(groups[valid], return_index=True)
         row[: len(first)] = valid[np.sort(first)]
     return kept
 

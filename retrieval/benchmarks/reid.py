@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,19 +49,30 @@ def evaluate_reid(
     ids, gallery = np.asarray(query_ids), np.asarray(gallery_ids)
     cameras, gallery_seen_by = np.asarray(query_cameras), np.asarray(gallery_cameras)
     _check(table, ids, gallery, cameras, gallery_seen_by, max_rank)
-    num_queries, depth = len(table), min(max_rank, table.shape[1])
-    aps, penalties = np.full(num_queries, np.nan), np.full(num_queries, np.nan)
-    cmc = np.zeros(depth)
-    for start in range(0, num_queries, ROWS_PER_BLOCK):
+    hits: list[NDArray[np.int64]] = []
+    for start in range(0, len(table), ROWS_PER_BLOCK):
         order = np.argsort(table[start : start + ROWS_PER_BLOCK], axis=1, kind="stable")
         for q, ranked in enumerate(order, start):
             same = gallery[ranked] == ids[q]
             kept = ~(same & (gallery_seen_by[ranked] == cameras[q]))
-            hits = np.flatnonzero(same[kept])
-            if len(hits):
-                aps[q] = np.mean(np.arange(1, len(hits) + 1) / (hits + 1))
-                penalties[q] = len(hits) / (hits[-1] + 1)
-                cmc[hits[0] :] += 1
+            hits.append(np.flatnonzero(same[kept]))
+    return score_hits(hits, np.array([len(each) for each in hits]), min(max_rank, table.shape[1]))
+
+
+def score_hits(hits: Sequence[NDArray[np.int64]], num_matches: NDArray[np.int64], depth: int) -> ReidResult:
+    """The same from where each query's matches stand, 0-based and ascending, once its junk is taken out.
+
+    num_matches: [Q] how many there are; where a list misses some, AP counts them as never found and mINP is
+    unknown (nan). Raises InvalidGallery when no query has a match.
+    """
+    aps, penalties = np.full(len(hits), np.nan), np.full(len(hits), np.nan)
+    cmc = np.zeros(depth)
+    for q, (found, total) in enumerate(zip(hits, num_matches.tolist(), strict=True)):
+        if total:
+            aps[q] = float((np.arange(1, len(found) + 1) / (found + 1)).sum()) / total
+            penalties[q] = total / (found[-1] + 1) if len(found) == total else np.nan
+            if len(found):
+                cmc[found[0] :] += 1
     counted = np.isfinite(aps)
     if not counted.any():
         raise InvalidGallery(

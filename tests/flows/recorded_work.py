@@ -76,6 +76,8 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_ins: dict[str, Callable[..., Any]] = {
         "to_decode": lambda store, scan: dict.fromkeys(SHAS, "x"),
         "accepted": lambda store, catalogue: list(SHAS),
+        "selected": lambda store, training_set: list(SHAS),
+        "list_source": lambda store, training_set: "a given list: positions",
         "check_pair_options": lambda store, catalogue, options: None,
         "check_feature_options": lambda store, catalogue, *options: None,
         "feature_groups": lambda store, catalogue, options: {},

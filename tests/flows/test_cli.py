@@ -97,7 +97,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
         return Context()
 
-    stand_in(monkeypatch, "flows.options", load=load, load_stage=load_stage)
+    nothing = {"check_list": lambda options: None}
+    stand_in(monkeypatch, "flows.options", load=load, load_stage=load_stage, **nothing)
     stand_in(monkeypatch, "flows.end_to_end", end_to_end=flow)
     stand_in(monkeypatch, "flows.whiten", whiten=flow)
     stand_in(monkeypatch, "flows.plan", plan=lambda **request: f"plan of {request['photos']}")
@@ -150,6 +151,32 @@ def test_colmap_models_are_an_option_of_the_run(photos: Path, tmp_path: Path) ->
     assert options.reconstruction.colmap == folder
     result = call("run", photos, "--store", tmp_path / "new", "--from-colmap", tmp_path / "absent")
     assert result.exit_code == 2 and "absent' is no folder; give the folder of your COLMAP" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_list_is_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
+    from flows.options import load
+
+    file = tmp_path / 'list "1" = ü.csv'
+    file.write_text("name,identity\na.jpg,1\n")
+    options, _ = load(None, cli_run._list(file, None))
+    assert options.selection.list == file
+    new = ("run", photos, "--store", tmp_path / "new", "--from-list")
+    for wrong, why in {
+        tmp_path / "absent.csv": "absent.csv' is no file; give a list",
+        tmp_path: "is no file; give a list of your photographs (.csv, .pkl or .h5)",
+    }.items():
+        result = call(*new, wrong)
+        assert result.exit_code == 2 and why in result.output
+    file.write_text("name,who\na.jpg,1\n")
+    for arguments in ((*new, file), (*new[:-1], "--set", f"selection.list={file}")):
+        result = call(*arguments)
+        assert result.exit_code == 2 and "'name,who' are of neither positions nor identities" in result.output
+    result = call(*new, file, "--from-colmap", photos)
+    assert result.exit_code == 2 and "give one of them" in result.output
+    text = f"selection.decontamination.benchmark={photos}"
+    result = call(*new, file, "--set", text)
+    assert result.exit_code == 2 and "selection from a list has none; set selection.dec" in result.output
     assert not (tmp_path / "new").exists()
 
 

@@ -25,7 +25,9 @@ def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
 
 
 def test_every_stage_and_the_whole_have_a_deployment_of_their_own() -> None:
-    assert sorted(deployment["name"] for deployment in DEPLOYMENTS) == sorted(["end-to-end", *STAGES])
+    assert sorted(deployment["name"] for deployment in DEPLOYMENTS) == sorted(
+        ["end-to-end", "benchmark", *STAGES]
+    )
     assert all(deployment["description"] for deployment in DEPLOYMENTS)
 
 

@@ -95,12 +95,16 @@ def test_colmap_and_hloc_at_once(store: Store, world: World, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to export; give --colmap DIR, --hloc DIR or --cirtorch DIR"),
+        ([], "nothing to export; give --colmap DIR, --hloc DIR, --cirtorch DIR, --onnx DIR or"),
         (["--database", "--hloc", "x"], "--database is a part of --colmap"),
         (["--colmap", "."], "is there already; give a folder that is new or empty"),
         (["--colmap", "x", "--run", "nowhere"], "run 'nowhere' is not in"),
         (["--colmap", "x", "--images", "mirror"], "mirror"),
         (["--cirtorch", "x"], "has no intact training_set; run as far as select first"),
+        (["--onnx", "x"], "has no intact finetune; run as far as finetune first"),
+        (["--safetensors", "x", "--network", "off-the-shelf"], "has no intact network"),
+        (["--onnx", "x", "--dimensions", "8"], "--dimensions 8 needs --whitening lw or pcaw"),
+        (["--onnx", "x", "--whitening", "full"], "full"),
     ],
 )
 def test_wrong_usage_is_2(

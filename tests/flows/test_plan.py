@@ -17,6 +17,7 @@ from flows.plan import Plan, make_plan, plan
 from retrieval.extraction import ExtractionOptions
 from retrieval.finetuning import TrainingOptions
 from sfm import features, matching, working
+from sfm.listed_photographs import UnusablePhotographs
 from sfm.pairs import PairOptions
 from storage.artifacts import ArtifactRef, Sidecar, items_digest
 from storage.options import canonical_options
@@ -78,6 +79,19 @@ def test_a_store_that_is_not_there_is_not_made(photos: Path, tmp_path: Path) -> 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoFolder, match="is not a folder"):
         planned(tmp_path / "nowhere", tmp_path / "none")
+
+
+def test_a_list_plans_its_own_photographs_and_no_reconstruction(photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("name,identity\n1.png,a\n2.png,a\n0.png,b\nagain.png,b\n")
+    options = PipelineOptions(selection={"list": file})
+    found = make_plan(str(photos), str(tmp_path / "none"), options, PipelineResources())
+    assert (found.photographs, found.pairs) == (3, 0)
+    assert [row.stage.name for row in found.rows][:3] == ["listed_set", "network", "finetune"]
+    assert counts(found, "whiten")["descriptors"] in ((0, 6), (0, 12))
+    file.write_text("name,identity\n1.png,a\nabsent.png,a\n")
+    with pytest.raises(UnusablePhotographs, match=r"1 of 2 .*'absent\.png' .*line 3\): not in the folder"):
+        make_plan(str(photos), str(tmp_path / "none"), options, PipelineResources())
 
 
 def test_until_ends_the_plan(photos: Path, tmp_path: Path) -> None:

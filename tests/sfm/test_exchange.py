@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sfm import exchange
-from sfm.exchange import BadTrainingList
+from sfm.cirtorch_lists import digest_of, read_cirtorch
+from sfm.exchange import BadTrainingList, CirtorchOptions, training_set_of
 from sfm.scene import Scene
 from sfm.selection import SelectionOptions, select
-from sfm.training_set import TrainingSet
+from sfm.training_set import (
+    Images,
+    Negatives,
+    Positives,
+    Queries,
+    Ragged,
+    TrainingSet,
+    no_benchmark,
+    no_candidates,
+)
+from sfm.twins import Contradiction
 
 MakeScene = Callable[..., Scene]
 OURS = [("alone0.jpg", f"p{p:02d}_{n:02d}.jpg", 0) for p in range(12) for n in range(8)]
@@ -88,6 +103,64 @@ def test_the_image_tree(chosen: TrainingSet, tmp_path: Path) -> None:
     assert all((tmp_path / "ims" / name).is_file() for name in back.images.name)
 
 
+def random_set(seed: int) -> TrainingSet:
+    """Clusters of all sizes in three splits, every query with listed positives; all others are negatives."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 6, int(generator.integers(1, 15)))
+    cluster = generator.permutation(np.repeat(np.arange(sizes.size), sizes))
+    split = generator.integers(0, 3, sizes.size).astype(np.int8)[cluster]
+    digests = np.array(
+        [hashlib.sha256(f"{seed} {n}".encode()).hexdigest() for n in range(cluster.size)], "S64"
+    )
+    names = np.array([f"{n} ü\n.jpg" for n in range(cluster.size)], dtype=object)
+    images = Images(names, digests, cluster, cluster, split, cluster >= 0)
+    able = np.flatnonzero((sizes > 1)[cluster])
+    query = np.sort(generator.choice(able, int(generator.integers(0, able.size + 1)), replace=False))
+    others = [generator.permutation(np.setdiff1d(np.flatnonzero(cluster == cluster[q]), [q])) for q in query]
+    rows = Ragged.from_rows([row[: generator.integers(1, row.size + 1)] for row in others])
+    none = Ragged(np.zeros(query.size + 1, np.int64), np.empty(0, np.int64))
+    return TrainingSet(
+        images,
+        Queries(query, split[query]),
+        no_candidates(query.size),
+        Positives(rows, rows.image[rows.indptr[:-1]], rows),
+        Negatives.known(none),
+        {"val": no_benchmark(), "test": no_benchmark()},
+    )
+
+
+def clusters_of(chosen: TrainingSet) -> set[frozenset[bytes]]:
+    """sha256 of the images of every cluster of train and val."""
+    images, kept = chosen.images, chosen.images.split < 2
+    numbers = np.unique(images.cluster[kept])
+    return {frozenset(images.sha256[kept & (images.cluster == number)].tolist()) for number in numbers}
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_writing_and_reading_are_each_others_inverse(seed: int) -> None:
+    chosen = random_set(seed)
+    with TemporaryDirectory() as folder:
+        first, second = Path(folder) / "first.pkl", Path(folder) / "second.pkl"
+        chosen.to_cirtorch(first)
+        back = TrainingSet.from_cirtorch(first)
+        back.to_cirtorch(second)
+        kinds = {type(value) for part in pickle.loads(first.read_bytes()).values() for column in part.values()
+                 for value in column}  # fmt: skip
+        again = TrainingSet.from_cirtorch(second)
+    assert kinds <= {str, int}
+    split_of = dict(zip(chosen.images.sha256.tolist(), chosen.images.split.tolist(), strict=True))
+    for one in (back, again):
+        assert tuples(one) == tuples(chosen) and clusters_of(one) == clusters_of(chosen)
+        found = dict(zip(one.images.sha256.tolist(), one.images.split.tolist(), strict=True))
+        assert found == {sha: split for sha, split in split_of.items() if split < 2}
+    assert arrays_equal(back.arrays(), again.arrays())
+
+
+def arrays_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[path], other[path]) for path in one)
+
+
 def published() -> dict[str, dict[str, list[Any]]]:
     """Like the published lists: 32-digit cids, a query with two positives, clusters counted anew in val."""
     train = [f"{n:032x}" for n in range(5)]
@@ -112,8 +185,56 @@ def test_a_published_list_by_hand(tmp_path: Path, protocol: int) -> None:
     assert back.queries.image.tolist() == [2, 3, 6]
     assert [back.positives.m3.row(q).tolist() for q in range(3)] == [[1, 0], [4], [5]]
     assert back.positives.m2.tolist() == [1, 4, 5]
+    val = back.benchmark["val"]
+    assert (val.queries.tolist(), val.database.tolist()) == ([6], [5, 6, 7])
+    assert (val.easy.row(0).tolist(), val.hard.row(0).tolist(), val.junk.row(0).tolist()) == ([5], [], [6])
+    assert back.benchmark["test"].queries.size == 0
     back.to_h5(tmp_path / "set.h5")
     assert TrainingSet.from_h5(tmp_path / "set.h5").queries.image.tolist() == [2, 3, 6]
+
+
+def test_what_is_not_listed_of_a_cluster_is_junk(tmp_path: Path) -> None:
+    lists = published()
+    lists["val"] |= {"cluster": [0, 0, 0]}
+    val = TrainingSet.from_cirtorch(write(tmp_path / "list.pkl", lists)).benchmark["val"]
+    assert (val.easy.row(0).tolist(), val.junk.row(0).tolist()) == ([5], [6, 7])
+
+
+def many_pairs(count: int) -> dict[str, dict[str, list[Any]]]:
+    """Clusters of two, each with a query, all of them in train."""
+    cids = [f"{n:032x}" for n in range(2 * count)]
+    evens = list(range(0, 2 * count, 2))
+    train = {"cids": cids, "cluster": [n // 2 for n in range(2 * count)], "qidxs": evens}
+    nothing: dict[str, list[Any]] = {"cids": [], "cluster": [], "qidxs": [], "pidxs": []}
+    return {"train": train | {"pidxs": [n + 1 for n in evens]}, "val": nothing}
+
+
+def test_test_is_drawn_from_the_clusters_of_train(tmp_path: Path) -> None:
+    listed = read_cirtorch(write(tmp_path / "list.pkl", many_pairs(200)))
+    digests = [digest_of(cid) for cid in listed.cids]
+    held = training_set_of(listed, listed.names, digests, CirtorchOptions(test_fraction=0.2))
+    assert 20 <= (held.images.split == 2).sum() / 2 <= 60 and not (held.images.split == 1).any()
+    by_cluster = held.images.split.reshape(200, 2)
+    assert (by_cluster[:, 0] == by_cluster[:, 1]).all()
+    benchmark = held.benchmark["test"]
+    assert benchmark.queries.tolist() == np.flatnonzero(held.images.split == 2)[::2].tolist()
+    other = training_set_of(listed, listed.names, digests, CirtorchOptions(test_fraction=0.2, seed=1))
+    assert not np.array_equal(other.images.split, held.images.split)
+    whole = training_set_of(listed, listed.names, digests, CirtorchOptions(test_fraction=0))
+    assert (whole.images.split == 0).all()
+
+
+def test_images_that_are_one_photograph_become_one(tmp_path: Path) -> None:
+    listed = read_cirtorch(write(tmp_path / "list.pkl", published()))
+    digests = [digest_of(cid) for cid in listed.cids]
+    twins = [*digests[:2], digests[1], *digests[3:]]  # images 1 and 2, a query and its first positive
+    found = training_set_of(listed, listed.names, twins)
+    assert found.images.name.tolist() == [name for n, name in enumerate(listed.names) if n != 2]
+    assert found.queries.image.tolist() == [1, 2, 5]
+    assert [found.positives.m3.row(q).tolist() for q in range(3)] == [[0], [3], [4]]
+    assert found.summary["warnings"][0] == "1 images of the list are photographs that it has already"
+    with pytest.raises(Contradiction, match="same photograph in two clusters"):
+        training_set_of(listed, listed.names, [*digests[:3], digests[0], *digests[4:]])
 
 
 class _Evil:
@@ -150,6 +271,12 @@ def _broken(column: str, value: Any) -> dict[str, Any]:
         (_broken("cids", ["a" * 32] * 5), "listed twice"),
         (_broken("qidxs", [2.0, 3, 2]), "qidxs holds 2.0, not int"),
         (_broken("cluster", np.zeros(5)), "not only lists"),
+        (_broken("cluster", [0, 0, 0, -1, -1]), "cluster holds -1"),
+        (_broken("cluster", [0, 0, 0, 2**70, 2**70]), "cluster holds 1180591620717411303424"),
+        (_broken("pidxs", [2, 4, 0]), "image 2 is its own positive"),
+        (_broken("pidxs", [3, 4, 0]), "image 3 is a positive of image 2 and of another cluster"),
+        (_broken("cids", ["a" * 32, "", "b", "c", "d"]), "holds '', which is the name of no image"),
+        (_broken("cids", ["a" * 32, "\0", "b", "c", "d"]), "which is the name of no image"),
     ],
 )
 def test_lists_that_are_wrong_are_errors(tmp_path: Path, content: Any, message: str) -> None:
@@ -159,6 +286,8 @@ def test_lists_that_are_wrong_are_errors(tmp_path: Path, content: Any, message: 
 
 def test_a_file_that_is_no_pickle_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.pkl").write_bytes(b"not a pickle")
+    with pytest.raises(BadTrainingList, match=r"none\.pkl: cannot be read"):
+        TrainingSet.from_cirtorch(tmp_path / "none.pkl")
     with pytest.raises(BadTrainingList, match=r"list\.pkl"):
         TrainingSet.from_cirtorch(tmp_path / "list.pkl")
 

@@ -11,6 +11,7 @@ from sfm.entry_tables import BadTable
 from sfm.identities import BadIdentities, IdentityOptions, from_labels, read_labels
 from sfm.known_places import NothingToTrainOn
 from sfm.training_set import TrainingSet
+from sfm.twins import Contradiction
 
 ALL_TRAIN = IdentityOptions(val_fraction=0, test_fraction=0)
 ACROSS = IdentityOptions(val_fraction=0, test_fraction=0, other_camera=True)
@@ -108,6 +109,22 @@ def test_a_csv_of_people(tmp_path: Path) -> None:
 def test_bad_csv_files_are_errors_with_lines(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadTable, match=message):
         read_labels(write(tmp_path / "rows.csv", text))
+
+
+def test_a_photograph_under_two_names_is_one_or_a_contradiction(tmp_path: Path) -> None:
+    for name, content in {"a": "1", "b": "2", "a again": "1"}.items():
+        (tmp_path / name).write_text(content)
+
+    def chosen(twin: str) -> TrainingSet:
+        rows = f"name,identity,camera\na,anna,0\nb,anna,1\na again,{twin}\n"
+        return identities.from_csv(write(tmp_path / "rows.csv", rows), tmp_path, ALL_TRAIN)
+
+    found = chosen("anna,0")
+    assert found.images.name.tolist() == ["a", "b"] and found.queries.image.tolist() == [0, 1]
+    assert found.summary["warnings"][0] == "same photograph under two names, taken once: 'a again' = 'a'"
+    for twin, why in {"carl,0": "identities 'anna' and 'carl'", "anna,1": "cameras '0' and '1'"}.items():
+        with pytest.raises(Contradiction, match=f"line 4: 'a again' is the same .* 'a' .*line 2.* {why}"):
+            chosen(twin)
 
 
 def test_bad_lists_are_errors() -> None:

@@ -13,6 +13,7 @@ from sfm.exchange import NotExpressible
 from sfm.known_places import BadEntry, NothingToTrainOn
 from sfm.positions import BadPositions, PositionOptions, earth_centred, from_positions, read_positions
 from sfm.training_set import TrainingSet
+from sfm.twins import Contradiction
 
 ALL_TRAIN = PositionOptions(val_fraction=0, test_fraction=0)
 
@@ -232,9 +233,24 @@ def test_files_are_digested_and_missing_ones_named(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").unlink()
     with pytest.raises(BadTable, match=r"line 3: 'b\.jpg' cannot be read"):
         positions.from_csv(rows, tmp_path)
-    (tmp_path / "b.jpg").write_bytes(b"a")
-    with pytest.raises(BadEntry, match=r"'b\.jpg' and 'a\.jpg' are the same file"):
-        positions.from_csv(rows, tmp_path)
+
+
+def test_a_photograph_under_two_names_is_one_or_a_contradiction(tmp_path: Path) -> None:
+    for name, content in {"a": "1", "b": "2", "a again": "1"}.items():
+        (tmp_path / name).write_text(content)
+
+    def chosen(twin: str, options: PositionOptions = ALL_TRAIN) -> TrainingSet:
+        rows = f"name,easting,northing,heading\na,0,0,10\nb,5,0,20\na again,{twin}\n"
+        return positions.from_csv(write(tmp_path / "rows.csv", rows), tmp_path, options)
+
+    found = chosen("9,0,30")
+    assert found.images.name.tolist() == ["a", "b"] and found.queries.image.tolist() == [0, 1]
+    assert found.summary["warnings"][0] == "same photograph under two names, taken once: 'a again' = 'a'"
+    assert chosen("9,0,").images.name.tolist() == ["a", "b"]
+    for twin, why in {"11,0,10": "11.0 m apart", "9,0,80": "70 degrees apart"}.items():
+        with pytest.raises(Contradiction, match=f"line 4: 'a again' is the same .* 'a' .*line 2.* {why}"):
+            chosen(twin)
+    chosen("9,0,80", ALL_TRAIN.model_copy(update={"max_heading_change_deg": 180}))
 
 
 def test_bad_arrays_are_errors() -> None:

@@ -120,6 +120,13 @@ def training() -> dict[str, Any]:
         "mined/query": ints(0, 0),
         "mined/positive": ints(1, 1),
         "mined/negatives": np.array([[2, 3], [3, -1]]),
+        "checks/epoch": ints(1),
+        "checks/image": ints(3),
+        "checks/cluster": ints(0),
+        "checks/max_inliers": ints(12),
+        "may_match/first": ints(0),
+        "may_match/second": ints(2),
+        "may_match/inliers": ints(12),
         "best_epoch": 2,
         "descriptor_shift/image": ints(0, 1),
         "descriptor_shift/cosine_distance": np.array([0.1, 0.2], np.float32),
@@ -145,6 +152,23 @@ def evaluation() -> dict[str, Any]:
         "scores/raw": np.array([[0.9, 0.5, 0.1]], np.float32),
         "average_precisions/raw-easy": np.array([0.5]),
         "average_precisions/raw-hard": np.array([np.nan]),
+    }
+
+
+def benchmark() -> dict[str, Any]:
+    return {
+        "rows/protocol": ["medium", "hard"],
+        "rows/metric": ["mAP", "mAP"],
+        "rows/value": np.array([0.5, np.nan]),
+        "rows/num_queries": ints(1, 0),
+        "queries/name": ["q", "r"],
+        "database/name": ["x", "y"],
+        "distractors/position": ints(2),
+        "distractors/name": ["far/z.jpg"],
+        "ranks": np.array([[2, 0, 1], [1, -1, -1]]),
+        "scores": np.array([[0.9, 0.5, 0.1], [0.4, 0, 0]], np.float32),
+        "per_query/AP medium": np.array([0.5, np.nan]),
+        "per_query/AP hard": np.array([np.nan, np.nan]),
     }
 
 
@@ -217,6 +241,7 @@ SAMPLES = {
     "training": training,
     "whitening": whitening,
     "evaluation": evaluation,
+    "benchmark": benchmark,
 }
 
 

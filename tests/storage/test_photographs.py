@@ -75,6 +75,15 @@ def test_by_hand(root, table):
     assert load_scan(table) == found
 
 
+def test_files_without_an_ending_in_an_image_tree_of_the_reference(root, table):
+    before = scan(root, table).names
+    cid = "0123456789abcdef"
+    for name in (f"ef/cd/ab/{cid}", f"ims/ef/cd/ab/{cid}", f"ef/cd/aa/{cid}", "LICENSE", "AA/AA/AA/AAAA"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    assert set(scan(root, table).names) - set(before) == {f"ef/cd/ab/{cid}", f"ims/ef/cd/ab/{cid}"}
+
+
 def test_second_scan_reads_nothing(root, table, reads):
     first = scan(root, table)
     assert len(reads) == 4
@@ -245,3 +254,18 @@ def test_a_survey_reads_new_files_only_up_to_a_size(root, table, reads):
 def test_a_survey_of_no_folder(tmp_path, table):
     with pytest.raises(NoFolder, match="is not a folder"):
         survey(tmp_path / "none", table, 0)
+
+
+def test_named_files_keep_their_order_and_are_read_once(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    for name in ("b.jpg", "d/ä.jpg"):
+        (root / name).write_text(name)
+        os.utime(root / name, (1, 1))
+    names = ["d/ä.jpg", "b.jpg", "gone.jpg"]
+    table = photographs.scan_names(root, names, tmp_path / "t.json")
+    assert table.names == names
+    assert table.sha256[0] == hashlib.sha256("d/ä.jpg".encode()).hexdigest()
+    assert table.status == ["ok", "ok", "rejected"] and "No such file" in table.entries[2].reason
+    monkeypatch.setattr(photographs, "file_sha256", lambda path: pytest.fail(f"{path} is read again"))
+    assert photographs.scan_names(root, names, tmp_path / "t.json") == table

@@ -32,6 +32,16 @@ def test_saved_and_loaded(store, options):
     assert again.ended >= again.started
 
 
+def test_measuring_on_a_benchmark_is_not_the_latest_run(store, options):
+    first = runs.start(store, "town").finished("completed")
+    second = runs.start(store, "roxford5k", kind="benchmark").finished("completed")
+    for record in (first, second):
+        runs.save(store, record)
+    assert runs.load(store, "latest") == first
+    assert runs.latest(store, kind="benchmark") == second
+    assert runs.load(store, second.id).kind == "benchmark"
+
+
 def test_latest(store, options):
     assert runs.latest(store) is None
     scene = make(store, options, "scene")

@@ -21,7 +21,8 @@ def sizes(each: Layout) -> set[str]:
 
 def test_all_layouts_of_the_design_are_declared():
     expected = (
-        "scan catalogue descriptors features pairs matches scene training_set training whitening evaluation"
+        "scan catalogue descriptors features pairs matches scene training_set training whitening evaluation "
+        "benchmark"
     )
     assert set(all_layouts()) == set(expected.split())
 

@@ -1,0 +1,183 @@
+"""An official benchmark: describe its images with anybody's network, or take somebody's ranks, and score."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.options import PipelineResources
+from retrieval.benchmarks import description
+from retrieval.benchmarks.common import Benchmark
+from retrieval.benchmarks.distractors import distractor_images
+from retrieval.benchmarks.registry import read_benchmark
+from retrieval.benchmarks.report import read_result, table_rows
+from retrieval.benchmarks.scoring import BenchmarkOptions
+from retrieval.network_import import NetworkImportOptions
+from retrieval.network_options import NetworkOptions
+from storage import runs
+from storage.artifacts import ArtifactRef
+from storage.runs import RunRecord
+from storage.store import Store
+from tasks.benchmarking import Shard, describe_images, import_network, score_benchmark, shards, write_listing
+from tasks.chunks import chunk_calls, items_input
+from tasks.describing import make_network, network_digest
+from tasks.runtime import fan_out
+
+MAX_CHUNKS = 500
+"""Extraction tasks of one shard, at most: larger shards have larger chunks."""
+
+
+class UnknownNetwork(ValueError):
+    """What was given as a network is neither a file nor a run that has one."""
+
+
+@flow(name="benchmark", persist_result=False)
+def benchmark(
+    store: str,
+    data: str,
+    options: BenchmarkOptions,
+    network: str | None = None,
+    distractors: str | None = None,
+    resources: PipelineResources | None = None,
+) -> RunRecord:
+    """Measure a network on an official benchmark, or score ranks; the store keeps every descriptor.
+
+    data: folder with the official files; network: a file, or a run of this store (its fine-tuned network);
+    none: off the shelf. Raises MissingBenchmarkFile and other ValueErrors.
+    """
+    opened = Store.create(store)
+    used = resources or PipelineResources()
+    record = runs.start(
+        opened,
+        options.benchmark,
+        options=options.model_dump(mode="json"),
+        resources=used.model_dump(mode="json"),
+        kind="benchmark",
+    )
+    try:
+        refs = _measured(opened, Path(data), options, network, distractors, used)
+    except BaseException as error:
+        runs.save(opened, record.finished("failed" if isinstance(error, Exception) else "cancelled"))
+        raise
+    record = record.with_refs(refs).finished("completed")
+    runs.save(opened, record)
+    (result,) = record.refs_of("benchmark")
+    create_table_artifact(
+        key=f"benchmark-{options.benchmark}".replace("_", "-"),
+        table=table_rows(read_result(opened.path(result))),
+        description=f"{options.benchmark}, in %",
+    )
+    return record
+
+
+def _measured(
+    store: Store,
+    data: Path,
+    options: BenchmarkOptions,
+    network: str | None,
+    distractors: str | None,
+    resources: PipelineResources,
+) -> dict[str, Any]:
+    """The artifacts of a measurement, by name."""
+    found = read_benchmark(options.benchmark, data, options.protocol, images=options.ranks is None)
+    common = {"store": str(store.root), "options": options, "data": str(data)}
+    if options.ranks is not None:
+        inputs = [found.digest]
+        return {"benchmark": score_benchmark(**common, inputs=inputs, listing="", descriptors=[], facts={})}
+    weights, name = _network(store, network)
+    digest = network_digest(store, weights)
+    own = [_describe(store, shard, found.root, weights, digest, options, resources)
+           for shard in shards(store, found.root, [*found.queries, *found.database])]  # fmt: skip
+    refs = [ref for part, _ in own for ref in part]
+    items = [item for _, part in own for item in part]
+    more, names = _distractors(store, distractors, found, weights, digest, options, resources, refs)
+    listing, listed = write_listing(
+        store, items[: len(found.queries)], items[len(found.queries) :], {"items": more, "names": names}
+    )
+    refs = list({ref.path: ref for ref in refs}.values())
+    inputs = [found.digest, listed, items_input(store, refs, sorted({*items, *more}))]
+    whitening = options.whitening.name if options.whitening else "raw"
+    scored = score_benchmark(
+        **common,
+        inputs=inputs,
+        listing=str(listing),
+        descriptors=refs,
+        facts={"network": name, "whitening": whitening},
+    )
+    return {"evaluated_network": weights, "benchmark_descriptors": refs, "benchmark": scored}
+
+
+def _distractors(
+    store: Store,
+    folder: str | None,
+    found: Benchmark,
+    weights: ArtifactRef,
+    digest: str,
+    options: BenchmarkOptions,
+    resources: PipelineResources,
+    refs: list[ArtifactRef],
+) -> tuple[list[str], list[str]]:
+    """(items, names) of the distractors; the chunks that hold them are added to refs."""
+    if folder is None:
+        return [], []
+    images = distractor_images(Path(folder), found)
+    items: list[str] = []
+    for shard in shards(store, Path(folder), images):
+        part, ids = _describe(store, shard, Path(folder), weights, digest, options, resources)
+        refs += part
+        items += ids
+    return items, [image.file for image in images]
+
+
+def _describe(
+    store: Store,
+    shard: Shard,
+    root: Path,
+    weights: ArtifactRef,
+    digest: str,
+    options: BenchmarkOptions,
+    resources: PipelineResources,
+) -> tuple[list[ArtifactRef], list[str]]:
+    """The chunks that hold a shard's descriptors, and its items in order."""
+    wanted, items = shard.wanted(digest), shard.items
+    image_of = dict(zip(items, shard.images, strict=True))
+    size = max(resources.photographs_per_task, -(-len(wanted) // MAX_CHUNKS))
+    calls = chunk_calls(store, description.STAGE, options.description, wanted, size)
+    for call in calls:
+        mine = [image_of.get(item) for item in call["items"]]
+        call["names"] = [image.file if image else "" for image in mine]
+        call["boxes"] = [image.box if image else None for image in mine]
+        call["input_digests"] = {item: wanted.get(item, "") for item in call["items"]}
+    refs = fan_out(
+        describe_images,
+        calls,
+        workers=1,
+        store=str(store.root),
+        options=options.description,
+        root=str(root),
+        table=str(shard.table),
+        network=weights,
+        resources=resources.extraction(),
+    )
+    return refs, items
+
+
+def _network(store: Store, network: str | None) -> tuple[ArtifactRef, str]:
+    """A network as an artifact, and its name in the table. Raises UnknownNetwork."""
+    root = str(store.root)
+    if network is None:
+        options = NetworkOptions()
+        return make_network(store=root, options=options), f"off-the-shelf {options.backbone}"
+    if Path(network).is_file():
+        options_of_file = NetworkImportOptions(file=Path(network))
+        return import_network(store=root, options=options_of_file), Path(network).name
+    try:
+        refs = runs.load(store, network).refs_of("finetune")
+    except runs.UnknownRun as error:
+        raise UnknownNetwork(f"network '{network}' is no file, and {error}") from error
+    if not refs or not store.is_intact(refs[0]):
+        raise UnknownNetwork(
+            f"run '{network}' has no intact fine-tuned network; run as far as finetune first"
+        )
+    return refs[0], f"fine-tuned {network}"

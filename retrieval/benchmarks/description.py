@@ -1,0 +1,86 @@
+"""Descriptors of a benchmark's images as a stage, in chunks: cropped, and loaded as the references load them.
+
+Light: torch is imported by the step only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval.benchmarks.common import Box
+from retrieval.extraction import STAGE as EXTRACTION
+from retrieval.extraction import ExtractionOptions, ExtractionResources
+from storage.digests import json_sha256
+from storage.stages import Stage
+
+STAGE = Stage(
+    name="benchmark_descriptors",
+    version=1,
+    schema_name="descriptors",
+    kind="file",
+    suffix=".h5",
+    packages=EXTRACTION.packages,
+    modules=("retrieval.benchmarks.common", "retrieval.benchmarks.description", *EXTRACTION.modules),
+)
+
+
+def item_of(sha256: str, box: Box | None) -> str:
+    """Id of an image, or of a part of it, 64 hex: its content and the box, whatever its name."""
+    return sha256 if box is None else json_sha256(["crop", sha256, list(box)])
+
+
+def input_of(sha256: str, box: Box | None, network: str) -> str:
+    """What a descriptor is made from: the content, the box, the network's digest."""
+    return json_sha256([sha256, None if box is None else list(box), network])
+
+
+def describe_chunk(
+    network: Path,
+    images: Sequence[tuple[str, Path, Box | None]],
+    options: ExtractionOptions,
+    *,
+    out: Path,
+    input_digests: Mapping[str, str],
+    resources: ExtractionResources | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Describe images (item, path, box) and write them to `out` in the layout `descriptors`.
+
+    Not turned by EXIF, as in the published evaluations; a crop has the resolution that it would have in the
+    whole image (cirtorch). Returns {"items": {id: {"input", "content"}}}, as a store's chunk wants it.
+    Raises UnreadablePhotograph, UnreadableNetwork, DeviceUnavailable.
+    """
+    from retrieval.descriptors import iterate_descriptors
+    from retrieval.images import load_photograph
+    from retrieval.networks import load_network
+    from storage.hdf5 import ItemWriter
+
+    resources = resources or ExtractionResources()
+    described = iterate_descriptors(
+        load_network(network),
+        lambda image: load_photograph(
+            image[1], options.image_size, image[2], exif=False, draft=options.draft
+        ),
+        images,
+        scales=options.scales,
+        precision=options.precision,
+        batch_size=resources.batch_size,
+        device=resources.device,
+        threads=resources.threads,
+        loader_threads=resources.loader_threads,
+    )
+    found = {}
+    for done, (position, descriptor) in enumerate(described, start=1):
+        found[images[position][0]] = descriptor
+        if progress is not None:
+            progress(done, len(images))
+    content: dict[str, dict[str, str]] = {}
+    settings = options.model_dump(mode="json")
+    inputs = [input_digests[item] for item in sorted(found)]
+    with ItemWriter(out, "descriptors", stage=STAGE.name, options=settings, inputs=inputs) as writer:
+        for item in sorted(found):
+            digest = writer.add(item, global_descriptor=found[item])
+            content[item] = {"input": input_digests[item], "content": digest}
+    return {"items": content}

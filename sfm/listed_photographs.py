@@ -1,0 +1,115 @@
+"""The photographs that a list names, among the files of a folder that were scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.photographs import PhotoEntry
+
+_SHOWN = 5
+_THREADS = 4
+_CHECKED_PX = 64
+
+
+class UnusablePhotographs(ValueError):
+    """Photographs of a list that the folder does not have, or not as usable files."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Photographs [N] of a list: names (paths), sha256 ("" = the list does not know), where each is listed.
+
+    folders: where below the folder of photographs the names may begin.
+    """
+
+    names: Sequence[str]
+    sha256: Sequence[str]
+    where: Sequence[str]
+    folders: Sequence[str] = ("",)
+
+
+def find_photographs(listed: Listed, files: Sequence[PhotoEntry], source: str) -> list[PhotoEntry]:
+    """[N] the file of each photograph of a list.
+
+    By content where the list knows it (of equal files the one with the listed name), else by name. source:
+    the list's name, for errors. Raises UnusablePhotographs that names some of those without one.
+    """
+    by_name = {file.name: file for file in files}
+    by_digest: dict[str, PhotoEntry] = {}
+    for file in files:
+        if file.status == "ok" and file.sha256:
+            by_digest.setdefault(file.sha256, file)
+    found: list[PhotoEntry] = []
+    wrong: dict[int, str] = {}
+    for row, (name, digest) in enumerate(zip(listed.names, listed.sha256, strict=True)):
+        named = next((by_name[at + name] for at in listed.folders if at + name in by_name), None)
+        chosen, reason = _choose(named, digest, by_digest)
+        if chosen is None:
+            wrong[row] = reason
+        else:
+            found.append(chosen)
+    if wrong:
+        last = {file.name.rsplit("/", 1)[-1]: file.name for file in reversed(files)}
+        raise _unusable(
+            {r: why or _absent(listed.names[r], last) for r, why in wrong.items()}, listed, source
+        )
+    return found
+
+
+def check_readable(
+    listed: Listed, files: Sequence[PhotoEntry], source: str, path_of: Callable[[str], Path]
+) -> None:
+    """Decode every file at a small size. path_of: name -> file. Raises UnusablePhotographs."""
+    different = {file.name: row for row, file in reversed(list(enumerate(files)))}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        reasons = pool.map(lambda name: _unreadable(path_of(name)), different)
+        wrong = {row: why for row, why in zip(different.values(), reasons, strict=True) if why}
+    if wrong:
+        raise _unusable(dict(sorted(wrong.items())), listed, source)
+
+
+def _choose(
+    named: PhotoEntry | None, digest: str, by_digest: Mapping[str, PhotoEntry]
+) -> tuple[PhotoEntry | None, str]:
+    """The file, or why there is none ("" = no such file)."""
+    if digest and not (named and named.sha256 == digest):
+        if digest in by_digest:
+            return by_digest[digest], ""
+        if named is not None and named.status == "ok" and named.sha256:
+            return None, "its content is another than when the list was made"
+    if named is not None and named.status != "ok":
+        return None, f"{named.status}: {named.reason}"
+    return named, ""
+
+
+def _absent(name: str, by_last_part: Mapping[str, str]) -> str:
+    elsewhere = by_last_part.get(name.rsplit("/", 1)[-1])
+    return "not in the folder" + (f", which has {elsewhere!r}" if elsewhere else "")
+
+
+def _unreadable(path: Path) -> str:
+    from sfm.decoding import PILLOW_PIXEL_LIMIT, Rejected, Unsupported, decode
+
+    try:
+        decode(path.read_bytes(), _CHECKED_PX, PILLOW_PIXEL_LIMIT)
+    except (Rejected, Unsupported) as why:
+        return str(why)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
+
+
+def _unusable(wrong: Mapping[int, str], listed: Listed, source: str) -> UnusablePhotographs:
+    shown = [
+        f"{listed.names[row]!r}{f' ({listed.where[row]})' if listed.where[row] else ''}: {why}"
+        for row, why in list(wrong.items())[:_SHOWN]
+    ]
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    return UnusablePhotographs(
+        f"{source}: {len(wrong)} of {len(listed.names)} photographs of the list are no usable photographs of "
+        f"the folder: {'; '.join(shown)}{more}. Names are paths below PHOTOS: give the folder that the list "
+        "was made for, correct the names, or take these photographs out of the list"
+    )

@@ -1,0 +1,190 @@
+"""Official benchmarks: anybody's network, descriptors of a benchmark's images, its score."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval import network_import
+from retrieval.benchmarks import description, scoring
+from retrieval.benchmarks.common import BenchmarkImage, Box, MissingBenchmarkFile
+from retrieval.benchmarks.registry import read_benchmark
+from retrieval.benchmarks.scoring import BenchmarkOptions, DescribedBenchmark
+from retrieval.extraction import ExtractionOptions, ExtractionResources
+from retrieval.network_import import NetworkImportOptions
+from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
+from storage.files import read_json, write_json
+from storage.photographs import PhotoSource, load_scan, scan_names
+from storage.store import Store
+from tasks.caching import artifact_path, publish, running, stage_task
+from tasks.chunks import descriptor_rows, file_of_items
+from tasks.describing import network_file
+from tasks.progress import reporter
+
+SHARD = 20_000
+"""Images that are listed, digested and planned at a time, so that a million of them need no more memory."""
+ROWS_PER_BLOCK = 20_000
+CACHED_BYTES = 1 << 30
+"""Descriptors of a database up to this size stay in memory between passes over it."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some images of a benchmark: table: file with the digest of each; items: their ids in order."""
+
+    table: Path
+    images: tuple[BenchmarkImage, ...]
+    sha256: tuple[str, ...]
+
+    @property
+    def items(self) -> list[str]:
+        pairs = zip(self.sha256, self.images, strict=True)
+        return [description.item_of(sha, image.box) for sha, image in pairs]
+
+    def wanted(self, network: str) -> dict[str, str]:
+        """Item -> digest of what it is made from."""
+        pairs = list(zip(self.sha256, self.images, strict=True))
+        inputs = (description.input_of(sha, image.box, network) for sha, image in pairs)
+        return dict(zip(self.items, inputs, strict=True))
+
+
+def shards(store: Store, root: Path, images: Sequence[BenchmarkImage]) -> Iterator[Shard]:
+    """The images, SHARD at a time, each with its digest; only new or touched files are read.
+
+    Raises MissingBenchmarkFile for one that cannot be read.
+    """
+    report = reporter("digests")
+    for start in range(0, len(images), SHARD):
+        part = tuple(images[start : start + SHARD])
+        names = list(dict.fromkeys(image.file for image in part))
+        key = json_sha256([str(root.resolve()), start, names[0], names[-1], len(names)])
+        path = store.root / "scans" / f"benchmark-{key[:16]}.json"
+        table = scan_names(root, names, path, lambda done, total: report(done, total, "files"))
+        found = {entry.name: entry for entry in table.entries}
+        for name in names:
+            if name not in found or found[name].status != "ok":
+                why = found[name].reason if name in found else "its name is not UTF-8"
+                raise MissingBenchmarkFile(f"'{root / name}' cannot be read: {why}")
+        yield Shard(path, part, tuple(found[image.file].sha256 for image in part))
+
+
+@stage_task(network_import.STAGE)
+def import_network(store: str, options: NetworkImportOptions) -> ArtifactRef:
+    """A network file as an artifact."""
+    return publish(lambda out: {"sidecar": network_import.import_network(options, out=out)})
+
+
+@stage_task(
+    description.STAGE,
+    labels=("items", "names", "boxes", "input_digests", "root", "table", "network"),
+)
+def describe_images(
+    store: str,
+    options: ExtractionOptions,
+    inputs: list[str],
+    items: list[str],
+    names: list[str],
+    boxes: list[Box | None],
+    input_digests: dict[str, str],
+    root: str,
+    table: str,
+    network: ArtifactRef,
+    resources: ExtractionResources | None = None,
+) -> ArtifactRef:
+    """Descriptors of a chunk of images (items: their ids; names: files below root)."""
+    source = PhotoSource(Path(root), _scan(table, Path(table).stat().st_mtime_ns))
+    report = reporter("descriptors")
+
+    def build(out: Path) -> dict[str, Any]:
+        return description.describe_chunk(
+            network_file(artifact_path(network)),
+            [(item, source.path(name), box) for item, name, box in zip(items, names, boxes, strict=True)],
+            options,
+            out=out,
+            input_digests=input_digests,
+            resources=resources,
+            progress=lambda done, total: report(done, total, "images"),
+        )
+
+    return publish(build)
+
+
+@lru_cache(maxsize=2)
+def _scan(table: str, mtime_ns: int) -> Any:
+    return load_scan(Path(table))
+
+
+@stage_task(scoring.STAGE, labels=("data", "listing", "descriptors", "facts"))
+def score_benchmark(
+    store: str,
+    options: BenchmarkOptions,
+    inputs: list[str],
+    data: str,
+    listing: str,
+    descriptors: list[ArtifactRef],
+    facts: dict[str, str],
+) -> ArtifactRef:
+    """A benchmark's score; listing: file with the items in order, empty where ranks are scored."""
+    opened = running().store
+
+    def build(out: Path) -> None:
+        benchmark = read_benchmark(
+            options.benchmark, Path(data), options.protocol, images=options.ranks is None
+        )
+        common: dict[str, Any] = {"out": out, "inputs": running().inputs, "attributes": facts}
+        if options.ranks is not None:
+            scoring.score_ranks(benchmark, options, **common)
+        else:
+            described = _described(opened, descriptors, Path(listing), benchmark.database_frames)
+            scoring.score_descriptors(benchmark, described, options, **common)
+
+    return publish(build)
+
+
+def write_listing(
+    store: Store, queries: Sequence[str], database: Sequence[str], distractors: dict[str, list[str]]
+) -> tuple[Path, str]:
+    """Items of queries, database and distractors in order, in a file of the store; and their digest.
+
+    distractors: names and items.
+    """
+    content = {"queries": list(queries), "database": list(database), **distractors}
+    digest = json_sha256(content)
+    path = store.root / "scans" / f"listing-{digest[:16]}.json"
+    write_json(path, content)
+    return path, digest
+
+
+def _described(store: Store, refs: list[ArtifactRef], listing: Path, frames: int) -> DescribedBenchmark:
+    items = read_json(listing)
+    files = file_of_items(store, refs)
+    database = [*items["database"], *items.get("items", [])]
+    blocks = cached_blocks(lambda part: descriptor_rows(files, part), database, frames)
+    queries = descriptor_rows(files, items["queries"])
+    return DescribedBenchmark(queries, blocks, items.get("names", []))
+
+
+def cached_blocks(
+    read: Callable[[list[str]], NDArray[np.float32]], items: list[str], frames: int
+) -> Callable[[], Iterator[NDArray[np.float32]]]:
+    """Blocks of rows of items, whole sequences in each; read once where all of them fit CACHED_BYTES."""
+    step = ROWS_PER_BLOCK - ROWS_PER_BLOCK % frames
+    kept: dict[int, NDArray[np.float32]] = {}
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        held = sum(rows.nbytes for rows in kept.values())
+        for start in range(0, len(items), step):
+            rows = kept.get(start)
+            if rows is None:
+                rows = read(items[start : start + step])
+                if held + rows.nbytes <= CACHED_BYTES:
+                    kept[start] = rows
+                    held += rows.nbytes
+            yield rows
+
+    return blocks
