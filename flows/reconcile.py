@@ -9,7 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,18 @@ def reconcile(home: Path) -> int:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        tags = killed_commands(home)
-        crashed = sum(_end_runs_of(client, tag) for tag in tags)
-        for tag in tags:
-            (home / "commands" / f"{tag}.json").unlink(missing_ok=True)
+        crashed = 0
+        for tag in killed_commands(home):
+            record = home / "commands" / f"{tag}.json"
+            with suppress(FileNotFoundError):  # another reconcile was faster
+                crashed += _end_runs_of(client, tag, written=record.stat().st_mtime)
+                record.unlink()
         return crashed + _end_what_ended_runs_left(client)
 
 
-def _end_runs_of(client: "SyncPrefectClient", tag: str) -> int:
+def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
+    """written: when the dead process made its record, s since 1970; a run that began to run later is a retry
+    whose process has not made its own yet."""
     from prefect.client.schemas import filters
 
     if tag.startswith(TAG):
@@ -99,6 +103,9 @@ def _end_runs_of(client: "SyncPrefectClient", tag: str) -> int:
     own = filters.FlowRunFilter(
         id=filters.FlowRunFilterId(any_=[run]), state=_in_state("RUNNING", "CANCELLING")
     )
+    for found in client.read_flow_runs(flow_run_filter=own):
+        if found.state and found.state.is_running() and found.state.timestamp.timestamp() > written:
+            return 0
     ended = _end_flow_runs(client, own)
     return ended + _end_below(client, [run]) if ended else 0
 
