@@ -42,5 +42,6 @@ def steps(work: Work) -> None:
         features=features,
         matching=matching,
         resources=work.resources.training(),
+        slot=work.resources.gpu_slot,
     )
     work.keep(network=network, finetune=tuned)

@@ -1,10 +1,12 @@
 """Tells the truth about what was killed: what Prefect still shows as running becomes Crashed.
 
-A command leaves a record with its process and the tag of its flow runs in `<store>/prefect/commands`, a flow
-run that a worker started one with its process and its id; both take it away at their end, a kill does not.
+A command leaves a record with its process and the tag of its flow runs in `<store>/prefect/commands`, and
+takes it away at its end; a kill does not. A flow run that a worker started leaves one with its process and
+its id; it stays until the process is gone and `reconcile` has seen that Prefect knows how the run ended.
 """
 
 import json
+import logging
 import os
 import socket
 import uuid
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
+logger = logging.getLogger(__name__)
+
 TAG = "command-"
 FLOW_RUN = "flow-run-"
 MESSAGE = "The process ended without telling Prefect (killed, or the machine stopped)."
@@ -26,33 +30,34 @@ PAGE = 200
 
 
 @contextmanager
-def registered(home: Path, name: str | None = None) -> Iterator[str]:
+def registered(home: Path) -> Iterator[str]:
     """The tag that marks the flow runs of this command; its record in `<store>/prefect/commands` is left by a
-    kill. name: of the record, else a new tag."""
-    tag = name or TAG + uuid.uuid4().hex[:12]
-    path = home / "commands" / f"{tag}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"owner": identity(os.getpid()), "machine": socket.gethostname()}))
-    os.replace(temporary, path)
+    kill."""
+    tag = TAG + uuid.uuid4().hex[:12]
+    path = _write_record(home, tag)
     try:
         yield tag
     finally:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def supervised(home: Path) -> Iterator[None]:
-    """Around the work of a flow that a worker started: it is registered, and what killed runs left behind is
-    marked first. Elsewhere the command does both."""
+def _write_record(home: Path, name: str) -> Path:
+    path = home / "commands" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"owner": identity(os.getpid()), "machine": socket.gethostname()}))
+    os.replace(temporary, path)
+    return path
+
+
+def supervise(home: Path) -> None:
+    """At the start of a flow that a worker started: it is registered, and what killed runs left behind is
+    marked. Elsewhere the command does both."""
     from prefect.runtime import deployment, flow_run
 
-    if not deployment.id or not flow_run.id:
-        yield
-        return
-    with registered(home, f"{FLOW_RUN}{flow_run.id}"):
-        reconcile(home)
-        yield
+    if deployment.id and flow_run.id:
+        _write_record(home, f"{FLOW_RUN}{flow_run.id}")
+        reconcile_if_possible(home)
 
 
 def killed_commands(home: Path) -> list[str]:
@@ -86,6 +91,17 @@ def reconcile(home: Path) -> int:
                 crashed += _end_runs_of(client, tag, written=record.stat().st_mtime)
                 record.unlink()
         return crashed + _end_what_ended_runs_left(client)
+
+
+def reconcile_if_possible(home: Path) -> None:
+    """The same where the API answers; else the next one does it."""
+    import httpx
+
+    try:
+        if crashed := reconcile(home):
+            logger.warning("%d runs of killed processes are now marked Crashed", crashed)
+    except httpx.HTTPError as error:
+        logger.warning("runs of killed processes are looked for again later: %s", error)
 
 
 def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:

@@ -134,6 +134,7 @@ def describe_all(
         digest=digest,
         photos=folder or work.photos,
         resources=work.resources.extraction(),
+        slot=work.resources.gpu_slot,
     )
 
 
@@ -164,6 +165,7 @@ def features_of(
             for chunk in chunks
         ],
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         options=options,
         resources=work.resources.features(),
@@ -219,6 +221,7 @@ def match_proposals(
         match_pairs,
         [{**chunk, "features": chunks_holding(holding, ends(chunk["items"]))} for chunk in chunks],
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         options=options,
         resources=work.resources.matching(),
@@ -245,6 +248,7 @@ def map_models(work: Work) -> None:
         map_cluster,
         mapping_calls(work.store, clusters_to_map(work.store, found, options.mapping), *sources),
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         tolerated=MappingFailed if options.scene.leave_out_failed else None,
         options=options.mapping,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flows.context import environment, prefect_settings
 from flows.deployments import POOL, install
-from flows.reconcile import reconcile
+from flows.reconcile import reconcile_if_possible
 from flows.server import LastingServer, announced, serving
 from flows.settings import prepare_home, worker_settings
 
@@ -133,7 +133,7 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
         stack.enter_context(prefect_settings(settings, heartbeats=True))
         names = install({**settings, **request.variables()})
         stack.enter_context(announced(home, server.api_url))
-        stack.callback(reconcile, home)
+        stack.callback(reconcile_if_possible, home)
         worker = Worker(home, server.api_url)
         stack.callback(worker.stop)
         say(f"{len(names)} deployments: {', '.join(names)}")
@@ -157,18 +157,8 @@ def _watch(home: Path, server: LastingServer, worker: Worker, stop: threading.Ev
             worker.restart()
             last = 0.0
         if time.monotonic() - last > RECONCILE_EVERY_S:
-            _reconcile(home)
+            reconcile_if_possible(home)
             last = time.monotonic()
-
-
-def _reconcile(home: Path) -> None:
-    import httpx
-
-    try:
-        if crashed := reconcile(home):
-            logger.warning("%d runs of killed processes are now marked Crashed", crashed)
-    except httpx.HTTPError as error:
-        logger.warning("runs of killed processes are looked for again later: %s", error)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.forms import changed
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
-from flows.reconcile import supervised
+from flows.reconcile import supervise
 from flows.settings import prefect_home
 from storage import older, runs
 from storage.artifacts import ArtifactRef
@@ -127,13 +127,15 @@ class Work:
         calls: Sequence[Mapping[str, Any]],
         *,
         workers: int,
+        address: str | None = None,
         tolerated: type[Exception] | None = None,
         **common: Any,
     ) -> list[ArtifactRef]:
         """`task(**common, **call)` for every call, `workers` at a time; see `tasks.runtime.fan_out`."""
         for call in calls:
             self._adopt(task, {**common, **call})
-        return fan_out(self._forced(task), calls, workers=workers, tolerated=tolerated, **common)
+        again = self._forced(task)
+        return fan_out(again, calls, workers=workers, address=address, tolerated=tolerated, **common)
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
         """Calls of a stage task that together make all wanted items (id -> digest of its input)."""
@@ -218,8 +220,8 @@ def begin(
 def recorded(store: Store, run: str) -> Iterator[None]:
     """The ledger says how the run ended, whatever happens in it; so does Prefect, by `flows.reconcile`."""
     try:
-        with supervised(prefect_home(store.root)):
-            yield
+        supervise(prefect_home(store.root))
+        yield
     except BaseException as error:
         status: runs.Status = "failed" if isinstance(error, Exception) else "cancelled"
         runs.save(store, runs.load(store, run).finished(status))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,7 +18,7 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, Running
 
 from flows import reconcile as module
 from flows.context import Session
-from flows.reconcile import FLOW_RUN, reconcile, registered, supervised
+from flows.reconcile import FLOW_RUN, reconcile, registered, supervise
 from flows.server import identity
 
 DEAD = {"pid": 1, "started": 0.0}
@@ -61,6 +62,10 @@ class Runs:
 
     def task_state(self, run: uuid.UUID) -> str | None:
         return self.client.read_task_run(run).state_name
+
+
+def refuse(home: Path) -> int:
+    raise httpx.ConnectError("nobody there")
 
 
 @pytest.fixture
@@ -130,21 +135,37 @@ def test_tasks_below_runs_that_the_worker_called_crashed_end_too(runs: Runs) -> 
     assert (runs.task_state(dummy), runs.flow_state(below)) == ("Crashed", "Crashed")
 
 
-def test_a_run_of_a_worker_is_registered_while_it_goes_and_reconciles_first(
+def test_a_run_of_a_worker_is_registered_and_reconciles_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect import runtime
 
     seen: list[Path] = []
     monkeypatch.setattr(module, "reconcile", seen.append)
-    with supervised(tmp_path):
-        assert seen == [] and not (tmp_path / "commands").exists()  # a command's own flow: it did both
+    supervise(tmp_path)
+    assert seen == [] and not (tmp_path / "commands").exists()  # a command's own flow: it did both
     run = str(uuid.uuid4())
     monkeypatch.setattr(runtime, "deployment", SimpleNamespace(id="x"))
     monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=run))
-    with supervised(tmp_path):
-        assert seen == [tmp_path]
-        assert [path.stem for path in (tmp_path / "commands").iterdir()] == [FLOW_RUN + run]
-    assert list((tmp_path / "commands").iterdir()) == []
+    supervise(tmp_path)
+    assert seen == [tmp_path]
+    monkeypatch.setattr(module, "reconcile", refuse)
+    supervise(tmp_path)  # a server that does not answer is no reason not to work
+    assert [path.stem for path in (tmp_path / "commands").iterdir()] == [FLOW_RUN + run]
+
+
+def test_the_record_of_a_run_that_ended_well_goes_with_its_process(runs: Runs) -> None:
+    """Not before: the server may not have heard of the end."""
+    run = runs.flow_run(Completed())
+    record = runs.record(f"{FLOW_RUN}{run}", identity(os.getpid()))
+    assert reconcile(runs.home) == 0 and record.exists()
+    runs.record(f"{FLOW_RUN}{run}", DEAD)
+    assert reconcile(runs.home) == 0 and not record.exists()
+    assert runs.flow_state(run) == "Completed"
+
+
+def test_commands_have_tags_of_their_own(tmp_path: Path) -> None:
     with registered(tmp_path) as first, registered(tmp_path) as second:
         assert first != second
+        assert sorted(path.stem for path in (tmp_path / "commands").iterdir()) == sorted([first, second])
+    assert list((tmp_path / "commands").iterdir()) == []

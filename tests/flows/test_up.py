@@ -21,7 +21,6 @@ from flows import deployments
 from flows.deployments import AUTOMATION, POOL, DeploymentsFailed, install
 from flows.options import STAGES
 from flows.server import LastingServer, PortTaken, serving
-from flows.up import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(["benchmark", "end-to-end", *STAGES])
@@ -60,7 +59,7 @@ def below(store: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             environment = process.environ()
-            mine = environment.get("PREFECT_HOME") == str(store / "prefect") or MARK in environment
+            mine = environment.get("PREFECT_HOME") == str(store / "prefect")
             if mine and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
