@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 from prefect import Task, flow
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.results import ResultRecord
+from prefect.runtime import flow_run
 from prefect.utilities.callables import get_call_parameters
 
 from storage.store import Store
+from tasks.pacing import until_recorded
 from tasks.progress import reporter
 from tasks.runners import Runner
 
@@ -103,12 +106,15 @@ def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
     """The results of `work`, run as a flow of its own; they stay in memory, not in Prefect's parameters or
     results."""
     results: list[Result] = []
+    runs: list[UUID] = []
 
     @flow(name=name, persist_result=False)
     def sub_flow() -> None:
+        runs.append(UUID(flow_run.get_id()))
         results.extend(work())
 
     sub_flow()
+    until_recorded(runs[0], len(results))
     return results
 
 
