@@ -5,7 +5,7 @@ Only typer and rich are imported until a command needs more.
 
 import typer
 
-from flows import cli_evaluate, cli_export, cli_run, cli_search, cli_store, cli_sweep
+from flows import cli_evaluate, cli_export, cli_run, cli_search, cli_store, cli_sweep, cli_up
 
 app = typer.Typer(
     name="retrieval-sfm",
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command()(cli_run.run)
 app.command()(cli_run.demo)
 app.command()(cli_run.stage)
+app.command()(cli_up.up)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_search.index)
 app.command()(cli_search.search)
