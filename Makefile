@@ -14,7 +14,7 @@ help:
 	@echo "make install   create or update $(VENV) with the versions of constraints.txt"
 	@echo "make demo      install, then the whole flow on a rendered town"
 	@echo "make test      install, then the test suite"
-	@echo "make crash     kill -9 at random moments (KILLS=4), then the same command must end the same"
+	@echo "make crash     kill -9 at random moments (KILLS=4), and of server, worker and flow of up; then the same must come out"
 	@echo "make lint      ruff (check and format) and mypy"
 	@echo "make clean     remove $(VENV) and every build and cache folder"
 
@@ -39,6 +39,7 @@ test: install
 
 crash: install
 	$(BIN)/python -m tests.crash.kill_runs --kills $(KILLS)
+	$(BIN)/python -m tests.crash.kill_served
 
 lint: install
 	$(BIN)/ruff check .

@@ -49,6 +49,8 @@ RESOURCES = (
     "checkpoint_steps=3",
     "chunk_time_limit_s=999",
     "mapping_time_limit_s=888",
+    "dask_address=tcp://127.0.0.1:9",
+    "gpu_slot=never-waited-for",
 )
 
 

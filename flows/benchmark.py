@@ -1,13 +1,15 @@
 """An official benchmark: describe its images with anybody's network, or take somebody's ranks, and score."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.forms import Help, ResourcesField, StoreField
 from flows.networks import chosen_network
 from flows.options import PipelineResources
+from flows.work import recorded
 from retrieval.benchmarks import description
 from retrieval.benchmarks.common import Benchmark
 from retrieval.benchmarks.distractors import distractor_images
@@ -29,12 +31,12 @@ MAX_CHUNKS = 500
 
 @flow(name="benchmark", persist_result=False)
 def benchmark(
-    store: str,
-    data: str,
+    store: StoreField,
+    data: Annotated[str, Help("folder with the official files and images")],
     options: BenchmarkOptions,
-    network: str | None = None,
-    distractors: str | None = None,
-    resources: PipelineResources | None = None,
+    network: Annotated[str | None, Help("a file, or a run of this store; none: off the shelf")] = None,
+    distractors: Annotated[str | None, Help("folder of distractor images")] = None,
+    resources: ResourcesField = None,
 ) -> RunRecord:
     """Measure a network on an official benchmark, or score ranks; the store keeps every descriptor.
 
@@ -50,13 +52,10 @@ def benchmark(
         resources=used.model_dump(mode="json"),
         kind="benchmark",
     )
-    try:
+    with recorded(opened, record.id):
         refs = _measured(opened, Path(data), options, network, distractors, used)
-    except BaseException as error:
-        runs.save(opened, record.finished("failed" if isinstance(error, Exception) else "cancelled"))
-        raise
-    record = record.with_refs(refs).finished("completed")
-    runs.save(opened, record)
+        runs.save(opened, record.with_refs(refs))
+    record = runs.load(opened, record.id)
     (result,) = record.refs_of("benchmark")
     create_table_artifact(
         key=f"benchmark-{options.benchmark}".replace("_", "-"),

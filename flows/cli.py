@@ -15,6 +15,7 @@ from flows import (
     cli_search,
     cli_store,
     cli_sweep,
+    cli_up,
 )
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(cli_run.run)
 app.command()(cli_run.demo)
 app.command()(cli_run.stage)
+app.command()(cli_up.up)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_search.index)
 app.command()(cli_search.search)

@@ -86,6 +86,7 @@ def run(
 
             out.print(make_plan(**request))
         return
+    request["config"] = None  # it is in the options
     if accept_older_code:
         request["accept_older_code"] = accept_older_code
     _run_and_show(root, "flows.end_to_end", "end_to_end", verify, **request)
@@ -115,6 +116,7 @@ def demo(
         resources=resources,
         until=None,
         force=[],
+        config=None,
     )
 
 

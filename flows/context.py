@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.reconcile import reconcile, registered
-from flows.server import TemporaryServer
+from flows.server import TemporaryServer, serving
 from flows.settings import (
     client_settings,
     logging_settings,
@@ -50,7 +50,7 @@ class Session:
             return
         if self.server is not None:
             self.server.wait()
-        self.stack.enter_context(_prefect_settings(self.settings, heartbeats=self.server is None))
+        self.stack.enter_context(prefect_settings(self.settings, heartbeats=self.server is None))
         self.stack.enter_context(_log_file(self.log))
         self.stack.callback(_send_what_waits)
         sweep_scratch()
@@ -71,26 +71,28 @@ class Session:
 def session(store: str | os.PathLike[str], *, log_level: str = "INFO") -> Iterator[Session]:
     """Start what a command on `store` needs; it starts in the background and `run` waits for it.
 
-    Uses the Prefect server that the user configured (PREFECT_API_URL or the active profile), else a temporary
-    one. Raises StoreNotWritable; `run` raises ServerFailed.
+    Uses the Prefect server that the user configured (PREFECT_API_URL or the active profile), else that of an
+    `up` on this store, else a temporary one. Raises StoreNotWritable; `run` raises ServerFailed.
     """
     root = Path(store).absolute()
     home = prepare_home(root)
     with ExitStack() as stack:
         server = None
         settings = logging_settings(log_level)
-        if user_api_url() is None:
+        if user_api_url() is None and (lasting := serving(home)) is not None:
+            settings |= client_settings(home, lasting)
+        elif user_api_url() is None:
             server = TemporaryServer(root)
             stack.callback(server.stop)
             settings |= client_settings(home, server.api_url)
         tag = stack.enter_context(registered(home))
-        stack.enter_context(_environment(settings))
+        stack.enter_context(environment(settings))
         log = home / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{tag[-6:]}.log"
         yield Session(root, log, tag, server, settings, stack)
 
 
 @contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(settings: dict[str, str]) -> Iterator[None]:
     """Variables for Prefect, if it is not imported yet, and for child processes."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -105,7 +107,7 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _prefect_settings(settings: dict[str, str], *, heartbeats: bool) -> Iterator[None]:
+def prefect_settings(settings: dict[str, str], *, heartbeats: bool) -> Iterator[None]:
     """The same settings in a process that had imported Prefect before they were set.
 
     Without heartbeats a flow ends up to a second earlier; `flows.reconcile` finds killed commands without

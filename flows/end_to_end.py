@@ -1,12 +1,14 @@
 """Photographs in, measured network out: the five stages in a row."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from prefect import flow
 
+from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
 from flows.older import announce, check_names, notices
-from flows.options import STAGES, PipelineOptions, PipelineResources
-from flows.pages import show_stage
+from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
+from flows.pages import show_stage, show_stale
 from flows.reports import report_run
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
@@ -16,23 +18,28 @@ from storage.store import Store
 
 @flow(name="end_to_end", persist_result=False)
 def end_to_end(
-    photos: str,
-    store: str,
-    options: PipelineOptions | None = None,
-    resources: PipelineResources | None = None,
-    until: str | None = None,
-    force: Sequence[str] = (),
-    accept_older_code: Sequence[str] = (),
+    photos: Annotated[str, Help("folder of photographs, read recursively")],
+    store: StoreField,
+    options: Annotated[PipelineOptions | None, Changes("empty: as the configuration says")] = None,
+    resources: ResourcesField = None,
+    until: Annotated[StageName | None, Help("last stage to run; none: all")] = None,
+    force: Annotated[Sequence[StageName], Help("stages to compute again")] = (),
+    accept_older_code: Annotated[Sequence[str], Help("stages whose results of older code are used")] = (),
+    config: Annotated[
+        ConfigName | None, Help("configuration of what is left empty; none: the paper's")
+    ] = "default",
 ) -> RunRecord:
     """Reconstruct, select, fine-tune, whiten, evaluate; what is done already comes from the cache.
 
+    options, resources: what is set in them is changed, the rest is as `config` (a file in configs/) has it;
     until: last stage to run; force: stages that are computed again; accept_older_code: stages whose results
     of older code are used. Raises what the stages raise; the run's record says how it ended.
     """
     check_names(accept_older_code)
     opened = Store.create(store)
-    used = (resources or PipelineResources()).model_copy(update={"photos": photos})
-    whole = options or PipelineOptions()
+    whole, used = load(named_config(config), []) if config else (PipelineOptions(), PipelineResources())
+    whole = changed(whole, options)
+    used = changed(used, resources).model_copy(update={"photos": photos})
     wanted = STAGES[: STAGES.index(until) + 1] if until else STAGES
     announce(notices(opened, collection_of(photos), whole, used, wanted, [*accept_older_code, *force]))
     record = begin(opened, whole, used)
@@ -42,5 +49,6 @@ def end_to_end(
                 store, record.id, list(force), list(accept_older_code)
             )
             show_stage(opened, runs.load(opened, record.id), stage)
+        show_stale(opened, runs.load(opened, record.id))
     report_run(opened, record.id)
     return runs.load(opened, record.id)

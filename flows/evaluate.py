@@ -1,10 +1,11 @@
 """How much better is it now: every network, whitening and set of scales on the geometry benchmark."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 
-from flows.options import EvaluateSections, PipelineResources
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import EvaluateSections
 from flows.whiten import METHODS, described
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
@@ -15,12 +16,12 @@ from tasks.selecting import list_source
 
 @flow(name="evaluate", persist_result=False)
 def evaluate(
-    store: str,
-    from_run: str = "latest",
-    options: EvaluateSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[EvaluateSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Measure an earlier run's networks and whitenings anew, with other options of `evaluation`."""
     return run_stage(

@@ -1,8 +1,11 @@
 """The training set to a fine-tuned network."""
 
+from typing import Annotated
+
 from prefect import flow
 
-from flows.options import FinetuneSections, PipelineResources
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import FinetuneSections
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
 from tasks.describing import make_network
@@ -11,12 +14,12 @@ from tasks.learning import checks_input, finetune_network
 
 @flow(name="finetune", persist_result=False)
 def finetune(
-    store: str,
-    from_run: str = "latest",
-    options: FinetuneSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[FinetuneSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Train anew on the training set of an earlier run, with other options of `network` and `training`."""
     return run_stage(
@@ -41,5 +44,6 @@ def steps(work: Work) -> None:
         features=features,
         matching=matching,
         resources=work.resources.training(),
+        slot=work.resources.gpu_slot,
     )
     work.keep(network=network, finetune=tuned)

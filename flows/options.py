@@ -208,6 +208,25 @@ class PipelineResources(Resources):
         1800.0, gt=0, description="a cluster that takes longer fails, seconds"
     )
 
+    runner: Literal["local", "dask"] = Field(
+        "local", description="where features, matches and mapping run: here, or on a Dask cluster"
+    )
+    dask_address: str | None = Field(None, description="of the cluster's scheduler, tcp://HOST:8786")
+    gpu_slot: str | None = Field(
+        None, description="global concurrency limit of Prefect's that describing and training wait for"
+    )
+
+    @model_validator(mode="after")
+    def _cluster_has_an_address(self) -> "PipelineResources":
+        if self.runner == "dask" and not self.dask_address:
+            raise ValueError("runner=dask needs a cluster; set resources.dask_address=tcp://HOST:8786")
+        return self
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Dask cluster that is used, None for none."""
+        return self.dask_address if self.runner == "dask" else None
+
     @property
     def workers(self) -> int:
         """Tasks with child processes that run at a time."""
@@ -263,7 +282,12 @@ class _Configuration(PipelineOptions):
 
 def default_config() -> Path:
     """configs/default.yaml, made for fewer than 10,000 photographs on a CPU."""
-    return Path(str(package_files.files("configs"))) / "default.yaml"
+    return named_config("default")
+
+
+def named_config(name: str) -> Path:
+    """The file of a configuration in configs/."""
+    return Path(str(package_files.files("configs"))) / f"{name}.yaml"
 
 
 def load(config: Path | None, sets: Sequence[str]) -> tuple[PipelineOptions, PipelineResources]:

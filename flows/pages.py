@@ -15,11 +15,12 @@ from retrieval.images import UnreadablePhotograph, load_photograph
 from retrieval.training_curves import draw_curves
 from retrieval.training_table import read_training
 from retrieval.tuple_sheet import NothingToShow, mined_rows, paint_sheet
-from storage import hdf5
+from storage import hdf5, runs
 from storage.runs import RunRecord
 from storage.store import Store
 
 THUMBNAIL_PX = 200
+STALE_ROWS = 200
 
 
 def show_stage(store: Store, record: RunRecord, stage: str) -> None:
@@ -36,6 +37,29 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
                 table=result_rows(store, ref.path),
                 description="mAP in %, geometry benchmark, interval over clusters",
             )
+
+
+def show_stale(store: Store, record: RunRecord) -> None:
+    """A table of what earlier runs made from something that this run has anew, where there is any."""
+    rows = stale_rows(store, record)
+    if rows:
+        create_table_artifact(
+            key="stale", table=rows, description="Kept, but not made from what this run has; rerun to renew"
+        )
+
+
+def stale_rows(store: Store, record: RunRecord) -> list[dict[str, Any]]:
+    """One row per stale artifact of the collection, newest run first, at most STALE_ROWS."""
+    return [
+        {
+            "stage": each.ref.stage,
+            "path": each.ref.path,
+            "run": each.run,
+            "built from": f"{each.built_from.stage} {each.built_from.content_sha256[:16]}",
+            "current": ", ".join(ref.content_sha256[:16] for ref in each.current[:3]),
+        }
+        for each in runs.stale(store, record)[:STALE_ROWS]
+    ]
 
 
 def show_training(store: Store, record: RunRecord) -> None:

@@ -1,16 +1,32 @@
-"""Tells the truth about commands that were killed: what Prefect still shows as running becomes Crashed."""
+"""Tells the truth about what was killed: what Prefect still shows as running becomes Crashed.
+
+A command leaves a record with its process and the tag of its flow runs in `<store>/prefect/commands`, and
+takes it away at its end; a kill does not. A flow run that a worker started leaves one with its process and
+its id; it stays until the process is gone and `reconcile` has seen that Prefect knows how the run ended.
+"""
 
 import json
+import logging
 import os
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flows.server import identity, is_alive
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+
+logger = logging.getLogger(__name__)
+
 TAG = "command-"
+FLOW_RUN = "flow-run-"
+MESSAGE = "The process ended without telling Prefect (killed, or the machine stopped)."
+PAGE = 200
 
 
 @contextmanager
@@ -18,21 +34,38 @@ def registered(home: Path) -> Iterator[str]:
     """The tag that marks the flow runs of this command; its record in `<store>/prefect/commands` is left by a
     kill."""
     tag = TAG + uuid.uuid4().hex[:12]
-    path = home / "commands" / f"{tag}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"owner": identity(os.getpid()), "machine": socket.gethostname()}))
-    os.replace(temporary, path)
+    path = _write_record(home, tag)
     try:
         yield tag
     finally:
         path.unlink(missing_ok=True)
 
 
+def _write_record(home: Path, name: str) -> Path:
+    path = home / "commands" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"owner": identity(os.getpid()), "machine": socket.gethostname()}))
+    os.replace(temporary, path)
+    return path
+
+
+def supervise(home: Path) -> None:
+    """At the start of a flow that a worker started: it is registered, and what killed runs left behind is
+    marked. Elsewhere the command does both."""
+    from prefect.runtime import deployment, flow_run
+
+    if deployment.id and flow_run.id:
+        _write_record(home, f"{FLOW_RUN}{flow_run.id}")
+        reconcile_if_possible(home)
+
+
 def killed_commands(home: Path) -> list[str]:
-    """Tags of commands of this machine that ended without saying so."""
+    """Tags of commands, and `flow-run-ID` of flow runs, of this machine that ended without saying so."""
     tags = []
-    for path in sorted((home / "commands").glob(f"{TAG}*.json")):
+    for path in sorted((home / "commands").glob("*.json")):
+        if not path.name.startswith((TAG, FLOW_RUN)):
+            continue
         try:
             record = json.loads(path.read_text())
             gone = record["machine"] == socket.gethostname() and not is_alive(record["owner"])
@@ -44,39 +77,128 @@ def killed_commands(home: Path) -> list[str]:
 
 
 def reconcile(home: Path) -> int:
-    """Mark flow and task runs of killed commands Crashed; how many. Needs a Prefect API."""
-    tags = killed_commands(home)
-    crashed = sum(_crash_runs(tag) for tag in tags)
-    for tag in tags:
-        (home / "commands" / f"{tag}.json").unlink(missing_ok=True)
-    return crashed
+    """Mark flow and task runs of killed processes Crashed (Cancelled, where that was asked for); how many.
 
-
-def _crash_runs(tag: str) -> int:
+    Needs a Prefect API.
+    """
     from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        crashed = 0
+        for tag in killed_commands(home):
+            record = home / "commands" / f"{tag}.json"
+            with suppress(FileNotFoundError):  # another reconcile was faster
+                crashed += _end_runs_of(client, tag, written=record.stat().st_mtime)
+                record.unlink()
+        return crashed + _end_what_ended_runs_left(client)
+
+
+def reconcile_if_possible(home: Path) -> None:
+    """The same where the API answers; else the next one does it."""
+    import httpx
+
+    try:
+        if crashed := reconcile(home):
+            logger.warning("%d runs of killed processes are now marked Crashed", crashed)
+    except httpx.HTTPError as error:
+        logger.warning("runs of killed processes are looked for again later: %s", error)
+
+
+def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
+    """written: when the dead process made its record, s since 1970; a run that began to run later is a retry
+    whose process has not made its own yet."""
     from prefect.client.schemas import filters
-    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+
+    if tag.startswith(TAG):
+        flow_runs = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
+        return _end_task_runs(client, flow_runs) + _end_flow_runs(client, flow_runs)
+    try:
+        run = uuid.UUID(tag.removeprefix(FLOW_RUN))
+    except ValueError:
+        return 0
+    own = filters.FlowRunFilter(
+        id=filters.FlowRunFilterId(any_=[run]), state=_in_state("RUNNING", "CANCELLING")
+    )
+    for found in client.read_flow_runs(flow_run_filter=own):
+        if found.state and found.state.is_running() and found.state.timestamp.timestamp() > written:
+            return 0
+    ended = _end_flow_runs(client, own)
+    return ended + _end_below(client, [run]) if ended else 0
+
+
+def _end_what_ended_runs_left(client: "SyncPrefectClient") -> int:
+    """Sub-flow and task runs that still run under flow runs which ended by force."""
+    from prefect.client.schemas import filters
+
+    by_force = filters.FlowRunFilter(state=_in_state("CRASHED", "CANCELLED"))
+    open_tasks = client.read_task_runs(flow_run_filter=by_force, task_run_filter=_open_tasks(), limit=PAGE)
+    owners = {task_run.flow_run_id for task_run in open_tasks if task_run.flow_run_id}
+    return _end_below(client, sorted(owners)) if owners else 0
+
+
+def _end_below(client: "SyncPrefectClient", flow_runs: list[uuid.UUID]) -> int:
+    """Ends the unfinished task runs and sub-flows of flow runs, and theirs."""
+    from prefect.client.schemas import filters
+
+    count = 0
+    while flow_runs:
+        here = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=flow_runs))
+        below = filters.FlowRunFilter(
+            parent_flow_run_id=filters.FlowRunFilterParentFlowRunId(any_=flow_runs), state=_open_state()
+        )
+        flow_runs = [run.id for run in client.read_flow_runs(flow_run_filter=below, limit=PAGE)]
+        count += _end_task_runs(client, here) + _end_flow_runs(client, below)
+    return count
+
+
+def _end_task_runs(client: "SyncPrefectClient", flow_runs: "FlowRunFilter") -> int:
     from prefect.states import Crashed
 
-    unfinished = [state for state in StateType if state not in TERMINAL_STATES]
-    flow_runs = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
-    open_flow_runs = flow_runs.model_copy(
-        update={"state": filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=unfinished))}
-    )
-    open_task_runs = filters.TaskRunFilter(
-        state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=unfinished))
-    )
-    message = "The command ended without telling Prefect (killed, or the machine stopped)."
     count = 0
-    with get_client(sync_client=True) as client:
-        while task_runs := client.read_task_runs(
-            flow_run_filter=flow_runs, task_run_filter=open_task_runs, limit=200
-        ):
-            for task_run in task_runs:
-                client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
-            count += len(task_runs)
-        while open_runs := client.read_flow_runs(flow_run_filter=open_flow_runs, limit=200):
-            for flow_run in open_runs:
-                client.set_flow_run_state(flow_run.id, Crashed(message=message), force=True)
-            count += len(open_runs)
+    while found := client.read_task_runs(
+        flow_run_filter=flow_runs, task_run_filter=_open_tasks(), limit=PAGE
+    ):
+        for task_run in found:
+            client.set_task_run_state(task_run.id, Crashed(message=MESSAGE), force=True)
+        count += len(found)
     return count
+
+
+def _end_flow_runs(client: "SyncPrefectClient", flow_runs: "FlowRunFilter") -> int:
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Cancelled, Crashed
+
+    if flow_runs.state is None:
+        flow_runs = flow_runs.model_copy(update={"state": _open_state()})
+    count = 0
+    while found := client.read_flow_runs(flow_run_filter=flow_runs, limit=PAGE):
+        for flow_run in found:
+            asked = flow_run.state is not None and flow_run.state.type == StateType.CANCELLING
+            state: Any = Cancelled(message="Cancelled.") if asked else Crashed(message=MESSAGE)
+            client.set_flow_run_state(flow_run.id, state, force=True)
+        count += len(found)
+    return count
+
+
+def _in_state(*names: str) -> Any:
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    types = [StateType(name) for name in names]
+    return filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=types))
+
+
+def _open_state() -> Any:
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+
+    return _in_state(*(state.value for state in StateType if state not in TERMINAL_STATES))
+
+
+def _open_tasks() -> "TaskRunFilter":
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+
+    types = [state for state in StateType if state not in TERMINAL_STATES]
+    return filters.TaskRunFilter(
+        state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=types))
+    )

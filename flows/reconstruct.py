@@ -1,10 +1,12 @@
 """Photographs to 3D models: catalogue, descriptors, features, pairs, matches, clusters, models, scene."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from prefect import flow
 
-from flows.options import PipelineResources, ReconstructSections
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import ReconstructSections
 from flows.work import Work, run_stage
 from retrieval import extraction
 from sfm import features, matching, working
@@ -40,12 +42,12 @@ from tasks.photographs import (
 
 @flow(name="reconstruct", persist_result=False)
 def reconstruct(
-    store: str,
-    from_run: str = "latest",
-    options: ReconstructSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[ReconstructSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Make the scene of a collection again, with other options of `reconstruction`."""
     return run_stage(
@@ -132,6 +134,7 @@ def describe_all(
         digest=digest,
         photos=folder or work.photos,
         resources=work.resources.extraction(),
+        slot=work.resources.gpu_slot,
     )
 
 
@@ -162,6 +165,7 @@ def features_of(
             for chunk in chunks
         ],
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         options=options,
         resources=work.resources.features(),
@@ -217,6 +221,7 @@ def match_proposals(
         match_pairs,
         [{**chunk, "features": chunks_holding(holding, ends(chunk["items"]))} for chunk in chunks],
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         options=options,
         resources=work.resources.matching(),
@@ -243,6 +248,7 @@ def map_models(work: Work) -> None:
         map_cluster,
         mapping_calls(work.store, clusters_to_map(work.store, found, options.mapping), *sources),
         workers=work.resources.workers,
+        address=work.resources.cluster,
         store=work.root,
         tolerated=MappingFailed if options.scene.leave_out_failed else None,
         options=options.mapping,

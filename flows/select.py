@@ -1,10 +1,12 @@
 """The scene to a training set: guarded negatives, then splits, queries, positives, geometry benchmark."""
 
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow
 
-from flows.options import PipelineResources, SelectSections
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import SelectSections
 from flows.reconstruct import describe_all, features_of, match_proposals, read_folder
 from flows.work import Work, run_stage
 from sfm.decontamination import DecontaminationOptions
@@ -24,12 +26,12 @@ from tasks.selecting import (
 
 @flow(name="select", persist_result=False)
 def select(
-    store: str,
-    from_run: str = "latest",
-    options: SelectSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[SelectSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Select anew from the scene of an earlier run, with other options of `selection`."""
     return run_stage(

@@ -1,5 +1,6 @@
-"""A temporary Prefect server for one command, in a child process that cannot outlive it for long."""
+"""A Prefect server for one command, in a child process that cannot outlive it for long."""
 
+import errno
 import json
 import os
 import signal
@@ -13,13 +14,17 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from flows.settings import STARTUP_LIMIT_S, prepare_home, server_settings
+from flows.settings import STARTUP_LIMIT_S, lasting_server_settings, prepare_home, server_settings
 
 STOP_LIMIT_S = 30.0
 
 
 class ServerFailed(RuntimeError):
-    """The temporary server did not start."""
+    """The server did not start."""
+
+
+class PortTaken(ValueError):
+    """The port that a server should listen on is another program's."""
 
 
 class TemporaryServer:
@@ -30,11 +35,14 @@ class TemporaryServer:
     Raises StoreNotWritable.
     """
 
-    def __init__(self, store: Path) -> None:
+    kind = "temporary"
+
+    def __init__(self, store: Path, host: str = "127.0.0.1", port: int = 0) -> None:
         self.home = prepare_home(store)
         stop_orphans(self.home)
         self.log = self.home / "server.log"
-        with _listening_socket() as listening:
+        self.host = host
+        with _listening_socket(host, port) as listening:
             self.port: int = listening.getsockname()[1]
             self.process = self._spawn(listening.fileno())
         self._pid_file = self.home / "servers" / f"{self.process.pid}.json"
@@ -42,20 +50,24 @@ class TemporaryServer:
 
     @property
     def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"http://{address_of(self.host)}:{self.port}/api"
+
+    def settings(self) -> dict[str, str]:
+        """Variables of the server's process."""
+        return server_settings(self.home)
 
     def _spawn(self, listening: int) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
         inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "flows.server_process", str(listening), str(os.getpid())],
+                [sys.executable, "-m", "flows.server_process", str(listening), str(os.getpid()), self.kind],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 pass_fds=[listening],
                 start_new_session=True,
-                env={**inherited, **server_settings(self.home), "PYTHONPATH": path.rstrip(os.pathsep)},
+                env={**inherited, **self.settings(), "PYTHONPATH": path.rstrip(os.pathsep)},
             )
 
     def wait(self, limit_s: float = STARTUP_LIMIT_S) -> None:
@@ -72,7 +84,7 @@ class TemporaryServer:
         code = self.process.poll()
         self.stop()
         state = f"ended with code {code}" if code is not None else f"did not answer within {limit_s:.0f} s"
-        raise ServerFailed(f"the temporary Prefect server {state}; log: {self.log}\n{_tail(self.log)}")
+        raise ServerFailed(f"the {self.kind} Prefect server {state}; log: {self.log}\n{_tail(self.log)}")
 
     def stop(self) -> None:
         """End the server in order, or after a few seconds by force."""
@@ -88,6 +100,25 @@ class TemporaryServer:
         self._pid_file.unlink(missing_ok=True)
 
 
+class LastingServer(TemporaryServer):
+    """The Prefect server of `retrieval-sfm up`: with the UI, schedules, events and automations.
+
+    Raises StoreNotWritable, PortTaken.
+    """
+
+    kind = "lasting"
+
+    def settings(self) -> dict[str, str]:
+        return lasting_server_settings(self.home, self.host, self.port)
+
+
+def address_of(host: str) -> str:
+    """The address under which this machine reaches a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
 @contextmanager
 def temporary_server(store: Path, limit_s: float = STARTUP_LIMIT_S) -> Iterator[TemporaryServer]:
     """A running server for the store, stopped at the end. Raises StoreNotWritable, ServerFailed."""
@@ -97,6 +128,30 @@ def temporary_server(store: Path, limit_s: float = STARTUP_LIMIT_S) -> Iterator[
         yield server
     finally:
         server.stop()
+
+
+def serving(home: Path) -> str | None:
+    """The API address of the `up` that serves the store with this Prefect home, None where there is none."""
+    try:
+        record = json.loads((home / "up.json").read_text())
+        here = record["machine"] == socket.gethostname()
+        return str(record["api_url"]) if here and is_alive(record["owner"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def announced(home: Path, api_url: str) -> Iterator[None]:
+    """The file by which `serving` finds this process."""
+    path = home / "up.json"
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    record = {"api_url": api_url, "owner": identity(os.getpid()), "machine": socket.gethostname()}
+    temporary.write_text(json.dumps(record))
+    os.replace(temporary, path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def stop_orphans(home: Path) -> list[int]:
@@ -145,10 +200,20 @@ def _write_pid_file(path: Path, pid: int) -> None:
     os.replace(temporary, path)
 
 
-def _listening_socket() -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(128)
+def _listening_socket(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                f"port {port} of {host} is taken by another program, perhaps another Prefect server; "
+                "end that one, or choose another --port"
+            ) from error
+        raise PortTaken(f"{host}:{port}: {error.strerror}; choose another --host or --port") from error
     return listening
 
 

@@ -1,4 +1,4 @@
-"""The temporary Prefect server as a process: `python -m flows.server_process LISTENING_FD PARENT_PID`.
+"""A Prefect server as a process: `python -m flows.server_process LISTENING_FD PARENT_PID [lasting]`.
 
 It serves on a socket that its parent has bound and ends with it: standard input is a pipe from the parent,
 whose end (also after `kill -9`), or another parent process, ends the server at once. SIGTERM ends it in
@@ -110,7 +110,7 @@ def main() -> None:
             await super().shutdown(sockets)
 
     migrate_once()
-    app = create_app(ephemeral=True, final=True)
+    app = create_app(ephemeral=sys.argv[3:] != ["lasting"], final=True)
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)
     Server(config).run(sockets=[socket.socket(fileno=listening)])
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 STARTUP_LIMIT_S = 60.0
 VERIFY = "RETRIEVAL_SFM_VERIFY"  # the variable that tasks.caching reads
+HEARTBEAT_S = 30
+DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 LIBRARY_LOGGERS = "sfm,retrieval,storage,tasks,flows"
 
 
@@ -94,7 +96,44 @@ def server_settings(home: Path) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
-    names = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
-    if not any(os.environ.get(name) for name in names):
-        settings["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+    return settings | _database(home)
+
+
+def lasting_server_settings(home: Path, host: str, port: int) -> dict[str, str]:
+    """Variables of the server of `up`: the same database, with the UI, schedules, events and automations.
+
+    The UI asks the address that it was loaded from, so that it works from another machine and through a
+    proxy.
+    """
+    settings = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_UI_API_URL": "/api",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    }
+    return settings | _database(home)
+
+
+def worker_settings(home: Path, api_url: str) -> dict[str, str]:
+    """Variables of the worker of `up` and of the flow runs that it starts: how often they say that they live,
+    and ask for work, s."""
+    settings = client_settings(home, api_url) | logging_settings("INFO")
+    settings |= {"PREFECT_UI_URL": api_url.removesuffix("/api")}
+    settings["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT_S)
+    settings["PREFECT_WORKER_QUERY_SECONDS"] = os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")
     return settings
+
+
+def _database(home: Path) -> dict[str, str]:
+    """Where the server keeps its records: what the user says, else a SQLite file in `home`."""
+    if any(os.environ.get(name) for name in DATABASE_VARIABLES):
+        return {}
+    return {DATABASE_VARIABLES[0]: f"sqlite+aiosqlite:///{home / 'prefect.db'}"}

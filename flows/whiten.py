@@ -1,11 +1,12 @@
 """Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from prefect import flow
 
-from flows.options import PipelineResources, WhitenSections
+from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.options import WhitenSections
 from flows.reconstruct import describe_all
 from flows.work import Work, run_stage
 from storage.artifacts import ArtifactRef
@@ -31,12 +32,12 @@ class Described(NamedTuple):
 
 @flow(name="whiten", persist_result=False)
 def whiten(
-    store: str,
-    from_run: str = "latest",
-    options: WhitenSections | None = None,
-    resources: PipelineResources | None = None,
-    force: bool = False,
-    build_upstream: bool = False,
+    store: StoreField,
+    from_run: FromRun = "latest",
+    options: Annotated[WhitenSections | None, Changes("of this stage; empty: as in that run")] = None,
+    resources: ResourcesField = None,
+    force: ForceStage = False,
+    build_upstream: BuildUpstream = False,
 ) -> RunRecord:
     """Whiten anew what earlier networks describe, with other options of `description` and `whitening`."""
     return run_stage(

@@ -14,7 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flows.forms import changed
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
+from flows.reconcile import supervise
+from flows.settings import prefect_home
 from storage import older, runs
 from storage.artifacts import ArtifactRef
 from storage.options import Options
@@ -124,13 +127,15 @@ class Work:
         calls: Sequence[Mapping[str, Any]],
         *,
         workers: int,
+        address: str | None = None,
         tolerated: type[Exception] | None = None,
         **common: Any,
     ) -> list[ArtifactRef]:
         """`task(**common, **call)` for every call, `workers` at a time; see `tasks.runtime.fan_out`."""
         for call in calls:
             self._adopt(task, {**common, **call})
-        return fan_out(self._forced(task), calls, workers=workers, tolerated=tolerated, **common)
+        again = self._forced(task)
+        return fan_out(again, calls, workers=workers, address=address, tolerated=tolerated, **common)
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
         """Calls of a stage task that together make all wanted items (id -> digest of its input)."""
@@ -213,8 +218,9 @@ def begin(
 
 @contextmanager
 def recorded(store: Store, run: str) -> Iterator[None]:
-    """The ledger says how the run ended, whatever happens in it."""
+    """The ledger says how the run ended, whatever happens in it; so does Prefect, by `flows.reconcile`."""
     try:
+        supervise(prefect_home(store.root))
         yield
     except BaseException as error:
         status: runs.Status = "failed" if isinstance(error, Exception) else "cancelled"
@@ -235,17 +241,18 @@ def run_stage(
 ) -> RunRecord:
     """One stage alone: a new run that shares the upstream artifacts of an earlier one.
 
-    options: only the stage's own sections count; the rest is the earlier run's. Raises MissingUpstream where
-    an upstream artifact is gone, unless `build_upstream`, and UnknownRun.
+    options, resources: what is set in them is changed, of the options in the stage's own sections only; the
+    rest is the earlier run's. Raises MissingUpstream where an upstream artifact is gone, unless
+    `build_upstream`, and UnknownRun.
     """
     opened = Store.open(store)
     earlier = runs.load(opened, from_run)
     before = STAGES[: STAGES.index(stage)]
     whole = PipelineOptions.model_validate(earlier.options)
     if options is not None:
-        mine = {name: getattr(options, name) for name in SECTIONS[stage]}
+        mine = {name: changed(getattr(whole, name), getattr(options, name)) for name in SECTIONS[stage]}
         whole = whole.model_copy(update=mine)
-    used = resources or PipelineResources.model_validate(earlier.resources)
+    used = changed(PipelineResources.model_validate(earlier.resources), resources)
     gone = missing_upstream(opened, earlier, before, from_list=whole.selection.list is not None)
     if gone and not build_upstream:
         raise MissingUpstream(
@@ -257,7 +264,9 @@ def run_stage(
         for name in before if gone else ():
             part_of(name)(store, record.id)
         part_of(stage)(store, record.id, [stage] if force else [])
-        import_module("flows.pages").show_stage(opened, runs.load(opened, record.id), stage)
+        pages, made = import_module("flows.pages"), runs.load(opened, record.id)
+        pages.show_stage(opened, made, stage)
+        pages.show_stale(opened, made)
     return runs.load(opened, record.id)
 
 

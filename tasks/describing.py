@@ -12,6 +12,7 @@ from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.photographs import photo_source
 from tasks.progress import reporter
+from tasks.slots import holding
 
 
 def network_file(path: Path) -> Path:
@@ -32,7 +33,7 @@ def make_network(store: str, options: NetworkOptions) -> ArtifactRef:
     return publish(lambda out: {"sidecar": network_options.make_network(options, out=out)})
 
 
-@stage_task(extraction.STAGE, labels=("items", "network", "photos", "digest"))
+@stage_task(extraction.STAGE, labels=("items", "network", "photos", "digest", "slot"))
 def describe_photographs(
     store: str,
     options: ExtractionOptions,
@@ -42,8 +43,10 @@ def describe_photographs(
     digest: str,
     photos: str,
     resources: ExtractionResources | None = None,
+    slot: str | None = None,
 ) -> ArtifactRef:
-    """Global descriptors of a chunk of photographs (items: sha256; digest: of the network's weights)."""
+    """Global descriptors of a chunk of photographs (items: sha256; digest: of the network's weights; slot:
+    see tasks.slots)."""
     source = photo_source(running().store, photos)
     names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
     report = reporter("descriptors")
@@ -59,4 +62,4 @@ def describe_photographs(
             progress=lambda done, total: report(done, total, "photographs"),
         )
 
-    return publish(build)
+    return publish(holding(slot, build))

@@ -23,9 +23,10 @@ from tasks.chunks import descriptor_rows, file_of_items, items_input
 from tasks.describing import network_file
 from tasks.photographs import photo_source
 from tasks.progress import reporter
+from tasks.slots import holding
 
 
-@stage_task(finetuning.STAGE, labels=("photos", "features", "matching"))
+@stage_task(finetuning.STAGE, labels=("photos", "features", "matching", "slot"))
 def finetune_network(
     store: str,
     options: TrainingOptions,
@@ -36,11 +37,12 @@ def finetune_network(
     features: list[ArtifactRef],
     matching: MatchingOptions,
     resources: TrainingResources | None = None,
+    slot: str | None = None,
 ) -> ArtifactRef:
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
     features: with them suspicious negatives are matched; `inputs` has what that depends on, see
-    `checks_input`.
+    `checks_input`. slot: see tasks.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
@@ -67,7 +69,7 @@ def finetune_network(
             )
         return {"sidecar": {"summary": asdict(summary)}}
 
-    return publish(build)
+    return publish(holding(slot, build))
 
 
 def checks_input(

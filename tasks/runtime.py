@@ -9,16 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 from prefect import Task, flow
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.results import ResultRecord
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.runtime import flow_run
 from prefect.utilities.callables import get_call_parameters
 
 from storage.store import Store
+from tasks.pacing import until_recorded
 from tasks.progress import reporter
+from tasks.runners import Runner
 
 MAX_TASKS = 1000
 """Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
@@ -73,12 +76,13 @@ def fan_out(
     calls: Sequence[Mapping[str, Any]],
     *,
     workers: int,
+    address: str | None = None,
     limit: int = MAX_TASKS,
     tolerated: type[Exception] | None = None,
     **common: Any,
 ) -> list[Result]:
     """Inside a flow: `task(**common, **call)` for every call, `workers` at a time; results in the order of
-    `calls`.
+    `calls`. address: of a Dask scheduler whose workers do them instead, as many at a time as they can.
 
     More than `limit` calls go through sub-flows of at most `limit` task runs each. When some fail the rest
     still end (and are cached), then FanOutFailed is raised from the first error - or that error itself if it
@@ -87,13 +91,14 @@ def fan_out(
     """
     if workers < 1 or limit < 1:
         raise ValueError(f"fan_out of {task.name}: workers={workers} and limit={limit} must be at least 1")
+    runner = Runner(workers, address)
     if len(calls) <= limit:
-        return _submit_all(task, calls, workers, tolerated, common)
+        return _submit_all(task, calls, runner, tolerated, common)
     results: list[Result] = []
     for start in range(0, len(calls), limit):
         part = calls[start : start + limit]
         name = f"{task.name} {start + 1}-{start + len(part)} of {len(calls)}"
-        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, workers, tolerated, common))
+        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, runner, tolerated, common))
     return results
 
 
@@ -101,31 +106,45 @@ def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
     """The results of `work`, run as a flow of its own; they stay in memory, not in Prefect's parameters or
     results."""
     results: list[Result] = []
+    runs: list[UUID] = []
 
     @flow(name=name, persist_result=False)
     def sub_flow() -> None:
+        runs.append(UUID(flow_run.get_id()))
         results.extend(work())
 
     sub_flow()
+    until_recorded(runs[0], len(results))
     return results
 
 
 def _submit_all(
     task: Task[..., Result],
     calls: Sequence[Mapping[str, Any]],
-    workers: int,
+    runner: Runner,
     tolerated: type[Exception] | None,
     common: Mapping[str, Any],
 ) -> list[Result]:
-    with ThreadPoolTaskRunner[Result](max_workers=workers) as runner:
+    with runner.started() as started:
         futures: list[PrefectFuture[Any]] = [
-            runner.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
+            started.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
         ]
         report = reporter(task.name.replace("_", " "))
         for done, future in enumerate(as_completed(futures), start=1):
             future.wait()
             report(done, len(futures), "tasks")
-    return _results([future.result(raise_on_failure=False) for future in futures], task.name, tolerated)
+        outcomes = [future.result(raise_on_failure=False) for future in futures]
+        if runner.address is not None:
+            _tally_elsewhere(task, futures)
+    return _results(outcomes, task.name, tolerated)
+
+
+def _tally_elsewhere(task: Task[..., Any], futures: Sequence[PrefectFuture[Any]]) -> None:
+    """Count what other processes did, which counted for themselves."""
+    stage = getattr(task.cache_policy, "stage", None)
+    if stage is not None:
+        for future in futures:
+            tally(stage.name, "cached" if future.state.name == "Cached" else "run")
 
 
 def _results(outcomes: Sequence[Any], name: str, tolerated: type[Exception] | None) -> list[Any]:

@@ -44,6 +44,7 @@ class RecordedWork(Work):
         calls: Sequence[Mapping[str, Any]],
         *,
         workers: int,
+        address: str | None = None,
         tolerated: type[Exception] | None = None,
         **common: Any,
     ) -> list[ArtifactRef]:

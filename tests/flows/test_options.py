@@ -24,7 +24,7 @@ from storage.options import UnknownOption
 from storage.store import Store
 from tests.flows.recorded_work import RecordedWork, keys_of, without_files
 
-OPTIONS, RESOURCES = PipelineOptions(), PipelineResources()
+OPTIONS, RESOURCES = PipelineOptions(), PipelineResources(dask_address="tcp://cluster:8786")
 NEEDS = {"regional_whitening": "regional", "whitening_file": "whitening"}
 """Options that are refused unless another one is true."""
 LISTS = {
@@ -183,7 +183,7 @@ def test_the_packaged_configuration_is_the_default(tmp_path: Path) -> None:
     assert load(None, []) == load(default_config(), [])
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
-    assert load(empty, []) == (OPTIONS, RESOURCES)
+    assert load(empty, []) == (OPTIONS, PipelineResources())
 
 
 @pytest.mark.parametrize(

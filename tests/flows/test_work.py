@@ -63,17 +63,20 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
             sections = {"select": work.options.selection.pool_k, "finetune": work.options.training.epochs}
             options = Text(text=str(sections.get(stage, "")))
             made = Stage(name=MAKES[stage], suffix=".txt")
-            before = [work.one(MAKES[name]).content_sha256 for name in STAGES[: STAGES.index(stage)]]
+            upstream = [work.one(MAKES[name]) for name in STAGES[: STAGES.index(stage)]]
+            before = [ref.content_sha256 for ref in upstream]
 
             def build(out: Path) -> None:
                 out.write_text(f"{stage} {options.text}")
 
-            work.keep(**{MAKES[stage]: work.store.produce(made, options, before, build)})
+            work.keep(**{MAKES[stage]: work.store.produce(made, options, before, build, upstream=upstream)})
 
         return steps
 
     monkeypatch.setattr(work_module, "steps_of", steps_of)
-    pages = SimpleNamespace(show_stage=lambda store, record, stage: None)
+    pages = SimpleNamespace(
+        show_stage=lambda store, record, stage: None, show_stale=lambda store, record: None
+    )
     monkeypatch.setattr(work_module, "import_module", lambda name: pages)
     return calls
 
@@ -215,3 +218,30 @@ def test_older_results_are_accepted_for_a_flow_or_a_stage(store: Store, whole: R
     assert (
         accepts("features") and accepts("reconstruct") and not accepts() and not accepts("select", "matches")
     )
+
+
+def test_what_a_rerun_leaves_behind_is_stale_on_its_page(
+    store: Store, whole: RunRecord, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import pages
+
+    tables: list[dict[str, Any]] = []
+    monkeypatch.setattr(pages, "create_table_artifact", lambda **given: tables.append(given))
+    same = alone("select", store)
+    assert pages.stale_rows(store, same) == []
+    pages.show_stale(store, same)
+    assert tables == []
+    record = alone("select", store, options=PipelineOptions(selection={"pool_k": 5}))
+    pages.show_stale(store, record)
+    (table,) = tables
+    old, new = whole.refs_of("training_set")[0], record.refs_of("training_set")[0]
+    assert sorted(row["stage"] for row in table["table"]) == ["evaluation", "finetune", "whiten"]
+    (finetune,) = (row for row in table["table"] if row["stage"] == "finetune")
+    assert finetune == {
+        "stage": "finetune",
+        "path": whole.refs_of("finetune")[0].path,
+        "run": whole.id,
+        "built from": f"training_set {old.content_sha256[:16]}",
+        "current": new.content_sha256[:16],
+    }
+    assert table["key"] == "stale" and "rerun" in table["description"]

@@ -60,7 +60,7 @@ class World:
         self.store, self.root = store, str(store.root)
         scan = scan_photographs.fn(self.root, str(photos))
         wanted = to_decode(store, scan)
-        size = WorkingOptions(working_size=256)
+        size = WorkingOptions(working_size=288)
         self.copies = make_working_copies.fn(
             self.root, size, list(wanted.values()), sorted(wanted), photos=str(photos)
         )

@@ -1,0 +1,57 @@
+"""The command `up`: a Prefect server with its UI, every deployment and a worker."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from flows.cli_common import StoreOption, complain, err, out, usage
+
+
+def up(
+    store: StoreOption,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of UI and API; 0: a free one")] = 4200,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0: all, no password")] = "127.0.0.1",
+    photos: Annotated[
+        Path | None, typer.Option(help="folder of photographs that the end-to-end form starts with")
+    ] = None,
+) -> None:
+    """Prefect's UI, all deployments and a worker for them, until Ctrl-C."""
+    with usage():
+        from flows.cli_run import _check_folder
+        from flows.up import Request
+        from flows.up import up as serve
+        from storage.store import Store
+
+        if photos is not None:
+            _check_folder(photos)
+        root = Store.create(store).root
+        request = Request(root, host, port, photos.absolute() if photos else None)
+        try:
+            serve(request, _say, _stop_on_signals())
+        except RuntimeError as error:
+            complain(error)
+            raise typer.Exit(1) from error
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C or SIGTERM sets; the second Ctrl-C ends at once, and the children with it."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            os._exit(1)
+        err.print("ending (Ctrl-C again ends at once)", highlight=False)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return stop

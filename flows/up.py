@@ -1,0 +1,172 @@
+"""Server, work pool, deployments and worker in one process tree: what `retrieval-sfm up` keeps running."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.context import environment, prefect_settings
+from flows.deployments import POOL, install
+from flows.reconcile import reconcile_if_possible
+from flows.server import LastingServer, announced, serving
+from flows.settings import prepare_home, worker_settings
+
+logger = logging.getLogger(__name__)
+
+MARK = "RETRIEVAL_SFM_UP"
+"""Variable in the environment of every process under the worker: theirs even when its parent is gone."""
+RECONCILE_EVERY_S = 20.0
+WORKER_LIMIT_S = 20.0
+RUNS_LIMIT_S = 15.0
+RESTART_DELAY_S = 2.0
+
+
+class AlreadyUp(ValueError):
+    """Another `up` serves this store."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `up` is asked for. photos: default of the end-to-end flow's form."""
+
+    store: Path
+    host: str = "127.0.0.1"
+    port: int = 4200
+    photos: Path | None = None
+
+    def variables(self) -> dict[str, str]:
+        """What prefect.yaml fills into the forms."""
+        found = {"RETRIEVAL_SFM_STORE": str(self.store)}
+        return found if self.photos is None else {**found, "RETRIEVAL_SFM_PHOTOS": str(self.photos)}
+
+
+class Worker:
+    """Prefect's process worker in a child process, and every process under it."""
+
+    def __init__(self, home: Path, api_url: str) -> None:
+        self.log = home / "worker.log"
+        self._settings = worker_settings(home, api_url)
+        self._mark = uuid.uuid4().hex
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = Path(__file__).resolve().parents[1]
+        path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.worker_process", POOL, str(os.getpid())],
+                cwd=root,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **self._settings, "PYTHONPATH": path, MARK: self._mark},
+            )
+
+    def restart(self) -> None:
+        """A new worker in place of one that ended; what that one had started is killed."""
+        code = self.process.wait()
+        logger.warning("the worker ended with code %d; its runs end too, and a new one starts", code)
+        self._close()
+        self.kill_rest()
+        self.process = self._start()
+
+    def stop(self) -> None:
+        """End the runs, then the worker; what does not end in time is killed."""
+        for pid in self._pids():
+            if pid != self.process.pid:
+                _signal(pid, signal.SIGTERM)
+        _wait_until(lambda: self._pids() <= {self.process.pid}, RUNS_LIMIT_S)
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(WORKER_LIMIT_S)
+        self.kill_rest()
+        self.process.wait()
+        self._close()
+
+    def kill_rest(self) -> None:
+        """Kill every process that this worker's processes started and that still runs."""
+        for pid in self._pids():
+            _signal(pid, signal.SIGKILL)
+        _wait_until(lambda: not self._pids(), RUNS_LIMIT_S)
+
+    def _close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def _pids(self) -> set[int]:
+        import psutil
+
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process.pid)
+        return found
+
+
+def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> None:
+    """Serve until `stop` is set, then end everything that was started.
+
+    say: one line at a time for the person at the terminal. Raises AlreadyUp, PortTaken, StoreNotWritable,
+    ServerFailed, DeploymentsFailed.
+    """
+    home = prepare_home(request.store)
+    with ExitStack() as stack:
+        if other := serving(home):
+            raise AlreadyUp(f"{str(request.store)!r} is already served at {other.removesuffix('/api')}")
+        server = LastingServer(request.store, request.host, request.port)
+        stack.callback(server.stop)
+        say(f"starting the server; log: {server.log}")
+        server.wait()
+        settings = worker_settings(home, server.api_url)
+        stack.enter_context(environment(settings))
+        stack.enter_context(prefect_settings(settings, heartbeats=True))
+        names = install({**settings, **request.variables()})
+        stack.enter_context(announced(home, server.api_url))
+        stack.callback(reconcile_if_possible, home)
+        worker = Worker(home, server.api_url)
+        stack.callback(worker.stop)
+        say(f"{len(names)} deployments: {', '.join(names)}")
+        say(f"Prefect UI: {server.api_url.removesuffix('/api')}   store: {request.store}   Ctrl-C ends it")
+        _watch(home, server, worker, stop)
+        say("ending: runs, worker, server")
+
+
+def _watch(home: Path, server: LastingServer, worker: Worker, stop: threading.Event) -> None:
+    """Until `stop`: a worker that ended is replaced, runs of killed processes are marked.
+
+    Raises ServerFailed (by `wait`) when the server ended.
+    """
+    last = 0.0
+    while not stop.wait(0.5):
+        if server.process.poll() is not None:
+            server.wait(0.0)
+        if worker.process.poll() is not None:
+            if stop.wait(RESTART_DELAY_S):
+                return
+            worker.restart()
+            last = 0.0
+        if time.monotonic() - last > RECONCILE_EVERY_S:
+            reconcile_if_possible(home)
+            last = time.monotonic()
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _wait_until(condition: Callable[[], bool], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)

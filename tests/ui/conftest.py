@@ -1,0 +1,96 @@
+"""A server, a worker and a browser for the tests of this folder: `retrieval-sfm up` on a small town, and
+Debian's Chromium, or any other that is found, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ui.served import SMALL, Served, below, start
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+LIMIT_MS = 30_000.0
+
+
+def executable() -> str | None:
+    """The browser of CHROMIUM, else one that is on the PATH."""
+    if named := os.environ.get("CHROMIUM"):
+        return named
+    return next((found for name in CHROMIUMS if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    path = executable()
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"no browser: none of {', '.join(CHROMIUMS)} is on the PATH and CHROMIUM names none")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`up` on a new store with a small town; the form of end-to-end has options that take half a minute."""
+    from benchmarks.acceptance_runs import small_town
+
+    root = tmp_path_factory.mktemp("ui")
+    with ExitStack() as stack:
+        found = start(root / "store", small_town(root / "photos"))
+        stack.callback(stop, found)
+        found.fill_form("end-to-end", {"options": SMALL})
+        yield found
+
+
+def stop(served: Served) -> None:
+    """Ctrl-C; what is left after a minute is killed, and that is an error."""
+    served.process.send_signal(signal.SIGINT)
+    try:
+        served.process.wait(60)
+    except subprocess.TimeoutExpired:
+        served.process.kill()
+        raise
+    finally:
+        for process in below(served.mark):
+            process.kill()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A new page of the UI. With SCREENSHOTS=DIR in the environment its end is kept there."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, base_url=served.url)
+    context.set_default_timeout(LIMIT_MS)
+    context.route("**/*", stay_here)
+    found = context.new_page()
+    yield found
+    if folder := os.environ.get("SCREENSHOTS"):
+        found.screenshot(path=Path(folder) / f"{request.node.name}.png")
+    context.close()
+
+
+def stay_here(route: Route) -> None:
+    """Nothing is asked of another machine."""
+    address = route.request.url
+    if address.startswith(("http://127.0.0.1:", "data:", "blob:")):
+        route.continue_()
+    else:
+        route.abort()

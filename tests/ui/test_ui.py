@@ -1,0 +1,234 @@
+"""What a person does in the Prefect UI: real server, real worker, real browser, a small town.
+
+In the order of the file: the later ones stand on the run that the first one makes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from prefect.client.schemas.schedules import IntervalSchedule
+
+from storage import runs
+from storage.runs import RunRecord
+from storage.store import Store
+from tests.ui.conftest import LIMIT_MS
+from tests.ui.served import Served, locked, wait_until
+
+if "CI" not in os.environ:
+    pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with: make install")
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.ui
+
+RUN_LIMIT_MS = 240_000.0
+PRESSES = 5
+
+
+def open_deployment(page: Page, name: str) -> None:
+    page.goto("/v2/deployments")
+    page.get_by_role("row", name=name).get_by_role("link", name=name, exact=True).first.click()
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
+
+
+def press_run(page: Page, how: str) -> None:
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name=how).click()
+
+
+def custom_run(page: Page, name: str) -> Locator:
+    """The form of a deployment; its button that starts the run."""
+    open_deployment(page, name)
+    press_run(page, "Custom run")
+    submit = page.get_by_role("button", name="Submit")
+    expect(submit).to_be_visible()
+    return submit
+
+
+def start(page: Page, served: Served, name: str, button: Locator) -> uuid.UUID:
+    """Press the button that starts a run, and go to the run's page; the run's id.
+
+    A form that is still being filled in swallows the press: without a run it is pressed again.
+    """
+    before = len(served.runs(name))
+    view = page.get_by_role("button", name="View run")
+    for _ in range(PRESSES):
+        button.click()
+        try:
+            expect(view).to_be_visible(timeout=LIMIT_MS / PRESSES)
+            break
+        except AssertionError:
+            if len(served.runs(name)) > before:
+                break
+    view.click()
+    page.wait_for_url(re.compile("/flow-run/[0-9a-f-]{36}"))
+    found = re.search("/flow-run/([0-9a-f-]{36})", page.url)
+    assert found is not None
+    return uuid.UUID(found[1])
+
+
+def wait_for_state(page: Page, state: str) -> None:
+    badge = page.get_by_role("main").get_by_text(state, exact=True).first
+    expect(badge).to_be_visible(timeout=RUN_LIMIT_MS)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def menu(page: Page, item: str) -> None:
+    """An entry of the run's menu, and yes to what it asks."""
+    page.get_by_role("main").get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name=item).click()
+    page.get_by_role("alertdialog").get_by_role("button", name=item).last.click()
+
+
+def open_artifact(page: Page, key: str) -> None:
+    """From the run's tab of artifacts to what the newest one of this key shows."""
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_role("main").get_by_text(key, exact=True).click()
+    page.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
+
+
+def latest(served: Served) -> RunRecord:
+    return runs.load(Store.open(served.store), "latest")
+
+
+def test_quick_run_of_everything(page: Page, served: Served) -> None:
+    open_deployment(page, "end-to-end")
+    press_run(page, "Quick run")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("store")).to_have_value(str(served.store))
+    start(page, served, "end-to-end", dialog.get_by_role("button", name="Run", exact=True))
+    wait_for_state(page, "Completed")
+    page.get_by_role("tab", name="Artifacts").click()
+    for key in ("reconstruct-artifacts", "finetune-curves", "evaluate-results"):
+        expect(page.get_by_role("main").get_by_text(key, exact=True)).to_be_visible()
+    record = latest(served)
+    assert record.status == "completed" and record.refs_of("evaluation")
+    open_artifact(page, "evaluate-results")
+    expect(page.get_by_role("main").get_by_text("off-the-shelf").first).to_be_visible()
+
+
+def test_custom_run_of_one_stage(page: Page, served: Served) -> None:
+    before = latest(served)
+    submit = custom_run(page, "whiten")
+    expect(page.get_by_label("from_run")).to_have_value("latest")
+    expect(page.get_by_text("Working Size")).to_have_count(0)  # no option of another stage
+    choose(page, "Positives", "m2")
+    run = start(page, served, "whiten", submit)
+    wait_for_state(page, "Completed")
+    tasks = served.tasks(run)
+    assert tasks["describe_photographs", "Cached"] == 4 and tasks["learn_whitening", "Cached"] == 4  # pcaw
+    assert tasks["learn_whitening", "Completed"] == 4 and sum(tasks.values()) == 12
+    page.get_by_role("tab", name="Task Runs").click()
+    expect(page.get_by_text("4 Completed, 8 Cached")).to_be_visible()
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_role("main").get_by_text("whiten-artifacts", exact=True)).to_be_visible()
+    open_artifact(page, "stale")
+    old = before.refs_of("evaluation")[0].path
+    expect(page.get_by_role("main").get_by_text(old).first).to_be_visible()
+    after = latest(served)
+    assert after.from_run == before.id and after.options["whitening"]["positives"] == "m2"
+    assert after.refs_of("training_set") == before.refs_of("training_set")
+    assert after.options["description"] == before.options["description"]  # what was left empty
+
+
+def test_a_failed_run_goes_on_after_retry(page: Page, served: Served) -> None:
+    """Something stands where the whitenings go; after the descriptors nothing can be written."""
+    folder, aside = served.store / "whiten", served.store / ".whiten-aside"
+    folder.rename(aside)
+    folder.write_text("in the way")
+    submit = custom_run(page, "whiten")
+    page.get_by_label("Image Size").fill("128")
+    run = start(page, served, "whiten", submit)
+    wait_for_state(page, "Failed")
+    first = served.tasks(run)
+    assert first["describe_photographs", "Completed"] == 4 and first["learn_whitening", "Failed"] == 1
+    folder.unlink()
+    aside.rename(folder)
+    menu(page, "Retry")
+    wait_for_state(page, "Completed")
+    again = served.tasks(run) - first
+    assert served.run(run).run_count == 2
+    assert again["learn_whitening", "Completed"] == 8
+    assert again["describe_photographs", "Completed"] == 0  # they were not made again
+
+
+def test_a_schedule_that_is_switched_on_fires(page: Page, served: Served) -> None:
+    deployment = served.deployment("end-to-end")
+    with served.client() as client:
+        schedule = IntervalSchedule(interval=timedelta(seconds=45))
+        client.create_deployment_schedules(deployment.id, [(schedule, False)])
+    open_deployment(page, "end-to-end")
+    switch = page.get_by_role("switch", name="toggle Every 45 seconds")
+    expect(switch).not_to_be_checked()
+    assert scheduled(served) == []
+    switch.click()
+    expect(switch).to_be_checked()
+    wait_until(lambda: bool(scheduled(served, "Completed")), 180, "a scheduled run is completed")
+    switch.click()
+    expect(switch).not_to_be_checked()
+    page.goto(f"/v2/runs/flow-run/{scheduled(served, 'Completed')[0]}")
+    wait_for_state(page, "Completed")
+    busy = ("Scheduled", "Late", "AwaitingConcurrencySlot", "Pending", "Running")
+    wait_until(lambda: not scheduled(served, *busy), 60, "switched off, no further run is waiting")
+
+
+def scheduled(served: Served, *states: str) -> list[uuid.UUID]:
+    """Runs of end-to-end that a schedule started, in one of these states; none: any state."""
+    found = [run for run in served.runs("end-to-end") if run.auto_scheduled]
+    return [run.id for run in found if not states or run.state_name in states]
+
+
+def test_cancel_leaves_nothing_behind(page: Page, served: Served, tmp_path: Path) -> None:
+    """A run with large photographs, whose features take long, is cancelled while children compute."""
+    for path in sorted(served.photos.iterdir())[:24]:
+        Image.open(path).resize((2560, 1920)).save(tmp_path / path.name)
+    served.fill_form(
+        "end-to-end",
+        {
+            "photos": str(tmp_path),
+            "options": {"reconstruction": {"working": {"working_size": 2560}}},
+        },
+    )
+    submit = custom_run(page, "end-to-end")
+    run = start(page, served, "end-to-end", submit)
+    wait_until(lambda: bool(children(served)), 120, "native children compute")
+    busy = children(served)
+    menu(page, "Cancel")
+    wait_for_state(page, "Cancelled")
+    wait_until(lambda: not any(child.is_running() for child in busy), 30, "the children have ended")
+    wait_until(lambda: len(served.below()) == UP, 30, "only up, its server and its worker are left")
+    assert locked(served.store) == []
+    commands = served.store / "prefect" / "commands"
+    wait_until(lambda: not list(commands.iterdir()), 60, "the run's process is no longer looked for")
+    wait_until(
+        lambda: not any(state in ("Running", "Pending") for _, state in served.tasks(run)),
+        60,
+        "no task run is shown as running",
+    )
+
+
+UP = 3
+"""Processes of `up` while nothing runs: itself, server, worker."""
+
+
+def children(served: Served) -> list[psutil.Process]:
+    """Child processes that compute features or models."""
+    found = []
+    for process in served.below():
+        try:
+            if any("sfm." in word for word in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
