@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.cli_common import err, out, usage
 
@@ -97,15 +98,35 @@ def _show_preview(file: Path, dataset: str, rows: int, json: bool, time_limit: f
         shape = " x ".join(map(str, column.shape)) or "scalar"
         unit = f"  {column.unit}" if column.unit else ""
         out.print(escape(f"{column.path}  [{shape}]  {column.type}{unit}  {column.description}"))
-    table = Table("", *(escape(name) for name in found.header))
-    for number, row in enumerate(found.rows):
-        table.add_row(str(number), *(escape(_cell(value)) for value in row))
-    out.print(table)
+    for table in _tables(found, out.width):
+        out.print(table)
     hidden = [f"{found.total - len(found.rows)} more rows"] if found.total > len(found.rows) else []
     hidden += [f"{found.left_out} more columns"] if found.left_out else []
     out.print(
         f"{found.total} rows" + (f"; not shown: {', '.join(hidden)}" if hidden else ""), highlight=False
     )
+
+
+def _tables(found: "Preview", width: int) -> list[Table]:
+    """The rows as tables one below the other, each with as many columns as `width` characters hold."""
+    cells = [[escape(_cell(value)) for value in column] for column in zip(*found.rows, strict=True)]
+    names = [escape(name) for name in found.header]
+    room = width - len(str(len(found.rows))) - 4
+    bands: list[list[int]] = [[]]
+    used = 0
+    for at, name in enumerate(names):
+        needed = 3 + max(cell_len(text) for text in (name, *(cells[at] if cells else ())))
+        if bands[-1] and used + needed > room:
+            bands.append([])
+            used = 0
+        bands[-1].append(at)
+        used += needed
+    tables = []
+    for band in bands:
+        tables.append(Table("", *(Column(names[at], overflow="fold") for at in band)))
+        for number in range(len(found.rows)):
+            tables[-1].add_row(str(number), *(cells[at][number] for at in band))
+    return tables
 
 
 def _show_difference(file: Path, other: Path, full: bool, json: bool, time_limit: float) -> None:

@@ -259,7 +259,7 @@ def test_the_files_that_a_run_names_are_there(chain: Chain) -> None:
     found = dict(cli_results.files(chain.first, chain.store.root))
     assert set(found) == {
         "scene", "training_set", "evaluation", "network", "training", "whitening single", "COLMAP models",
-        "record",
+        "record", "report",
     }  # fmt: skip
     assert all(path.is_absolute() and path.exists() for path in found.values())
 
