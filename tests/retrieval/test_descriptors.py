@@ -17,8 +17,9 @@ from retrieval.network_options import NetworkOptions
 from retrieval.networks import RetrievalNetwork, build_network, save_network
 from retrieval.pooling import GeM
 from storage import hdf5
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "extract" / "tiny_gem.npz"
+ORACLE = official("oracles", "extract", "tiny_gem.npz")
 RESOURCES = ExtractionResources(device="cpu", threads=1)
 
 
@@ -165,7 +166,7 @@ def test_senseless_scales_are_refused(scales: tuple[float, ...]) -> None:
         ExtractionOptions(scales=scales)
 
 
-@pytest.mark.skipif(not ORACLE.is_file(), reason="no oracles beside the project (shared/oracles/extract)")
+@needs(ORACLE)
 def test_the_published_extraction() -> None:
     oracle = np.load(ORACLE)
     features = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())

@@ -1,19 +1,19 @@
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.expansion import alpha_query_expansion, database_augmentation
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "alpha_qe" / "dirtorch_small.npz"
+ORACLE = official("oracles", "alpha_qe", "dirtorch_small.npz")
 
 
 def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.mark.skipif(not ORACLE.is_file(), reason="../shared/oracles is not there")
+@needs(ORACLE)
 def test_oracle(monkeypatch):
     monkeypatch.setattr("retrieval.expansion.SCORES_PER_BLOCK", 150)
     case = np.load(ORACLE, allow_pickle=False)

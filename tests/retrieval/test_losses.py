@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from retrieval.losses import ContrastiveLoss, TripletLoss, TupleLayout, tuple_labels
+from tests.official import listed, needs, official
 
-ORACLES = sorted((Path(__file__).resolve().parents[3] / "shared" / "oracles" / "loss").glob("*.npz"))
+ORACLES = listed("*.npz", "oracles", "loss")
 
 
 def random_tuples(tuples: int, negatives: int) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ def test_triplets_need_one_positive_and_rows_need_labels() -> None:
         ContrastiveLoss(0.1)(torch.ones(3, 2), torch.tensor([-1, 1]))
 
 
-@pytest.mark.skipif(not ORACLES, reason="no oracles beside the project (shared/oracles/loss)")
+@needs(official("oracles", "loss"))
 @pytest.mark.parametrize("path", ORACLES, ids=lambda path: path.stem)
 def test_values_and_gradients_of_the_published_code(path: Path) -> None:
     oracle = np.load(path)

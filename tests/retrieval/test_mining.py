@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.sparse import coo_array
 
 from retrieval.mining import TooFewClusters, hard_negatives
+from tests.official import needs, official
 
-ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "mining"
+ORACLES = official("oracles", "mining")
 
 
 def plain(queries, pool, query_clusters, pool_clusters, count, one_per_cluster=True, forbidden=None):
@@ -51,7 +50,7 @@ def test_by_hand():
     )
 
 
-@pytest.mark.skipif(not ORACLES.is_dir(), reason="../shared/oracles is not there")
+@needs(ORACLES)
 @pytest.mark.parametrize("name", ["basic", "neg1"])
 def test_oracle(name):
     case = np.load(ORACLES / f"{name}.npz", allow_pickle=False)

@@ -19,12 +19,13 @@ from retrieval.networks import RetrievalNetwork, build_network, initialise_white
 from retrieval.onnx_export import ExportMismatch, MissingPackage, check_onnx, export_onnx
 from retrieval.pooling import MAC, RMAC, GeM, Regional, SPoC
 from retrieval.whitening import Whitening
+from tests.official import official
 
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
-COLLECTION = Path(__file__).resolve().parents[3] / "shared" / "photos" / "collection"
+COLLECTION = official("photos", "collection")
 
 
 def photographs() -> list[NDArray[np.uint8]]:

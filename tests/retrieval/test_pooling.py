@@ -23,11 +23,10 @@ from retrieval.pooling import (
     rmac,
     spoc,
 )
+from tests.official import listed, needs, official
 
-ORACLES = sorted((Path(__file__).resolve().parents[3] / "shared" / "oracles" / "pooling").glob("*.npz"))
-with_oracles = pytest.mark.skipif(
-    not ORACLES, reason="no oracles beside the project (shared/oracles/pooling)"
-)
+ORACLES = listed("*.npz", "oracles", "pooling")
+with_oracles = needs(official("oracles", "pooling"))
 
 
 def modules() -> dict[str, nn.Module]:

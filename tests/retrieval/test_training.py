@@ -21,10 +21,11 @@ from retrieval.training import (
     train_tuples,
     tuple_gradients,
 )
+from tests.official import listed, needs, official
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "train"
-ORACLES = sorted(SHARED.glob("*.npz"))
-with_oracles = pytest.mark.skipif(not ORACLES, reason="no oracles beside the project (shared/oracles/train)")
+SHARED = official("oracles", "train")
+ORACLES = listed("*.npz", "oracles", "train")
+with_oracles = needs(SHARED)
 
 
 def tiny(pool: nn.Module | None = None) -> RetrievalNetwork:

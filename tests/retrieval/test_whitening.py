@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,9 +13,10 @@ from retrieval.whitening import (
 )
 from storage.hdf5 import open_artifact, read, write
 from storage.source import first_party_closure
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "whiten" / "d16_n400_f64.npz"
-needs_oracle = pytest.mark.skipif(not ORACLE.is_file(), reason="../shared/oracles is not there")
+ORACLE = official("oracles", "whiten", "d16_n400_f64.npz")
+needs_oracle = needs(ORACLE)
 
 
 def gram(vectors):

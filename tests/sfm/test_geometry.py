@@ -5,8 +5,6 @@ By hand, by property, by the official numbers.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +13,9 @@ from scipy.sparse import csr_array
 
 from sfm import geometry
 from sfm.scene import Scene
+from tests.official import listed, needs, official
 
-ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "sfm_geometry"
+ORACLE = official("oracles", "sfm_geometry")
 
 
 def graph(*points_of: list[int], num_points: int = 8) -> csr_array:
@@ -180,13 +179,13 @@ def test_nearest_centers_refuses_a_negative_k() -> None:
         geometry.nearest_centers(np.zeros((3, 3)), -1)
 
 
-@pytest.mark.skipif(not ORACLE.is_dir(), reason="no ../shared/oracles/sfm_geometry beside the repository")
+@needs(ORACLE)
 class TestOracle:
     """Official numbers of D2-Net (overlap, smallest scale ratio) and hloc (camera distances) on COLMAP
     models.
     """
 
-    @pytest.fixture(params=sorted(path.name for path in ORACLE.glob("*")) if ORACLE.is_dir() else [])
+    @pytest.fixture(params=[path.name for path in listed("*", "oracles", "sfm_geometry")])
     def model(self, request: pytest.FixtureRequest) -> tuple[Scene, dict[str, np.ndarray]]:
         folder = ORACLE / request.param
         with np.load(folder / "d2net_and_hloc.npz", allow_pickle=False) as numbers:

@@ -16,8 +16,9 @@ from sfm import colmap_files, scene_building
 from sfm.colmap_files import BadModel, ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from sfm.scene import BadScene, Scene, SceneOptions, assemble
 from sfm.scene_tables import Pairs, dataset_paths
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "sfm_geometry" / "small"
+ORACLE = official("oracles", "sfm_geometry", "small")
 MakeScene = Callable[..., Scene]
 
 
@@ -76,7 +77,7 @@ class TestColmapFiles:
         colmap_files.write_model(tmp_path, model)
         assert_same_model(model, colmap_files.read_model(tmp_path))
 
-    @pytest.mark.skipif(not ORACLE.is_dir(), reason="no ../shared/oracles beside the repository")
+    @needs(ORACLE)
     def test_binary_and_text_agree(self, tmp_path: Path) -> None:
         for name in ("cameras", "images", "points3D"):
             (tmp_path / f"{name}.txt").write_bytes((ORACLE / f"{name}.txt").read_bytes())
@@ -135,7 +136,7 @@ class TestColmapFiles:
 
 
 class TestRoundTrip:
-    @pytest.mark.skipif(not ORACLE.is_dir(), reason="no ../shared/oracles beside the repository")
+    @needs(ORACLE)
     def test_colmap_to_h5_to_colmap(self, tmp_path: Path) -> None:
         Scene.from_colmap(ORACLE).to_h5(tmp_path / "scene.h5")
         Scene.from_h5(tmp_path / "scene.h5").to_colmap(tmp_path / "model")

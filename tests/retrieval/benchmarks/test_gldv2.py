@@ -1,14 +1,14 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from retrieval.benchmarks.gldv2 import InvalidPredictions, evaluate_gldv2
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[3].parent / "shared" / "oracles" / "gldv2" / "metrics.json"
+ORACLE = official("oracles", "gldv2", "metrics.json")
 
 
-@pytest.mark.skipif(not ORACLE.is_file(), reason="../shared/oracles is not there")
+@needs(ORACLE)
 def test_oracle():
     for case in json.loads(ORACLE.read_text()):
         result = evaluate_gldv2(case["predictions"], case["solution"], case["k"])

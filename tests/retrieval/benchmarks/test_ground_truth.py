@@ -1,15 +1,15 @@
 import pickle
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.benchmarks.ground_truth import InvalidGroundTruth, read_pickle, read_text
 from retrieval.benchmarks.landmarks import average_precision, evaluate_classic, evaluate_revisited
+from tests.official import needs, official
 
-TRUTH = Path(__file__).resolve().parents[3].parent / "shared" / "groundtruth"
-needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason="../shared/groundtruth is not there")
+TRUTH = official("groundtruth")
+needs_truth = needs(TRUTH)
 
 
 def ranked(labels, order, num_images):

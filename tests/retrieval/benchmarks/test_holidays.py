@@ -1,12 +1,13 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.benchmarks.holidays import InvalidHolidays, evaluate_holidays, queries_of, read_image_list
+from tests.official import needs, official
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
+ORACLE = official("oracles", "holidays", "holidays_map.json")
+IMAGES = official("groundtruth", "holidays", "holidays_images.dat")
 
 
 def lists_of(case):
@@ -17,9 +18,9 @@ def lists_of(case):
     return results
 
 
-@pytest.mark.skipif(not (SHARED / "oracles").is_dir(), reason="../shared/oracles is not there")
+@needs(ORACLE)
 def test_oracle():
-    for case in json.loads((SHARED / "oracles" / "holidays" / "holidays_map.json").read_text()):
+    for case in json.loads(ORACLE.read_text()):
         results = lists_of(case)
         # the official script prints five decimals
         assert evaluate_holidays(results).mean_average_precision == pytest.approx(case["mAP"], abs=5.1e-6)
@@ -47,9 +48,9 @@ def test_query_without_positives_is_left_out():
     assert result.mean_average_precision == 1.0 and np.isnan(result.average_precisions["300"])
 
 
-@pytest.mark.skipif(not (SHARED / "groundtruth").is_dir(), reason="../shared/groundtruth is not there")
+@needs(IMAGES)
 def test_official_list():
-    images = read_image_list(SHARED / "groundtruth" / "holidays" / "holidays_images.dat")
+    images = read_image_list(IMAGES)
     queries = queries_of(images)
     assert (len(images), len(queries)) == (1491, 500)
     perfect, worst = {}, {}

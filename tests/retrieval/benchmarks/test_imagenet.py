@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from retrieval.benchmarks.imagenet import knn_accuracy
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[3].parent / "shared" / "oracles" / "knn_imagenet" / "random.npz"
+ORACLE = official("oracles", "knn_imagenet", "random.npz")
 
 
-@pytest.mark.skipif(not ORACLE.is_file(), reason="../shared/oracles is not there")
+@needs(ORACLE)
 def test_oracle(monkeypatch):
     monkeypatch.setattr("retrieval.benchmarks.imagenet.QUERIES_PER_BLOCK", 130)
     case = np.load(ORACLE, allow_pickle=False)

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,10 @@ from retrieval.benchmarks.landmarks import (
     evaluate_classic,
     evaluate_revisited,
 )
+from tests.official import listed, needs, official
 
-ORACLES = Path(__file__).resolve().parents[3].parent / "shared" / "oracles"
-needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="../shared/oracles is not there")
+ORACLES = official("oracles")
+needs_oracles = needs(ORACLES)
 
 
 def ragged(arrays, key):
@@ -40,7 +40,7 @@ def test_average_precision_oracle():
 
 
 @needs_oracles
-@pytest.mark.parametrize("path", sorted((ORACLES / "revisitop").glob("*.npz")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", listed("*.npz", "oracles", "revisitop"), ids=lambda path: path.stem)
 def test_revisited_oracle(path):
     case = np.load(path, allow_pickle=False)
     labels = {name: ragged(case, name) for name in ("easy", "hard", "junk")}

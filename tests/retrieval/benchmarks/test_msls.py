@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from retrieval.benchmarks.msls import InvalidMsls, evaluate_msls, read_msls
+from tests.official import needs, official
 
-ORACLE = Path(__file__).resolve().parents[3].parent / "shared" / "oracles" / "msls" / "eval.json"
+ORACLE = official("oracles", "msls", "eval.json")
 
 
-@pytest.mark.skipif(not ORACLE.is_file(), reason="../shared/oracles is not there")
+@needs(ORACLE)
 def test_oracle():
     for case in json.loads(ORACLE.read_text()):
         predictions = {row[0]: row[1:] for row in case["predictions"]}

@@ -14,9 +14,10 @@ from retrieval.benchmarks.holidays_files import read_holidays
 from retrieval.benchmarks.landmark_files import read_classic, read_revisited
 from retrieval.benchmarks.place_files import read_places
 from retrieval.benchmarks.reid_files import read_reid
+from tests.official import needs, official
 
-TRUTH = Path(__file__).resolve().parents[3].parent / "shared" / "groundtruth"
-pytestmark = pytest.mark.skipif(not TRUTH.is_dir(), reason="../shared/groundtruth is not there")
+TRUTH = official("groundtruth")
+pytestmark = needs(TRUTH)
 
 
 def touch(root: Path, names: list[str]) -> None:

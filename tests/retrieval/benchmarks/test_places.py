@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,12 +9,13 @@ from retrieval.benchmarks.places import (
     read_npz_utm,
     utm_from_names,
 )
+from tests.official import listed, needs, official
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
-ORACLES = sorted((SHARED / "oracles" / "vpr").glob("*.npz"))
+TRUTH = official("groundtruth")
+ORACLES = listed("*.npz", "oracles", "vpr")
 
 
-@pytest.mark.skipif(not ORACLES, reason="../shared/oracles is not there")
+@needs(official("oracles", "vpr"))
 @pytest.mark.parametrize("path", ORACLES, ids=lambda path: path.stem)
 def test_oracle(path):
     case = np.load(path, allow_pickle=False)
@@ -58,12 +57,12 @@ def test_names():
         utm_from_names(["a@b.jpg"])
 
 
-@pytest.mark.skipif(not (SHARED / "groundtruth").is_dir(), reason="../shared/groundtruth is not there")
+@needs(TRUTH)
 @pytest.mark.parametrize(
     ("name", "counts"), [("pitts30k/pitts30k_test", (6816, 10000)), ("tokyo247/tokyo247", (315, 75984))]
 )
 def test_official_counts_and_extremes(name, counts):
-    queries, database, radius = read_npz_utm(SHARED / "groundtruth" / f"{name}.npz")
+    queries, database, radius = read_npz_utm(TRUTH / f"{name}.npz")
     assert (len(queries), len(database)) == counts and radius == 25.0
     positives = positives_within(queries, database, radius)
     has = np.array([len(found) > 0 for found in positives])

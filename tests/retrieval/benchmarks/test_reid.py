@@ -1,15 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from retrieval.benchmarks.reid import InvalidGallery, evaluate_reid, market_gallery, parse_names
+from tests.official import listed, needs, official
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
-ORACLES = sorted((SHARED / "oracles" / "reid").glob("*.npz"))
+TRUTH = official("groundtruth", "market1501")
+ORACLES = listed("*.npz", "oracles", "reid")
 
 
-@pytest.mark.skipif(not ORACLES, reason="../shared/oracles is not there")
+@needs(official("oracles", "reid"))
 @pytest.mark.parametrize("path", ORACLES, ids=lambda path: path.stem)
 def test_oracle(path, monkeypatch):
     monkeypatch.setattr("retrieval.benchmarks.reid.ROWS_PER_BLOCK", 7)
@@ -64,10 +63,10 @@ def test_names():
         parse_names(["photo.jpg"])
 
 
-@pytest.mark.skipif(not (SHARED / "groundtruth").is_dir(), reason="../shared/groundtruth is not there")
+@needs(TRUTH)
 def test_market_counts():
     def names(which):
-        path = SHARED / "groundtruth" / "market1501" / f"market1501_{which}.csv"
+        path = TRUTH / f"market1501_{which}.csv"
         return [line.split(",")[1] for line in path.read_text().split()]
 
     (ids, cameras), (gallery, seen_by) = parse_names(names("query")), parse_names(names("test"))
