@@ -34,7 +34,7 @@ from benchmarks import plain_training
 from retrieval.checkpoints import NetworkDescription
 from retrieval.current_descriptors import CurrentDescriptors
 from retrieval.descriptors import Describer
-from retrieval.epoch_tuples import Draw, draw_epoch, mine
+from retrieval.epoch_tuples import Draw, draw_epoch, mine, plan_of
 from retrieval.finetuning import TrainingOptions, TrainingResources
 from retrieval.images import PhotographCache, load_photograph
 from retrieval.network_options import NetworkOptions
@@ -75,7 +75,8 @@ class Epoch:
         current = CurrentDescriptors(network, load, self.names, options, resources)
         described = current.table(self.drawn.images, 1, lambda done, total: None)
         clock.append(time.perf_counter())
-        mined = mine(self.arrays, self.drawn, described, negatives=NEGATIVES, one_per_cluster=True)
+        plan = plan_of(self.arrays, self.drawn, NEGATIVES, True)
+        mined = mine(self.arrays, self.drawn, described, plan)
         clock.append(time.perf_counter())
         train_tuples(
             network, optimizer, loss, mined.tuples, load, tuples_per_step=options.tuples_per_step,

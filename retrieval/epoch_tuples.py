@@ -18,6 +18,7 @@ from retrieval.tuples import (
     TRAIN,
     VAL,
     Indices,
+    NegativePlan,
     draw,
     draw_positives,
     forbidden,
@@ -106,24 +107,24 @@ def draw_validation(arrays: Mapping[str, Any], options: TrainingOptions) -> Draw
     return Draw(VAL, queries, choices, negative_pool(arrays, VAL), options.positives == "m1")
 
 
-def mine(
+def plan_of(
     arrays: Mapping[str, Any],
     drawn: Draw,
-    described: DescriptorTable,
-    *,
     negatives: int | None,
     one_per_cluster: bool | None,
     name: Callable[[int], str] = str,
+) -> NegativePlan:
+    """How many negatives every query of a draw gets. name: of an image, for errors. Raises TooFewClusters."""
+    names = [name(int(query)) for query in drawn.queries]
+    supply = negative_supply(arrays, drawn.queries, drawn.pool)
+    return plan_negatives(supply, negatives, one_per_cluster, names, SPLIT_NAMES[drawn.split])
+
+
+def mine(
+    arrays: Mapping[str, Any], drawn: Draw, described: DescriptorTable, plan: NegativePlan
 ) -> MinedTuples:
-    """Complete the draw with the current network's descriptors. Raises TooFewClusters."""
+    """Complete the draw with the current network's descriptors; plan: see `plan_of`."""
     queries, pool = drawn.queries, drawn.pool
-    plan = plan_negatives(
-        negative_supply(arrays, queries, pool),
-        negatives,
-        one_per_cluster,
-        [name(int(query)) for query in queries],
-        SPLIT_NAMES[drawn.split],
-    )
     positives = nearest_positives(drawn.choices, queries, described)
     clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
     of_queries, of_pool = described[queries], described[pool]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -51,6 +51,10 @@ class ExtractionResources(Resources):
     )
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
 
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 STAGE = Stage(
     name="descriptors",
@@ -102,17 +106,46 @@ def extract_chunk(
     photograph alone, not on the others of the chunk (CPU). Returns {"items": {id: {"input", "content"}}}, as
     a store's chunk wants it. Raises UnreadablePhotograph, UnreadableNetwork, DeviceUnavailable.
     """
-    from retrieval.descriptors import iterate_descriptors, photograph_loader
+    from retrieval.descriptors import photograph_loader
+
+    inputs = dict(input_digests or {})
+    return describe_into(
+        out,
+        STAGE.name,
+        network,
+        photograph_loader(options.image_size, draft=options.draft),
+        photographs,
+        {item: inputs.get(item, item) for item, _ in photographs},
+        options,
+        resources or ExtractionResources(),
+        progress,
+    )
+
+
+def describe_into(
+    out: Path,
+    stage: str,
+    network: Path,
+    load: Callable[[Any], NDArray[np.uint8]],
+    sources: Sequence[tuple[str, Any]],
+    inputs: Mapping[str, str],
+    options: ExtractionOptions,
+    resources: ExtractionResources,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Describe (item id, what `load` turns into [H, W, 3] uint8) and write them to `out`, in order of ids.
+
+    inputs: what each item is made from. Returns {"items": {id: {"input", "content"}}}. Raises as
+    `extract_chunk`.
+    """
+    from retrieval.descriptors import iterate_descriptors
     from retrieval.networks import load_network
     from storage.hdf5 import ItemWriter
 
-    resources = resources or ExtractionResources()
-    inputs = dict(input_digests or {})
-    content: dict[str, dict[str, str]] = {}
     described = iterate_descriptors(
         load_network(network),
-        photograph_loader(options.image_size, draft=options.draft),
-        [path for _, path in photographs],
+        load,
+        [source for _, source in sources],
         scales=options.scales,
         precision=options.precision,
         batch_size=resources.batch_size,
@@ -122,18 +155,14 @@ def extract_chunk(
     )
     found = {}
     for done, (position, descriptor) in enumerate(described, start=1):
-        found[position] = descriptor
+        found[sources[position][0]] = descriptor
         if progress is not None:
-            progress(done, len(photographs))
-    provenance = {item: inputs.get(item, item) for item, _ in photographs}
-    with ItemWriter(
-        out,
-        "descriptors",
-        stage=STAGE.name,
-        options=options.model_dump(mode="json"),
-        inputs=[provenance[item] for item in sorted(provenance)],
-    ) as writer:
-        for position, item in sorted(enumerate(provenance), key=lambda entry: entry[1]):
-            digest = writer.add(item, global_descriptor=found[position])
-            content[item] = {"input": provenance[item], "content": digest}
+            progress(done, len(sources))
+    content: dict[str, dict[str, str]] = {}
+    made_from = [inputs[item] for item in sorted(found)]
+    settings = options.model_dump(mode="json")
+    with ItemWriter(out, "descriptors", stage=stage, options=settings, inputs=made_from) as writer:
+        for item in sorted(found):
+            digest = writer.add(item, global_descriptor=found[item])
+            content[item] = {"input": inputs[item], "content": digest}
     return {"items": content}

@@ -23,7 +23,6 @@ from retrieval.tuples import (
     Indices,
     NegativePlan,
     negative_supply,
-    plan_negatives,
     rows_of_queries,
 )
 
@@ -103,34 +102,20 @@ def mine_verified(
 ) -> MinedTuples:
     """`epoch_tuples.mine` until none of the mined negatives is suspicious and unmatched.
 
-    plan: of the training set alone, see `plan_of`; a query with fewer negatives left, once clusters turned
-    out to show its place, is left out with a warning. Raises TooFewClusters where none is left.
+    plan: of the training set alone, see `epoch_tuples.plan_of`; a query with fewer negatives left, once
+    clusters turned out to show its place, is left out with a warning. Raises TooFewClusters where none is
+    left.
     """
     names = [name(int(query)) for query in drawn.queries]
     while True:
         barred = checks.applied(arrays)
         kept, warnings = _with_enough(barred, drawn, plan, names)
-        mined = mine(
-            barred, kept, described, negatives=plan.count, one_per_cluster=plan.one_per_cluster, name=name
-        )
+        mined = mine(barred, kept, described, plan)
         suspects = np.empty((0, 2), dtype=np.int64)
         if checks.matcher is not None:
             suspects = suspicious(barred, kept, described, mined)
         if not len(suspects) or not checks.judge(suspects, arrays, described):
-            return replace(mined, warnings=(*plan.warnings, *warnings))
-
-
-def plan_of(
-    arrays: Mapping[str, Any],
-    drawn: Draw,
-    negatives: int | None,
-    one_per_cluster: bool | None,
-    name: Name = str,
-) -> NegativePlan:
-    """How many negatives every query of a draw gets. Raises TooFewClusters."""
-    names = [name(int(query)) for query in drawn.queries]
-    supply = negative_supply(arrays, drawn.queries, drawn.pool)
-    return plan_negatives(supply, negatives, one_per_cluster, names, SPLIT_NAMES[drawn.split])
+            return replace(mined, warnings=(*mined.warnings, *warnings))
 
 
 def suspicious(

@@ -18,7 +18,13 @@ from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.compute import deterministic, fixed_threads, pick_device
 from retrieval.current_descriptors import CurrentDescriptors
 from retrieval.descriptors import DescriptorTable
-from retrieval.epoch_tuples import Draw, MinedTuples, draw_epoch, draw_validation
+from retrieval.epoch_tuples import (
+    Draw,
+    MinedTuples,
+    draw_epoch,
+    draw_validation,
+    plan_of,
+)
 from retrieval.finetuning import (
     NETWORK_FILE,
     TRAINING_FILE,
@@ -33,7 +39,7 @@ from retrieval.finetuning import (
 from retrieval.images import PhotographCache, load_photograph
 from retrieval.losses import tuple_labels
 from retrieval.mining import TooFewClusters
-from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of
+from retrieval.negative_checks import NegativeChecks, mine_verified
 from retrieval.networks import RetrievalNetwork, load_network, save_network
 from retrieval.processes import ALONE, Processes, launched
 from retrieval.resuming import CheckpointFolder
@@ -133,7 +139,7 @@ class Trainer:
         self._state = TrainingState()
         shared = None
         if matcher is not None and options.verify_negatives:
-            shared = lambda pairs: processes.from_first(lambda: matcher(pairs))  # noqa: E731
+            shared = partial(_matched_by_first, processes, matcher)
         self.checks = NegativeChecks(shared, options.verify_inliers, options.verify_photographs)
         self._before: DescriptorTable | None = None
         self._epoch = 0
@@ -333,3 +339,8 @@ class Trainer:
 def _add(seconds: dict[str, float], **more: float) -> None:
     for name, value in more.items():
         seconds[name] = seconds.get(name, 0.0) + value
+
+
+def _matched_by_first(processes: Processes, matcher: Matcher, pairs: Indices) -> Indices:
+    """Matching by the first process alone, its verdicts given to all."""
+    return processes.from_first(partial(matcher, pairs))

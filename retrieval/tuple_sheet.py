@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.contact_sheet import BLACK, GREEN, RED, ContactSheet
 from retrieval.mining import hard_negatives
 from retrieval.tuples import TRAIN, forbidden, negative_pool, negative_supply, positive_choices
 
 Indices = NDArray[np.int64]
 Load = Callable[[int], NDArray[np.uint8]]
 SHOWN_POSITIVES, SHOWN_NEGATIVES = 3, 5
-_TILE_PX, _CAPTION_PX, _GAP_PX, _HEADER_PX = 150, 14, 6, 22
-_COLOURS = {
-    "query": (40, 40, 40),
-    "positive": (20, 110, 60),
-    "m1": (20, 110, 60),
-    "m2": (20, 110, 60),
-    "m3": (20, 110, 60),
-}
-_RED, _PAPER, _GREY = (170, 40, 30), (255, 255, 255), (225, 225, 225)
+_COLOURS = {"query": BLACK, "negative": RED} | dict.fromkeys(("positive", "m1", "m2", "m3"), GREEN)
 
 
 class NothingToShow(ValueError):
@@ -99,39 +91,23 @@ def mined_rows(
 
 def draw_sheet(rows: Sequence[Sequence[Tile]], load: Load, out: Path) -> None:
     """Write the sheet as a PNG, whole or not at all. load(image) -> [H, W, 3] uint8."""
-    partial = out.with_name(f".{out.name}.partial")
-    paint_sheet(rows, load).save(partial, format="PNG")
-    os.replace(partial, out)
+    _painted(rows, load).save(out)
 
 
 def paint_sheet(rows: Sequence[Sequence[Tile]], load: Load) -> Any:
     """The sheet as a Pillow image. load(image) -> [H, W, 3] uint8."""
-    from PIL import Image, ImageDraw, ImageFont
+    return _painted(rows, load).image
 
+
+def _painted(rows: Sequence[Sequence[Tile]], load: Load) -> ContactSheet:
     columns = _columns(rows)
-    step = (_TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX)
-    size = (len(columns) * step[0] + _GAP_PX, len(rows) * step[1] + _HEADER_PX + _GAP_PX)
-    sheet = Image.new("RGB", size, _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    sheet = ContactSheet(len(rows), len(columns))
     for place, column in enumerate(columns):
         if place == 0 or columns[place - 1] != column:
-            corner = (_GAP_PX + place * step[0], 5)
-            pen.text(
-                corner, _TITLES[column], fill=_COLOURS.get(column, _RED), font=ImageFont.load_default(13)
-            )
+            sheet.head(_TITLES[column], _COLOURS[column], place)
     for line, tiles in enumerate(rows):
-        top = _HEADER_PX + line * step[1]
         for tile, place in _placed(tiles, columns):
-            left = _GAP_PX + place * step[0]
-            picture = Image.fromarray(load(tile.image))
-            picture.thumbnail((_TILE_PX, _TILE_PX))
-            pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), fill=_GREY)
-            sheet.paste(
-                picture, (left + (_TILE_PX - picture.width) // 2, top + (_TILE_PX - picture.height) // 2)
-            )
-            colour = _COLOURS.get(tile.column, _RED)
-            pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), outline=colour, width=2)
-            pen.text((left, top + _TILE_PX + 1), tile.caption, fill=colour, font=font)
+            sheet.tile(line, place, load(tile.image), _COLOURS[tile.column], tile.caption)
     return sheet
 
 

@@ -168,8 +168,8 @@ class ImageMatcher:
     def __call__(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(pairs):
             return np.empty(0, dtype=np.int64)
-        named = [tuple(sorted((self.shas[first], self.shas[second]))) for first, second in pairs.tolist()]
-        wanted = [(first, second) for first, second in named]
+        named = [(self.shas[first], self.shas[second]) for first, second in pairs.tolist()]
+        wanted = [(min(pair), max(pair)) for pair in named]
         out = self.scratch / "matches.h5"
         out.unlink(missing_ok=True)
         match_pairs(wanted, self.features, self.options, out, resources=self.resources)

@@ -183,11 +183,20 @@ def jpg_files(root: Path, names: Sequence[str], *, images: bool) -> list[str]:
     return files_of(names, images_by_stem(root, "jpg"), str(root / "jpg"))
 
 
+def check_there(root: Path, files: Sequence[str]) -> None:
+    """Raises MissingBenchmarkFile with the first file that is not below the root, and how many are not."""
+    absent = [file for file in files if not (root / file).is_file()]
+    if absent:
+        raise _missing(root / absent[0], len(absent), len(files))
+
+
 def files_of(names: Sequence[str], known: Mapping[str, str], where: str) -> list[str]:
     """The file of each name. Raises MissingBenchmarkFile with the first that is not there, and how many."""
     absent = [name for name in names if name not in known]
     if absent:
-        raise MissingBenchmarkFile(
-            f"'{where}/{absent[0]}.jpg' is missing ({len(absent)} of {len(names)} images in all)"
-        )
+        raise _missing(f"{where}/{absent[0]}.jpg", len(absent), len(names))
     return [known[name] for name in names]
+
+
+def _missing(first: Path | str, absent: int, count: int) -> MissingBenchmarkFile:
+    return MissingBenchmarkFile(f"'{first}' is missing ({absent} of {count} images in all)")

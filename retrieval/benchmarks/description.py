@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval.benchmarks.common import Box
 from retrieval.extraction import STAGE as EXTRACTION
-from retrieval.extraction import ExtractionOptions, ExtractionResources
+from retrieval.extraction import ExtractionOptions, ExtractionResources, describe_into
 from storage.digests import json_sha256
 from storage.stages import Stage
 
@@ -52,35 +52,18 @@ def describe_chunk(
     whole image (cirtorch). Returns {"items": {id: {"input", "content"}}}, as a store's chunk wants it.
     Raises UnreadablePhotograph, UnreadableNetwork, DeviceUnavailable.
     """
-    from retrieval.descriptors import iterate_descriptors
     from retrieval.images import load_photograph
-    from retrieval.networks import load_network
-    from storage.hdf5 import ItemWriter
 
-    resources = resources or ExtractionResources()
-    described = iterate_descriptors(
-        load_network(network),
+    return describe_into(
+        out,
+        STAGE.name,
+        network,
         lambda image: load_photograph(
-            image[1], options.image_size, image[2], exif=False, draft=options.draft
+            image[0], options.image_size, image[1], exif=False, draft=options.draft
         ),
-        images,
-        scales=options.scales,
-        precision=options.precision,
-        batch_size=resources.batch_size,
-        device=resources.device,
-        threads=resources.threads,
-        loader_threads=resources.loader_threads,
+        [(item, (path, box)) for item, path, box in images],
+        input_digests,
+        options,
+        resources or ExtractionResources(),
+        progress,
     )
-    found = {}
-    for done, (position, descriptor) in enumerate(described, start=1):
-        found[images[position][0]] = descriptor
-        if progress is not None:
-            progress(done, len(images))
-    content: dict[str, dict[str, str]] = {}
-    settings = options.model_dump(mode="json")
-    inputs = [input_digests[item] for item in sorted(found)]
-    with ItemWriter(out, "descriptors", stage=STAGE.name, options=settings, inputs=inputs) as writer:
-        for item in sorted(found):
-            digest = writer.add(item, global_descriptor=found[item])
-            content[item] = {"input": input_digests[item], "content": digest}
-    return {"items": content}

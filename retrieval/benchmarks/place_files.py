@@ -28,6 +28,7 @@ from retrieval.benchmarks.common import (
     Ranking,
     Score,
     ScoreRow,
+    check_there,
 )
 from retrieval.benchmarks.places import (
     evaluate_places,
@@ -228,7 +229,8 @@ def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
             for suffix in ("", ".png", ".jpg"):
                 if (root / _moved(names[0], drop, prefix, suffix)).is_file():
                     files = [_moved(name, drop, prefix, suffix) for name in names]
-                    return _all_there(root, files)
+                    check_there(root, files)
+                    return files
     raise MissingBenchmarkFile(
         f"'{root / names[0].removeprefix('./')}' is missing, and it lies in no folder of '{root}' where such "
         f"sets have it; {len(names)} images are listed"
@@ -238,15 +240,6 @@ def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
 def _moved(name: str, drop: int, prefix: str, suffix: str) -> str:
     file = prefix + "/".join(name.removeprefix("./").split("/")[drop:])
     return file.rpartition(".")[0] + suffix if suffix else file
-
-
-def _all_there(root: Path, files: list[str]) -> list[str]:
-    absent = [file for file in files if not (root / file).is_file()]
-    if absent:
-        raise MissingBenchmarkFile(
-            f"'{root / absent[0]}' is missing ({len(absent)} of {len(files)} images in all)"
-        )
-    return files
 
 
 def _panoramas(utm: NDArray[np.float64]) -> Ids:

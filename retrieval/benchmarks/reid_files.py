@@ -7,7 +7,6 @@ Market-1501: `query/`, `bounding_box_test/`. VeRi-776: `name_query.txt`, `name_t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
+    check_there,
     image_files,
     roles_of,
 )
@@ -94,7 +94,7 @@ def _read_veri(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
     def side(names: str, folder: str) -> _Side:
         files = [f"{folder}/{name}" for name in _lines(root / names)]
         if images:
-            _all_there(root, files)
+            check_there(root, files)
         return files, *parse_names(files)
 
     return root, side("name_query.txt", "image_query"), side("name_test.txt", "image_test")
@@ -120,7 +120,7 @@ def _read_msmt(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
                 f"'{root / names}': {error}; expected lines such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
             ) from error
         if images:
-            _all_there(root, files)
+            check_there(root, files)
         return files, ids, cameras
 
     return root, side("list_query.txt"), side("list_gallery.txt")
@@ -140,11 +140,3 @@ def _lines(path: Path) -> list[str]:
     if not found:
         raise InvalidBenchmarkFile(f"'{path}' is empty; expected the official list")
     return found
-
-
-def _all_there(root: Path, files: Sequence[str]) -> None:
-    absent = [file for file in files if not (root / file).is_file()]
-    if absent:
-        raise MissingBenchmarkFile(
-            f"'{root / absent[0]}' is missing ({len(absent)} of {len(files)} images in all)"
-        )

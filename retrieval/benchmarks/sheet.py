@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,11 @@ from numpy.typing import NDArray
 
 from retrieval.benchmarks.common import Benchmark, Ids
 from retrieval.benchmarks.report import BenchmarkResult
+from retrieval.contact_sheet import BLACK, GREEN, GREY, RED, TILE_PX, ContactSheet
 
 Verdict = Literal["query", "positive", "ignored", "wrong"]
 QUERIES, SHOWN = 5, 6
-_TILE_PX, _CAPTION_PX, _GAP_PX, _HEADER_PX = 150, 14, 6, 22
-_COLOURS = {
-    "query": (40, 40, 40),
-    "positive": (20, 110, 60),
-    "ignored": (130, 130, 130),
-    "wrong": (170, 40, 30),
-}
-_PAPER, _BACK = (255, 255, 255), (225, 225, 225)
+_COLOURS = {"query": BLACK, "positive": GREEN, "ignored": GREY, "wrong": RED}
 
 
 class NothingMeasured(ValueError):
@@ -72,32 +65,13 @@ def _verdict(image: int, positives: Ids, ignored: Ids) -> Verdict:
 
 def draw(rows: list[list[SheetTile]], load: Callable[[SheetTile], NDArray[np.uint8]], out: Path) -> None:
     """Write the sheet as a PNG, whole or not at all; load(tile) -> [H, W, 3] uint8."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    step = (_TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX)
-    width = max(map(len, rows)) * step[0] + _GAP_PX
-    sheet = Image.new("RGB", (max(width, 420), len(rows) * step[1] + _HEADER_PX + _GAP_PX), _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    sheet = ContactSheet(len(rows), max(map(len, rows)), least_width=420)
     header = "query, then its list: green positive, red wrong, grey ignored; best queries, then the worst"
-    pen.text((_GAP_PX, 5), header, fill=_COLOURS["query"], font=font)
+    sheet.head(header, BLACK, size=11)
     for line, tiles in enumerate(rows):
-        top = _HEADER_PX + line * step[1]
-        for place, tile in enumerate(tiles):
-            left = _GAP_PX + place * step[0]
-            frame = (left, top, left + _TILE_PX - 1, top + _TILE_PX - 1)
-            picture = Image.fromarray(load(tile))
-            picture.thumbnail((_TILE_PX, _TILE_PX))
-            pen.rectangle(frame, fill=_BACK)
-            middle = (left + (_TILE_PX - picture.width) // 2, top + (_TILE_PX - picture.height) // 2)
-            sheet.paste(picture, middle)
-            pen.rectangle(frame, outline=_COLOURS[tile.verdict], width=3)
-            pen.text((left, top + _TILE_PX + 1), tile.caption, fill=_COLOURS[tile.verdict], font=font)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        sheet.save(partial, format="PNG")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+        for column, tile in enumerate(tiles):
+            sheet.tile(line, column, load(tile), _COLOURS[tile.verdict], tile.caption)
+    sheet.save(out)
 
 
 def write_sheet(
@@ -111,15 +85,15 @@ def write_sheet(
     def load(tile: SheetTile) -> NDArray[np.uint8]:
         if tile.verdict == "query":
             image = benchmark.queries[tile.index * benchmark.query_frames]
-            return load_photograph(benchmark.root / image.file, 2 * _TILE_PX, image.box, exif=False)
+            return load_photograph(benchmark.root / image.file, 2 * TILE_PX, image.box, exif=False)
         position = tile.index * benchmark.database_frames
         if position < len(benchmark.database):
             path = benchmark.root / benchmark.database[position].file
         elif distractors is not None:
             path = distractors / result.distractors[tile.index]
         else:
-            return np.full((_TILE_PX, _TILE_PX, 3), 200, dtype=np.uint8)
-        return load_photograph(path, 2 * _TILE_PX, exif=False)
+            return np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+        return load_photograph(path, 2 * TILE_PX, exif=False)
 
     draw(rows, load, out)
     return len(rows)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from retrieval.descriptors import DescriptorTable
-from retrieval.epoch_tuples import Draw, mine
+from retrieval.epoch_tuples import Draw, mine, plan_of
 from retrieval.mining import TooFewClusters
-from retrieval.negative_checks import NegativeChecks, mine_verified, plan_of, suspicious
+from retrieval.negative_checks import NegativeChecks, mine_verified, suspicious
 from retrieval.tuples import NegativePlan
 
 ANGLES = {  # degrees on the unit circle: the nearer two images, the more alike
@@ -107,7 +107,7 @@ def test_far_negatives_are_not_matched() -> None:
 
 
 def test_without_a_matcher_it_is_the_plain_mining() -> None:
-    plain = mine(world(), drawn(0, 3), described(), negatives=2, one_per_cluster=True)
+    plain = mine(world(), drawn(0, 3), described(), plan_of(world(), drawn(0, 3), 2, True))
     assert mined(checks(None), 0, 3, negatives=2) == plain.tuples.tolist()
     assert suspicious(world(), drawn(0, 3), described(), plain).tolist() == [[1, 3], [3, 0]]
 
@@ -116,7 +116,7 @@ def test_a_positive_without_descriptor_suspects_everything() -> None:
     table = described()
     table = DescriptorTable(table.images[[0, 3, 5]], table.rows[[0, 3, 5]])
     draw = Draw(0, np.array([0]), [np.array([1])], np.array([3, 5]), needs_choices=False)
-    plain = mine(world(), draw, table, negatives=2, one_per_cluster=True)
+    plain = mine(world(), draw, table, plan_of(world(), draw, 2, True))
     assert suspicious(world(), draw, table, plain).tolist() == [[3, 0], [5, 0]]
 
 

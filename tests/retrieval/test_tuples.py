@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.descriptors import DescriptorTable
-from retrieval.epoch_tuples import draw_epoch, draw_validation, mine
+from retrieval.epoch_tuples import draw_epoch, draw_validation, mine, plan_of
 from retrieval.finetuning import TrainingOptions
 from retrieval.mining import TooFewClusters, hard_negatives
 from retrieval.tuples import (
@@ -116,7 +116,8 @@ def test_tuples_of_an_epoch_keep_the_exclusions() -> None:
     arrays = excluding([[3, 5, 7], [4, 6], [0, 2, 9], [1], []])
     table = DescriptorTable(np.arange(12), np.ones((12, 2), dtype=np.float32))
     options = TrainingOptions(positives="m1", queries_per_epoch=None)
-    mined = mine(arrays, draw_epoch(arrays, options, 1), table, negatives=2, one_per_cluster=False)
+    drawn = draw_epoch(arrays, options, 1)
+    mined = mine(arrays, drawn, table, plan_of(arrays, drawn, 2, False))
     indptr, image = arrays["negatives/excluded/indptr"], arrays["negatives/excluded/image"]
     rows = {query: row for row, query in enumerate(arrays["queries/image"].tolist())}
     assert len(mined.tuples) == 4
@@ -198,7 +199,7 @@ def test_mined_tuples_respect_everything() -> None:
     generator = np.random.default_rng(3)
     rows = generator.normal(size=(len(drawn.images), 8)).astype(np.float32)
     table = DescriptorTable(drawn.images, rows / np.linalg.norm(rows, axis=1, keepdims=True))
-    mined = mine(arrays, drawn, table, negatives=2, one_per_cluster=True)
+    mined = mine(arrays, drawn, table, plan_of(arrays, drawn, 2, True))
     clusters = arrays["images/cluster"]
     for query, positive, *negatives in mined.tuples:
         assert clusters[query] == clusters[positive] and query != positive
