@@ -50,7 +50,7 @@ SAMPLE_S = 0.5
 class Row:
     """One size: wall seconds per stage and in all, peak memory of the process tree, what came out.
 
-    elsewhere: share of the machine's processors that other programs had meanwhile.
+    peak_parts: of each process at that moment, largest first. elsewhere: share of the machine's processors that other programs had meanwhile.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Row:
     seconds: dict[str, float]
     wall_s: float
     peak_bytes: int
+    peak_parts: list[int]
     pairs: int
     registered: int
     models: int
@@ -159,6 +160,7 @@ def measure(name: str, photos: Path, store: Path) -> Row:
         seconds=stage_seconds(store),
         wall_s=time.monotonic() - began,
         peak_bytes=peak.bytes,
+        peak_parts=peak.parts,
         pairs=len(scene.attempts.first),
         registered=len(set(scene.cameras.photo.tolist())),
         models=len(scene.models.cluster),
@@ -212,6 +214,7 @@ class Peak:
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0
+        self.parts: list[int] = []  # of each process at that moment, largest first
         self._root = psutil.Process(pid)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -227,7 +230,9 @@ class Peak:
                 tree = [self._root, *self._root.children(recursive=True)]
             except psutil.NoSuchProcess:
                 return
-            self.bytes = max(self.bytes, sum(map(_own_memory, tree)))
+            parts = sorted(map(_own_memory, tree), reverse=True)
+            if sum(parts) > self.bytes:
+                self.bytes, self.parts = sum(parts), parts
 
 
 def _own_memory(process: psutil.Process) -> int:

@@ -38,6 +38,7 @@ from tasks.photographs import (
     scan_photographs,
     to_decode,
 )
+from tasks.torch_process import end_torch_process
 
 
 @flow(name="reconstruct", persist_result=False)
@@ -109,6 +110,7 @@ def describe(work: Work) -> None:
     descriptors = describe_all(
         work, network, accepted(work.store, work.one("catalogue")), options.description
     )
+    end_torch_process()
     work.keep(proposal_network=network, proposal_descriptors=descriptors)
 
 

@@ -49,24 +49,32 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, function: str, *arguments: Any, time_limit_s: float, **named: Any) -> Any:
+    def call(
+        self,
+        function: str,
+        *arguments: Any,
+        time_limit_s: float,
+        on_news: Callable[[str], None] | None = None,
+        **named: Any,
+    ) -> Any:
         """What `function` ("module:name", of this code) returns; it is given `watch`, a function of one text.
 
-        The limit counts from the start and from each `watch(text)`. Raises Stuck, and what it raises.
+        The limit counts from the start and from each `watch(text)`, which `on_news` gets. Raises Stuck, and
+        what it raises.
         """
         with self._lock:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
             try:
                 _send(process.stdin, _NEWS, (function, arguments, named))
-                kind, value = _answer(process.stdout, time_limit_s)
-            except _Late:
-                self.close()
-                raise
-            except (OSError, EOFError, Stuck) as error:  # the pipe closed: it is ending by itself
+                kind, value = _answer(process.stdout, time_limit_s, on_news)
+            except (BrokenPipeError, _Closed) as error:  # it is ending by itself
                 returncode = process.wait()
                 self.close()
                 raise _ended(returncode, getattr(error, "at", "")) from None
+            except BaseException:  # late, or the caller was interrupted: an answer would come at a wrong time
+                self.close()
+                raise
         if kind == _ERROR:
             raise value
         return value
@@ -98,12 +106,16 @@ class _Late(Stuck):
     pass
 
 
+class _Closed(Stuck):
+    pass
+
+
 def _ended(returncode: int, at: str) -> Stuck:
     why = signal.Signals(-returncode).name if returncode < 0 else f"exit status {returncode}"
     return Stuck(f"the process that read it ended ({why})", at)
 
 
-def _answer(stream: IO[bytes], time_limit_s: float) -> tuple[int, Any]:
+def _answer(stream: IO[bytes], time_limit_s: float, on_news: Callable[[str], None] | None) -> tuple[int, Any]:
     """(kind, value) of the first answer that is no news."""
     news = ""
     with selectors.DefaultSelector() as selector:
@@ -114,10 +126,12 @@ def _answer(stream: IO[bytes], time_limit_s: float) -> tuple[int, Any]:
             except _Late:
                 raise _Late(f"no progress within {time_limit_s:g} s", news) from None
             except EOFError:
-                raise Stuck("ended", news) from None
+                raise _Closed("ended", news) from None
             if kind != _NEWS:
                 return kind, value
             news = value
+            if on_news is not None:
+                on_news(news)
 
 
 def _receive(stream: IO[bytes], selector: selectors.BaseSelector, deadline: float) -> tuple[int, Any]:
@@ -150,7 +164,11 @@ def _python_path() -> str:
 
 
 def _serve() -> None:
-    """The process's side. What is printed goes to standard error: standard output carries answers."""
+    """The process's side. What is printed goes to standard error: standard output carries answers.
+
+    An interruption from the keyboard reaches the caller as well, whose end is this process's end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     requests: list[Any] = []

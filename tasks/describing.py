@@ -13,6 +13,7 @@ from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.photographs import photo_source
 from tasks.progress import reporter
 from tasks.slots import holding
+from tasks.torch_process import with_torch
 
 
 def network_file(path: Path) -> Path:
@@ -30,7 +31,7 @@ def network_digest(store: Store, network: ArtifactRef) -> str:
 @stage_task(network_options.STAGE)
 def make_network(store: str, options: NetworkOptions) -> ArtifactRef:
     """The network of the options, before any training."""
-    return publish(lambda out: {"sidecar": network_options.make_network(options, out=out)})
+    return publish(lambda out: {"sidecar": with_torch("retrieval.watched:make", options, out=out)})
 
 
 @stage_task(extraction.STAGE, labels=("items", "network", "photos", "digest", "slot"))
@@ -51,15 +52,21 @@ def describe_photographs(
     names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
     report = reporter("descriptors")
 
-    def build(out: Path) -> dict[str, Any]:
-        return extraction.extract_chunk(
+    def build(out: Path) -> Any:
+        return with_torch(
+            "retrieval.watched:extract",
             network_file(artifact_path(network)),
             [(sha, source.path(names[sha])) for sha in items],
             options,
             out=out,
             input_digests=dict.fromkeys(items, digest),
             resources=resources,
-            progress=lambda done, total: report(done, total, "photographs"),
+            on_news=lambda news: report(*_counts(news), "photographs"),
         )
 
     return publish(holding(slot, build))
+
+
+def _counts(news: str) -> tuple[int, int]:
+    done, total = news.split()
+    return int(done), int(total)
