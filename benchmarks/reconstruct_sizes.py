@@ -50,7 +50,8 @@ SAMPLE_S = 0.5
 class Row:
     """One size: wall seconds per stage and in all, peak memory of the process tree, what came out.
 
-    peak_parts: of each process at that moment, largest first. elsewhere: share of the machine's processors that other programs had meanwhile.
+    peak_parts: of each process at that moment, largest first. elsewhere: share of the machine's processors
+    that other programs had meanwhile.
     """
 
     name: str

@@ -26,6 +26,7 @@ from typing import IO, Any
 _HEADER = struct.Struct("<BQ")
 _NEWS, _RESULT, _ERROR = range(3)
 _BLOCK = 1 << 20
+START_LIMIT_S = 60.0  # to start Python and import what is called
 
 
 class Stuck(RuntimeError):
@@ -59,8 +60,8 @@ class Worker:
     ) -> Any:
         """What `function` ("module:name", of this code) returns; it is given `watch`, a function of one text.
 
-        The limit counts from the start and from each `watch(text)`, which `on_news` gets. Raises Stuck, and
-        what it raises.
+        The limit counts from where the function begins and from each `watch(text)`, which `on_news` gets.
+        Raises Stuck, and what it raises.
         """
         with self._lock:
             process = self._running()
@@ -117,20 +118,21 @@ def _ended(returncode: int, at: str) -> Stuck:
 
 def _answer(stream: IO[bytes], time_limit_s: float, on_news: Callable[[str], None] | None) -> tuple[int, Any]:
     """(kind, value) of the first answer that is no news."""
-    news = ""
+    news: str | None = None
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while True:
+            limit_s = max(time_limit_s, START_LIMIT_S) if news is None else time_limit_s
             try:
-                kind, value = _receive(stream, selector, time.monotonic() + time_limit_s)
+                kind, value = _receive(stream, selector, time.monotonic() + limit_s)
             except _Late:
-                raise _Late(f"no progress within {time_limit_s:g} s", news) from None
+                raise _Late(f"no progress within {limit_s:g} s", news or "") from None
             except EOFError:
-                raise _Closed("ended", news) from None
+                raise _Closed("ended", news or "") from None
             if kind != _NEWS:
                 return kind, value
-            news = value
-            if on_news is not None:
+            begins, news = news is None, value
+            if on_news is not None and not begins:
                 on_news(news)
 
 
@@ -203,7 +205,9 @@ def _exactly(size: int) -> bytes:
 def _outcome(function: str, arguments: Any, named: Any, watch: Callable[[str], None]) -> tuple[int, Any]:
     try:
         module, _, name = function.partition(":")
-        return _RESULT, getattr(import_module(module), name)(*arguments, watch=watch, **named)
+        called = getattr(import_module(module), name)
+        watch("")  # it begins
+        return _RESULT, called(*arguments, watch=watch, **named)
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

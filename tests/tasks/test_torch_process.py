@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from retrieval.extraction import ExtractionOptions
+from retrieval.extraction import ExtractionOptions, ExtractionResources
 from retrieval.images import UnreadablePhotograph
 from retrieval.network_options import NetworkOptions, make_network
 from retrieval.watched import extract
@@ -91,10 +91,10 @@ def test_the_same_descriptors_and_the_same_error(apart: TorchProcess, tmp_path: 
     make_network(NetworkOptions(backbone="squeezenet1_1", weights="random"), out=network)
     photograph = Path(__file__).parents[2] / "docs" / "town.png"
     here, there, news = tmp_path / "here.h5", tmp_path / "there.h5", list[str]()
-    facts = extract(network, [("a", photograph)], options, out=here, watch=lambda _: None)
-    again = apart.call(
-        "retrieval.watched:extract", network, [("a", photograph)], options, out=there, on_news=news.append
-    )
+    what = (network, [("a", photograph)], options)
+    one = ExtractionResources(device="cpu", threads=1)
+    facts = extract(*what, out=here, resources=one, watch=lambda _: None)
+    again = apart.call("retrieval.watched:extract", *what, out=there, resources=one, on_news=news.append)
     assert facts == again and news == ["1 1"]
     assert here.read_bytes() == there.read_bytes()
     with pytest.raises(UnreadablePhotograph, match=r"test_torch_process\.py"):
