@@ -73,11 +73,11 @@ def checked_ranks(ranks: ArrayLike, num_queries: int, num_database: int | None) 
             f"ranks hold {len(listed)} rows for {num_queries} queries; one row is one query"
             + (" (transpose the official column layout)" if transposed else "")
         )
-    low, high = int(listed.min(initial=0)), int(listed.max(initial=-1))
+    low = int(listed.min()) if listed.size else 0
+    high = int(listed.max()) if listed.size else -1
     if low < -1 or (num_database is not None and high >= num_database):
-        raise InvalidRankLists(
-            f"ranks hold {low if low < -1 else high}; positions are 0..{num_database}, -1 pads"
-        )
+        last = "" if num_database is None else num_database - 1
+        raise InvalidRankLists(f"ranks hold {low if low < -1 else high}; positions are 0..{last}, -1 pads")
     return listed
 
 
