@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retrieval.benchmarks.lookup import places_up_to
+
 EASY, HARD, JUNK = 1, 2, 4
 """Bits of a photograph's role for one query; a photograph may carry several."""
 
@@ -191,11 +193,9 @@ def _roles_in_order(
     listed = _checked(ranks, len(roles))
     largest = max((int(ids.max()) for query in roles for ids in query.values() if ids.size), default=-1)
     table = np.zeros(largest + 2, dtype=np.uint8)  # the last slot is that of the pad -1
-    for row, query in zip(listed, roles, strict=True):
+    for (places, images), query in zip(places_up_to(listed, largest), roles, strict=True):
         for bit, members in query.items():
             table[members] |= np.uint8(bit)
-        places = np.flatnonzero(row <= largest)
-        images = row[places]
         if images.size and images.min() < -1:
             raise InvalidRanks(f"ranks hold {images.min()}; ids are 0-based database positions, -1 pads")
         found = table[images]

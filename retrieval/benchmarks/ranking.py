@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retrieval.benchmarks.common import Ids, Ranking
+from retrieval.benchmarks.lookup import places_up_to
 from retrieval.topk import SCORES_PER_BLOCK, InvalidDescriptors, top_k
 
 Rows = NDArray[np.float32]
@@ -51,11 +52,10 @@ def listed_in(ranks: ArrayLike, labelled: Sequence[Ids]) -> list[tuple[Ids, Ids]
     listed = np.asarray(ranks)
     table = np.zeros(max((int(ids[-1]) for ids in labelled if ids.size), default=-1) + 2, dtype=bool)
     found = []
-    for row, ids in zip(listed, labelled, strict=True):
+    for (places, images), ids in zip(places_up_to(listed, len(table) - 2), labelled, strict=True):
         table[ids] = True
-        places = np.flatnonzero(row < len(table) - 1)
-        places = places[table[row[places]]]  # -1 pads look at the table's last slot, which stays False
-        found.append((places.astype(np.int64), np.asarray(row[places], dtype=np.int64)))
+        wanted = table[images]  # -1 pads look at the table's last slot, which stays False
+        found.append((places[wanted].astype(np.int64), images[wanted].astype(np.int64)))
         table[ids] = False
     return found
 

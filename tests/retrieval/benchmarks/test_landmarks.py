@@ -153,3 +153,19 @@ def test_bad_positions_and_depths_are_named():
     for positions in ([-1, 2], [float("nan")]):
         with pytest.raises(ValueError, match="0-based ranks"):
             average_precision(positions, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+def test_lists_in_columns_and_with_gaps_are_the_same_lists(dtype):
+    generator = np.random.default_rng(4)
+    ranks = np.stack([generator.permutation(300) for _ in range(3)]).astype(dtype)
+    truth = [{"easy": generator.permutation(20)[:4], "hard": [5], "junk": [0, 7]} for _ in ranks]
+    wanted = evaluate_revisited(ranks, truth)
+    wide = np.zeros((6, 900), dtype)
+    wide[::2, ::3] = ranks
+    for other in (np.asfortranarray(ranks), wide[::2, ::3], np.ascontiguousarray(ranks[:, ::-1])[:, ::-1]):
+        found = evaluate_revisited(other, truth)
+        for protocol in ("easy", "medium", "hard"):
+            np.testing.assert_array_equal(
+                getattr(found, protocol).average_precisions, getattr(wanted, protocol).average_precisions
+            )
