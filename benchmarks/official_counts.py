@@ -2,11 +2,12 @@
 
     python -m benchmarks.official_counts DIR
 
-DIR holds `roxford5k/gnd_roxford5k.pkl`, `rparis6k/gnd_rparis6k.pkl`, `oxford5k/*.txt`, `paris6k/paris_120310.zip`,
-`holidays/holidays_images.dat`, `market1501/market1501_{query,test}.csv`, `pitts30k/` and `tokyo247/` (npz and
-lists). The official layouts are made of empty image files in a temporary folder. Printed per protocol: queries,
-those that count, database images, positives and junk (sums over queries), the score of perfect lists and of the
-worst ones, and the minimum by its formula. Exit code 1 where perfect is not 100 or worst not the minimum.
+DIR holds `roxford5k/gnd_roxford5k.pkl`, `rparis6k/gnd_rparis6k.pkl`, `oxford5k/*.txt`,
+`paris6k/paris_120310.zip`, `holidays/holidays_images.dat`, `market1501/market1501_{query,test}.csv`,
+`pitts30k/` and `tokyo247/` (npz and lists). The official layouts are made of empty image files in a temporary
+folder. Printed per protocol: queries, those that count, database images, positives and junk (sums over
+queries), the score of perfect lists and of the worst ones, and the minimum by its formula. Exit code 1 where
+perfect is not 100 or worst not the minimum.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from retrieval.benchmarks.registry import BenchmarkName, read_benchmark
 
 REVISITED = {"oxford5k": "roxford5k", "paris6k": "rparis6k"}
 DAMAGED = "paris_louvre_000136"
-"""Of the 20 files of Paris that are damaged in the archive and no part of the 6,392; lies in the miniature too."""
+"""Of the 20 files that are damaged in the archive of Paris and no part of the 6,392; laid out, too."""
 
 
 @dataclass(frozen=True)
