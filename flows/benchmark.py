@@ -18,6 +18,7 @@ from retrieval.benchmarks.report import read_result, table_rows
 from retrieval.benchmarks.scoring import BenchmarkOptions
 from storage import runs
 from storage.artifacts import ArtifactRef
+from storage.digests import json_sha256
 from storage.runs import RunRecord
 from storage.store import Store
 from tasks.benchmarking import Shard, describe_images, score_benchmark, shards, write_listing
@@ -77,7 +78,7 @@ def _measured(
     found = read_benchmark(options.benchmark, data, options.protocol, images=options.ranks is None)
     common = {"store": str(store.root), "options": options, "data": str(data)}
     if options.ranks is not None:
-        inputs = [found.digest]
+        inputs = [found.digest, shown_as(ranks=options.ranks.name)]
         return {"benchmark": score_benchmark(**common, inputs=inputs, listing="", descriptors=[], facts={})}
     weights, name = chosen_network(store, network)
     digest = network_digest(store, weights)
@@ -90,16 +91,21 @@ def _measured(
         store, items[: len(found.queries)], items[len(found.queries) :], {"items": more, "names": names}
     )
     refs = list({ref.path: ref for ref in refs}.values())
-    inputs = [found.digest, listed, items_input(store, refs, sorted({*items, *more}))]
-    whitening = options.whitening.name if options.whitening else "raw"
+    facts = {"network": name, "whitening": options.whitening.name if options.whitening else "raw"}
+    inputs = [found.digest, listed, items_input(store, refs, sorted({*items, *more})), shown_as(**facts)]
     scored = score_benchmark(
         **common,
         inputs=inputs,
         listing=str(listing),
         descriptors=refs,
-        facts={"network": name, "whitening": whitening},
+        facts=facts,
     )
     return {"evaluated_network": weights, "benchmark_descriptors": refs, "benchmark": scored}
+
+
+def shown_as(**names: str) -> str:
+    """Digest of the names in a result: the same weights under another name are another line of a table."""
+    return json_sha256(names)
 
 
 def _distractors(

@@ -80,7 +80,8 @@ class Benchmark:
     own: [Q] position of the query's own image in the database, -1 = not in it; depth: how much of each list
     the score needs; whole: it needs where the labelled images stand in the whole list; distractors: whether
     more images may follow the database; labels: of database and queries, where a linear probe has classes;
-    notes: which variant was measured; facts: what else the score depends on, as JSON.
+    notes: which variant was measured; facts: what else the score depends on, as JSON; more_queries: whether
+    files of named lists hold others too, which are passed over.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Benchmark:
     labels: tuple[Ids, Ids] | None = None
     notes: tuple[str, ...] = ()
     facts: Any = None
+    more_queries: bool = False
 
     @cached_property
     def labelled(self) -> tuple[Ids, ...]:

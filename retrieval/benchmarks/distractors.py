@@ -14,7 +14,7 @@ class NoDistractors(ValueError):
 def distractor_images(folder: Path, benchmark: Benchmark) -> list[BenchmarkImage]:
     """Every image below a folder, by path: the +100k of Oxford and Paris, +101k of Holidays, +1M.
 
-    Only names are held, about 100 bytes each. Raises NoDistractors, MissingBenchmarkFile.
+    Only names are held, about 160 bytes each. Raises NoDistractors, MissingBenchmarkFile.
     """
     check_distractors(folder, benchmark)
     found = [BenchmarkImage(name) for name in sorted(image_files(folder))]

@@ -12,7 +12,7 @@ class InvalidPredictions(ValueError):
 
 @dataclass(frozen=True)
 class Gldv2Result:
-    """mAP@k over all queries of the solution that have a positive, 0..1; AP of each."""
+    """mAP@k over the queries of the solution that count, 0..1; AP of each."""
 
     mean_average_precision: float
     average_precisions: Mapping[str, float]
@@ -24,8 +24,9 @@ def evaluate_gldv2(
     """Score {query: [ids best first]} against {query: [ids of its positives]}.
 
     AP = sum of the precisions at hits / min(number of positives, k); a repeated id is skipped but keeps its
-    position. A query without predictions scores 0; one without positives (where the official code divides by
-    zero) is left out. Raises InvalidPredictions on a query that the solution does not have, or k < 1.
+    position. A query without predictions scores 0; one with predictions but without positives (where the
+    official code divides by zero) is left out. Raises InvalidPredictions on a query that the solution does
+    not have, or k < 1.
     """
     if k < 1:
         raise InvalidPredictions(f"k is {k}; 1 or more")
@@ -34,7 +35,7 @@ def evaluate_gldv2(
         raise InvalidPredictions(f"query '{unknown[0]}' ({len(unknown)} in all) is not part of the solution")
     values: dict[str, float] = {}
     for query, positives in solution.items():
-        if not len(positives):
+        if query in predictions and not len(positives):
             continue
         wanted, seen, total, hits = set(positives), set(), 0.0, 0
         for position, name in enumerate(list(predictions.get(query, ()))[:k], 1):
@@ -42,6 +43,6 @@ def evaluate_gldv2(
                 hits += 1
                 total += hits / position
             seen.add(name)
-        values[query] = total / min(len(positives), k)
+        values[query] = total / max(1, min(len(positives), k))
     mean = sum(values.values()) / len(values) if values else float("nan")
     return Gldv2Result(mean, values)

@@ -77,6 +77,7 @@ def read_gldv2(data: Path) -> Benchmark:
         score=score,
         depth=K,
         facts=[part_of[query] for query in queries],
+        more_queries=True,
     )
 
 

@@ -26,7 +26,7 @@ def knn_accuracy(
     largest k serves all. With k < 5 the second number is top-k. Peak memory: QUERIES_PER_BLOCK x classes.
     Raises ValueError.
     """
-    labels, wanted = np.asarray(train_labels, dtype=np.int64), np.asarray(test_labels, dtype=np.int64)
+    labels, wanted = _classes(train_labels), _classes(test_labels)
     if labels.shape != (len(train_features),) or wanted.shape != (len(test_features),) or not len(wanted):
         raise ValueError(
             f"{labels.shape}, {wanted.shape} labels for {len(train_features)}, {len(test_features)} rows"
@@ -45,6 +45,13 @@ def knn_accuracy(
         k: (100.0 * float(first) / len(wanted), 100.0 * float(fifth) / len(wanted))
         for k, (first, fifth) in correct.items()
     }
+
+
+def _classes(labels: ArrayLike) -> NDArray[np.int64]:
+    given = np.asarray(labels)
+    if given.size and given.dtype.kind not in "iu":
+        raise ValueError(f"labels are {given.dtype}; labels are integers from 0")
+    return given.astype(np.int64)
 
 
 def vote_places(

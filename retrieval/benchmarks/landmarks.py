@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retrieval.benchmarks.lookup import places_up_to
+
 EASY, HARD, JUNK = 1, 2, 4
 """Bits of a photograph's role for one query; a photograph may carry several."""
 
@@ -51,12 +53,15 @@ def average_precision(positions: ArrayLike, num_positives: int) -> float:
     """Area under the precision-recall curve by trapezoids, with precision 1 at recall 0.
 
     positions: [P] 0-based ranks of the positives found, junk already removed; num_positives: how many there
-    are, found or not. Returns 0..1 (a perfect list gives 1). Raises ValueError when num_positives < 1.
+    are, found or not. Returns 0..1 (a perfect list gives 1). Raises ValueError when num_positives < 1 or a
+    position is no rank.
     Source: revisitop `compute_ap`, the same sum as VGG's `compute_ap.cpp`.
     """
     if num_positives < 1:
         raise ValueError(f"num_positives is {num_positives}; average precision needs at least one positive")
     ranks = np.sort(np.asarray(positions, dtype=np.float64))
+    if ranks.size and not (ranks[0] >= 0 and np.isfinite(ranks[-1])):
+        raise ValueError(f"positions run from {ranks[0]} to {ranks[-1]}; they are 0-based ranks")
     found = np.arange(len(ranks))
     before = np.divide(found, ranks, out=np.ones_like(ranks), where=ranks > 0)
     return float(((before + (found + 1) / (ranks + 1)) / (2 * num_positives)).sum())
@@ -70,8 +75,9 @@ def evaluate_classic(ranks: ArrayLike, ground_truth: Sequence[Mapping[str, Array
     tool reports none. Raises InvalidRanks on a shape or an id that does not fit.
     Source: VGG `compute_ap.cpp`.
     """
-    roles = [{EASY: query["ok"], JUNK: query.get("junk", ())} for query in ground_truth]
-    num_positives = [len(np.unique(np.asarray(query["ok"]))) for query in ground_truth]
+    labels = _labels(ground_truth, ("ok",))
+    roles = [{EASY: query["ok"], JUNK: query["junk"]} for query in labels]
+    num_positives = [len(np.unique(query["ok"])) for query in labels]
     return score_classic(_roles_in_order(ranks, roles), num_positives)
 
 
@@ -100,11 +106,14 @@ def evaluate_revisited(
     ranks: [Q, K] int, best first, may be truncated. An id that is positive and junk is a positive that also
     moves later ranks up, and the number of positives counts repeated ids: both as the official code has it.
     A query none of whose positives is listed scores 0 (the official code fails there). Raises InvalidRanks
-    on a shape or an id that does not fit. Source: revisitop `evaluate.py`.
+    on a shape or an id that does not fit, or a k below 1. Source: revisitop `evaluate.py`.
     """
-    num_easy = np.array([np.size(query["easy"]) for query in ground_truth], dtype=np.int64)
-    num_hard = np.array([np.size(query["hard"]) for query in ground_truth], dtype=np.int64)
-    roles = [{EASY: q["easy"], HARD: q["hard"], JUNK: q.get("junk", ())} for q in ground_truth]
+    if any(k < 1 for k in ks):
+        raise InvalidRanks(f"ks are {tuple(ks)}; precision is counted in the first 1 or more")
+    labels = _labels(ground_truth, ("easy", "hard"))
+    num_easy = np.array([query["easy"].size for query in labels], dtype=np.int64)
+    num_hard = np.array([query["hard"].size for query in labels], dtype=np.int64)
+    roles = [{EASY: query["easy"], HARD: query["hard"], JUNK: query["junk"]} for query in labels]
     return score_revisited(_roles_in_order(ranks, roles), num_easy, num_hard, ks)
 
 
@@ -146,8 +155,35 @@ def precision_at(positions: NDArray[np.int64], k: int) -> float:
     return float((positions + 1 <= depth).sum() / depth)
 
 
+def _labels(
+    ground_truth: Sequence[Mapping[str, ArrayLike]], needed: Sequence[str]
+) -> list[dict[str, NDArray[np.int64]]]:
+    """The labelled ids of each query; `junk` may be missing. Raises InvalidRanks."""
+    labels: list[dict[str, NDArray[np.int64]]] = []
+    for q, query in enumerate(ground_truth):
+        absent = [name for name in needed if name not in query]
+        if absent:
+            raise InvalidRanks(f"query {q} of the ground truth has no '{absent[0]}', it has {sorted(query)}")
+        labels.append({name: _ids(query.get(name, ()), f"query {q}, '{name}'") for name in (*needed, "junk")})
+    return labels
+
+
+def _ids(values: ArrayLike, where: str) -> NDArray[np.int64]:
+    """Whole numbers from 0, of any dtype that holds them. Raises InvalidRanks."""
+    try:
+        given = np.asarray(values).ravel()
+        with np.errstate(invalid="ignore"):
+            ids = given.astype(np.int64)
+        fits = given.size == 0 or bool((ids == given).all() and ids.min() >= 0)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise InvalidRanks(f"{where} of the ground truth: ids are 0-based database positions, no negative id")
+    return ids
+
+
 def _roles_in_order(
-    ranks: ArrayLike, roles: Sequence[Mapping[int, ArrayLike]]
+    ranks: ArrayLike, roles: Sequence[Mapping[int, NDArray[np.int64]]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Per query the positions in the list that hold labelled photographs, and their role bits.
 
@@ -155,22 +191,17 @@ def _roles_in_order(
     first part of the database is labelled (distractors follow it), ids beyond that part are passed over.
     """
     listed = _checked(ranks, len(roles))
-    labels = [[np.asarray(ids, dtype=np.int64).ravel() for ids in query.values()] for query in roles]
-    largest = max((int(ids.max()) for query in labels for ids in query if ids.size), default=-1)
-    if any(ids.size and ids.min() < 0 for query in labels for ids in query):
-        raise InvalidRanks("the ground truth holds a negative id; ids are 0-based database positions")
+    largest = max((int(ids.max()) for query in roles for ids in query.values() if ids.size), default=-1)
     table = np.zeros(largest + 2, dtype=np.uint8)  # the last slot is that of the pad -1
-    for row, query, ids in zip(listed, roles, labels, strict=True):
-        for bit, members in zip(query, ids, strict=True):
+    for (places, images), query in zip(places_up_to(listed, largest), roles, strict=True):
+        for bit, members in query.items():
             table[members] |= np.uint8(bit)
-        places = np.flatnonzero(row <= largest)
-        images = row[places]
         if images.size and images.min() < -1:
             raise InvalidRanks(f"ranks hold {images.min()}; ids are 0-based database positions, -1 pads")
         found = table[images]
         labelled = np.flatnonzero(found)
         yield places[labelled], found[labelled]
-        for members in ids:
+        for members in query.values():
             table[members] = 0
 
 

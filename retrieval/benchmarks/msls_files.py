@@ -131,6 +131,7 @@ def _benchmark(
         query_frames=keys[0].count(",") + 1,
         database_frames=found.database_keys[0].count(",") + 1,
         notes=tuple(notes),
+        more_queries=True,
     )
 
 

@@ -36,6 +36,8 @@ def positives_within(
     query_utm [Q, 2], database_utm [N, 2]: east, north in metres. A tree, never a Q x N array.
     Raises InvalidPlaces.
     """
+    if not radius_m >= 0:
+        raise InvalidPlaces(f"radius_m is {radius_m}; 0 or more metres")
     from scipy.spatial import cKDTree
 
     queries, database = _coordinates(query_utm, "query"), _coordinates(database_utm, "database")
@@ -50,9 +52,9 @@ def evaluate_places(
 ) -> RecallResult:
     """Recall@N over all queries; ranks [Q, K] best first (-1 pads), positives: database positions per query.
 
-    Raises InvalidPlaces when rows and queries differ in number, or there is none.
+    Raises InvalidPlaces when rows and queries differ in number, there is none, or ranks are no integers.
     """
-    listed = np.asarray(ranks)
+    listed = _integers(ranks)
     if listed.ndim != 2 or len(listed) != len(positives) or not len(listed):
         raise InvalidPlaces(f"ranks {listed.shape} for {len(positives)} queries; one row per query")
     found_at = np.zeros(len(listed), dtype=np.int64)
@@ -69,7 +71,7 @@ def one_per_panorama(ranks: ArrayLike, size: int = 12) -> NDArray[np.int64]:
 
     ranks: [Q, K] -> [Q, K], the kept ids move up, -1 pads. Raises InvalidPlaces for size < 1.
     """
-    listed = np.asarray(ranks, dtype=np.int64)
+    listed = _integers(ranks)
     if size < 1 or listed.ndim != 2:
         raise InvalidPlaces(f"ranks {listed.shape}, size {size}: expected [queries, depth] and 1 or more")
     return one_per_group(listed, np.arange(int(listed.max(initial=0)) + 1) // size)
@@ -77,7 +79,7 @@ def one_per_panorama(ranks: ArrayLike, size: int = 12) -> NDArray[np.int64]:
 
 def one_per_group(ranks: ArrayLike, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same where groups [N] says of which panorama each database image is: [Q, K] -> [Q, K]."""
-    listed = np.asarray(ranks, dtype=np.int64)
+    listed = np.asarray(_integers(ranks), dtype=np.int64)
     kept = np.full_like(listed, -1)
     for row, ids in zip(kept, listed, strict=True):
         valid = ids[ids >= 0]
@@ -107,6 +109,13 @@ def read_npz_utm(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], 
         if missing:
             raise InvalidPlaces(f"'{path}' has no {', '.join(sorted(missing))}")
         return arrays["utmQ"], arrays["utmDb"], float(arrays["posDistThr"])
+
+
+def _integers(ranks: ArrayLike) -> NDArray[np.integer]:
+    listed = np.asarray(ranks)
+    if listed.size and listed.dtype.kind not in "iu":
+        raise InvalidPlaces(f"ranks are {listed.dtype} {listed.shape}; expected integers [queries, depth]")
+    return listed
 
 
 def _coordinates(utm: ArrayLike, which: str) -> NDArray[np.float64]:

@@ -2,12 +2,15 @@
 
 `.npy`; `.npz` and `.h5` with an array called `ranks` (or a single one); text with one query per line, numbers
 divided by spaces, tabs or commas. Text may also name images: `query image image ...`, best first, or with the
-place before each (`query 0 image 1 image ...`, the Holidays tool); or a csv with the header `id,images`
-(GLDv2). Queries may then come in any order; names are those of the benchmark, with or without folder, ending.
+place before each (`query 0 image 7 image ...`, the Holidays tool: places from 0, those left out belong to
+images without a label); or a csv with the header `id,images` (GLDv2). Queries may then come in any order;
+names are those of the benchmark, with or without folder, ending.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,10 @@ import numpy as np
 
 from retrieval.benchmarks.common import Benchmark, Ids
 from retrieval.benchmarks.ranking import InvalidRankLists, checked_ranks
+
+logger = logging.getLogger(__name__)
+MAX_PLACE = 10_000_000
+"""Of a named image: beyond any database that is measured."""
 
 
 def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
@@ -28,7 +35,12 @@ def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InvalidRankLists(f"'{path}' cannot be read as ranks: {error}") from error
     limit = None if benchmark.distractors else len(benchmark.database_names)
-    return checked_ranks(ranks, len(benchmark.query_names), limit)
+    found = checked_ranks(ranks, len(benchmark.query_names), limit)
+    if found.size and found.shape[1] >= len(benchmark.database_names) and found.min() > 0:
+        raise InvalidRankLists(
+            f"'{path}': position 0 is in no list though each is as long as the database; count from 0, not 1"
+        )
+    return found
 
 
 def _read_npy(path: Path, benchmark: Benchmark) -> Any:
@@ -55,39 +67,68 @@ def _name(names: list[str], path: Path) -> str:
 
 
 def _read_text(path: Path, benchmark: Benchmark) -> Any:
-    lines = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line and not line[0].startswith("#")]
+    sequences = max(benchmark.query_frames, benchmark.database_frames) > 1  # commas join their frames
+    lines = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        tokens = (line if sequences else line.replace(",", " ")).split()
+        if tokens and not tokens[0].startswith("#"):
+            lines[number] = tokens
     if not lines:
         raise InvalidRankLists(f"'{path}' is empty; expected one line per query")
-    if all(_is_number(token) for token in lines[0]):
-        return padded([[int(token) for token in line] for line in lines])
-    if lines[0][:2] == ["id", "images"]:
-        lines = lines[1:]
-    return _by_name(path, lines, benchmark)
+    first, head = next(iter(lines.items()))
+    queries, size = _Names(benchmark.query_names), len(benchmark.database_names)
+    # Holidays: names are numbers too, but none that a position could be
+    named = all(line[0] in queries and not _is_number(line[0], below=size) for line in lines.values())
+    if all(map(_is_number, head)) and not named:
+        return padded([[int(token) for token in line] for line in lines.values()])
+    submission = head == ["id", "images"]
+    if submission:
+        del lines[first]
+    return _by_name(path, lines, benchmark, queries, incomplete=submission)
 
 
-def _by_name(path: Path, lines: list[list[str]], benchmark: Benchmark) -> Ids:
-    queries = _positions(benchmark.query_names)
-    database = _positions(benchmark.database_names)
-    rows: list[list[int]] = [[] for _ in benchmark.query_names]
-    sequences = max(benchmark.query_frames, benchmark.database_frames) > 1
-    if sequences:  # commas join the frames of a sequence
-        raw = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        lines = [line for line in raw if line and not line[0].startswith("#")]
-    for number, line in enumerate(lines):
-        query, names = line[0], line[1:]
-        if _stem(query) not in queries:
-            raise InvalidRankLists(f"'{path}', line {number + 1}: '{query}' is no query of {benchmark.name}")
-        if len(names) > 1 and all(_is_number(token) for token in names[::2]) and not _known(names, database):
-            placed = sorted(zip(map(int, names[::2]), names[1::2], strict=False))
-            names = [name for _, name in placed]
-        unknown = [name for name in names if _stem(name) not in database]
+def _by_name(
+    path: Path, lines: dict[int, list[str]], benchmark: Benchmark, queries: _Names, *, incomplete: bool
+) -> Ids:
+    """Lists that name images; incomplete: a query without a list has an empty one (GLDv2), else an error."""
+    database = _Names(benchmark.database_names)
+    rows: dict[int, list[int]] = {}
+    passed = 0
+    for number, (query, *names) in lines.items():
+        where = f"'{path}', line {number}:"
+        if query not in queries:
+            if not benchmark.more_queries:
+                raise InvalidRankLists(f"{where} '{query}' is no query of {benchmark.name}")
+            passed += 1
+            continue
+        q = queries.position(query, where)
+        if q in rows:
+            raise InvalidRankLists(f"{where} '{query}' has a list already; one line is one query")
+        if names and names[0] not in database and _is_number(names[0]):
+            names = _in_place(names, where)
+        unknown = [name for name in names if name and name not in database]
         if unknown:
-            raise InvalidRankLists(
-                f"'{path}', line {number + 1}: '{unknown[0]}' is no database image of {benchmark.name}"
-            )
-        rows[queries[_stem(query)]] = [database[_stem(name)] for name in names]
-    return padded(rows)
+            raise InvalidRankLists(f"{where} '{unknown[0]}' is no database image of {benchmark.name}")
+        rows[q] = [database.position(name, where) if name else -1 for name in names]
+    absent = [name for q, name in enumerate(benchmark.query_names) if q not in rows]
+    if absent and (not rows or not incomplete):
+        raise InvalidRankLists(f"'{path}' has no list for query '{absent[0]}' ({len(absent)} in all)")
+    if passed:
+        logger.info("%s: the lists of %d other queries are passed over", path.name, passed)
+    return padded([rows.get(q, []) for q in range(len(benchmark.query_names))])
+
+
+def _in_place(tokens: list[str], where: str) -> list[str]:
+    """`place image place image ...` as a list; "" at places that are not given, as those of distractors."""
+    places, names = tokens[::2], tokens[1::2]
+    if len(places) != len(names) or not all(place.isdecimal() for place in places):
+        raise InvalidRankLists(f"{where} expected a place before each image: 0 image 1 image ...")
+    named = dict(zip(map(int, places), names, strict=True))
+    last = max(named)
+    if len(named) < len(names) or last >= MAX_PLACE:
+        what = f"place {last} is too far" if last >= MAX_PLACE else "a place is given twice"
+        raise InvalidRankLists(f"{where} {what}; places are different whole numbers from 0")
+    return [named.get(place, "") for place in range(last + 1)]
 
 
 def padded(rows: list[list[int]]) -> Ids:
@@ -98,12 +139,26 @@ def padded(rows: list[list[int]]) -> Ids:
     )
 
 
-def _positions(names: tuple[str, ...]) -> dict[str, int]:
-    return {_stem(name): position for position, name in enumerate(names)}
+class _Names:
+    """Positions of names; folder and image ending may be left out where that leaves no doubt."""
 
+    def __init__(self, names: Sequence[str]) -> None:
+        self._whole = {name: position for position, name in enumerate(names)}
+        self._short: dict[str, int] = {}
+        self._doubtful: set[str] = set()
+        for position, name in enumerate(names):
+            if self._short.setdefault(_stem(name), position) != position:
+                self._doubtful.add(_stem(name))
 
-def _known(names: list[str], database: dict[str, int]) -> bool:
-    return all(_stem(name) in database for name in names)
+    def __contains__(self, name: str) -> bool:
+        return name in self._whole or _stem(name) in self._short
+
+    def position(self, name: str, where: str) -> int:
+        if name in self._whole:
+            return self._whole[name]
+        if _stem(name) in self._doubtful:
+            raise InvalidRankLists(f"{where} several images are called '{name}'; name them with their folder")
+        return self._short[_stem(name)]
 
 
 def _stem(name: str) -> str:
@@ -113,8 +168,8 @@ def _stem(name: str) -> str:
     return head if dot and end.lower() in ("jpg", "jpeg", "png") else last
 
 
-def _is_number(token: str) -> bool:
-    return token.removeprefix("-").isdecimal()
+def _is_number(token: str, below: float = float("inf")) -> bool:
+    return token.removeprefix("-").isdecimal() and int(token) < below
 
 
 _READERS = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}

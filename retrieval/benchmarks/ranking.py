@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retrieval.benchmarks.common import Ids, Ranking
+from retrieval.benchmarks.lookup import places_up_to
 from retrieval.topk import SCORES_PER_BLOCK, InvalidDescriptors, top_k
 
 Rows = NDArray[np.float32]
@@ -51,11 +52,10 @@ def listed_in(ranks: ArrayLike, labelled: Sequence[Ids]) -> list[tuple[Ids, Ids]
     listed = np.asarray(ranks)
     table = np.zeros(max((int(ids[-1]) for ids in labelled if ids.size), default=-1) + 2, dtype=bool)
     found = []
-    for row, ids in zip(listed, labelled, strict=True):
+    for (places, images), ids in zip(places_up_to(listed, len(table) - 2), labelled, strict=True):
         table[ids] = True
-        places = np.flatnonzero(row < len(table) - 1)
-        places = places[table[row[places]]]  # -1 pads look at the table's last slot, which stays False
-        found.append((places.astype(np.int64), np.asarray(row[places], dtype=np.int64)))
+        wanted = table[images]  # -1 pads look at the table's last slot, which stays False
+        found.append((places[wanted].astype(np.int64), images[wanted].astype(np.int64)))
         table[ids] = False
     return found
 
@@ -73,11 +73,11 @@ def checked_ranks(ranks: ArrayLike, num_queries: int, num_database: int | None) 
             f"ranks hold {len(listed)} rows for {num_queries} queries; one row is one query"
             + (" (transpose the official column layout)" if transposed else "")
         )
-    low, high = int(listed.min(initial=0)), int(listed.max(initial=-1))
+    low = int(listed.min()) if listed.size else 0
+    high = int(listed.max()) if listed.size else -1
     if low < -1 or (num_database is not None and high >= num_database):
-        raise InvalidRankLists(
-            f"ranks hold {low if low < -1 else high}; positions are 0..{num_database}, -1 pads"
-        )
+        last = "" if num_database is None else num_database - 1
+        raise InvalidRankLists(f"ranks hold {low if low < -1 else high}; positions are 0..{last}, -1 pads")
     return listed
 
 

@@ -50,6 +50,7 @@ STAGE = Stage(
         "retrieval.benchmarks.landmark_files",
         "retrieval.benchmarks.landmarks",
         "retrieval.benchmarks.linear_probe",
+        "retrieval.benchmarks.lookup",
         "retrieval.benchmarks.msls",
         "retrieval.benchmarks.msls_files",
         "retrieval.benchmarks.place_files",

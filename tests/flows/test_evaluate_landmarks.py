@@ -88,6 +88,12 @@ def test_a_second_configuration_describes_nothing(
     reset_tallies()
     again = evaluate("roxford5k", *common)
     assert again.exit_code == 0 and not ran(again, "benchmark")
+    reset_tallies()
+    copy = shutil.copy(network, tmp_path / "another name.safetensors")
+    common = (*common[:3], copy, *common[4:])
+    renamed = evaluate("roxford5k", *common, "--csv", tmp_path / "c.csv")
+    assert renamed.exit_code == 0 and not ran(renamed, "benchmark_descriptors")
+    assert ",another name.safetensors,raw," in (tmp_path / "c.csv").read_text()
 
 
 def test_the_network_of_a_run(server: Session, network: Path, revisited: Path, tmp_path: Path) -> None:
@@ -153,6 +159,10 @@ def test_ranks_of_others(server: Session, revisited: Path, tmp_path: Path) -> No
                           "--csv", tmp_path / "r.csv")  # fmt: skip
         assert result.exit_code == 0, result.output
         assert numbers(tmp_path / "r.csv")["medium", "mAP"] == pytest.approx(100)
+    shutil.copy(tmp_path / "r.npy", tmp_path / "theirs.npy")
+    evaluate("roxford5k", revisited, tmp_path / "store", "--ranks", tmp_path / "theirs.npy",
+             "--csv", tmp_path / "r.csv")  # fmt: skip
+    assert "ranks theirs.npy" in (tmp_path / "r.csv").read_text()
     np.save(tmp_path / "r.npy", np.array(rows).T)
     result = evaluate("roxford5k", revisited, tmp_path / "store", "--ranks", tmp_path / "r.npy")
     assert result.exit_code == 1 and "transpose the official column layout" in result.output

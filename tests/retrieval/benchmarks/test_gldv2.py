@@ -24,8 +24,11 @@ def test_by_hand():
     )
 
 
-def test_missing_predictions_score_zero_and_missing_positives_do_not_count():
+def test_missing_predictions_score_zero():
     result = evaluate_gldv2({"q": ["a"]}, {"q": ["a"], "r": ["b"], "s": []})
+    assert result.mean_average_precision == pytest.approx(1 / 3)
+    # the official code divides by zero here
+    result = evaluate_gldv2({"q": ["a"], "s": ["a"]}, {"q": ["a"], "r": ["b"], "s": []})
     assert result.mean_average_precision == 0.5 and "s" not in result.average_precisions
 
 

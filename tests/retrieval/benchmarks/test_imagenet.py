@@ -42,4 +42,6 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="k is 4"):
         knn_accuracy(train, [0, 1, 2], train, [0, 1, 2], ks=(4,))
     with pytest.raises(ValueError, match="integers from 0"):
+        knn_accuracy(train, [0.0, 1.5, 2.0], train, [0, 1, 2], ks=(1,))
+    with pytest.raises(ValueError, match="integers from 0"):
         knn_accuracy(train, [-1, 1, 2], train, [0, 1, 2], ks=(1,))

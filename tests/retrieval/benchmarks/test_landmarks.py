@@ -128,3 +128,44 @@ def test_bad_ranks_are_named():
         evaluate_revisited(np.zeros((3, 2)), truth)
     with pytest.raises(InvalidRanks, match="negative id"):
         evaluate_classic(np.zeros((1, 2), dtype=int), [{"ok": [-1]}])
+
+
+@pytest.mark.parametrize(
+    ("truth", "named"),
+    [
+        ([{"easy": [1]}], "query 0 of the ground truth has no 'hard'"),
+        ([{"easy": [1.5], "hard": []}], "query 0, 'easy'"),
+        ([{"easy": [1], "hard": [float("nan")]}], "query 0, 'hard'"),
+        ([{"easy": ["a"], "hard": []}], "query 0, 'easy'"),
+        ([{"easy": [1], "hard": [], "junk": [-1]}], "negative id"),
+    ],
+)
+def test_bad_ground_truth_is_named(truth, named):
+    with pytest.raises(InvalidRanks, match=named):
+        evaluate_revisited([[1]], truth)
+
+
+def test_bad_positions_and_depths_are_named():
+    with pytest.raises(InvalidRanks, match="has no 'ok'"):
+        evaluate_classic([[1]], [{"easy": [1]}])
+    with pytest.raises(InvalidRanks, match="ks are"):
+        evaluate_revisited([[1]], [{"easy": [1], "hard": []}], ks=(1, 0))
+    for positions in ([-1, 2], [float("nan")]):
+        with pytest.raises(ValueError, match="0-based ranks"):
+            average_precision(positions, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+def test_lists_in_columns_and_with_gaps_are_the_same_lists(dtype):
+    generator = np.random.default_rng(4)
+    ranks = np.stack([generator.permutation(300) for _ in range(3)]).astype(dtype)
+    truth = [{"easy": generator.permutation(20)[:4], "hard": [5], "junk": [0, 7]} for _ in ranks]
+    wanted = evaluate_revisited(ranks, truth)
+    wide = np.zeros((6, 900), dtype)
+    wide[::2, ::3] = ranks
+    for other in (np.asfortranarray(ranks), wide[::2, ::3], np.ascontiguousarray(ranks[:, ::-1])[:, ::-1]):
+        found = evaluate_revisited(other, truth)
+        for protocol in ("easy", "medium", "hard"):
+            np.testing.assert_array_equal(
+                getattr(found, protocol).average_precisions, getattr(wanted, protocol).average_precisions
+            )

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.official_counts import counts_of
 from retrieval.benchmarks.common import Benchmark, Ranking
 from retrieval.benchmarks.holidays_files import read_holidays
 from retrieval.benchmarks.landmark_files import read_classic, read_revisited
 from retrieval.benchmarks.place_files import read_places
+from retrieval.benchmarks.registry import BenchmarkName
 from retrieval.benchmarks.reid_files import read_reid
 from tests.official import needs, official
 
@@ -177,3 +179,26 @@ def test_places(tmp_path: Path, name: str, counts: tuple[int, int]) -> None:
     assert {protocol for protocol, _ in top} == (
         {""} if name == "pitts30k" else {"per cutout", "one per panorama"}
     )
+
+
+PUBLISHED = {  # per protocol: queries, those with positives, database images
+    "roxford5k": {"easy": (70, 68, 4993), "medium": (70, 70, 4993), "hard": (70, 70, 4993)},
+    "rparis6k": {"easy": (70, 70, 6322), "medium": (70, 70, 6322), "hard": (70, 70, 6322)},
+    "oxford5k": {"mAP": (55, 55, 5063)},
+    "paris6k": {"mAP": (55, 55, 6392)},
+    "holidays": {"mAP": (500, 500, 1491)},
+    "market1501": {"mAP": (3368, 3368, 15913)},
+    "pitts30k": {"recall@1": (6816, 6816, 10000)},
+    "tokyo247": {"recall@1": (315, 315, 75984)},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_printed_counts_are_the_published_ones(name: BenchmarkName) -> None:
+    printed = counts_of(TRUTH, name)
+    assert {each.protocol: (each.queries, each.counted, each.images) for each in printed} == PUBLISHED[name]
+    assert all(each.as_it_should_be for each in printed)
+    if name == "roxford5k":
+        assert [(each.positives, each.junk) for each in printed] == [(3029, 3853), (5526, 1356), (2497, 4385)]
+    if name == "market1501":  # the boxes of persons, without distractors and the query's camera
+        assert printed[0].positives + printed[0].junk == 62764

@@ -86,3 +86,14 @@ def test_bad_input_is_named(tmp_path):
         read_npz_utm(tmp_path / "other.npz")
     with pytest.raises(InvalidPlaces, match="size 0"):
         one_per_panorama([[1]], size=0)
+
+
+def test_bad_ranks_and_radius_are_named():
+    for ranks in ([[1.5]], [[float("nan")]], [["a"]]):
+        with pytest.raises(InvalidPlaces, match="expected integers"):
+            evaluate_places(ranks, [[1]])
+        with pytest.raises(InvalidPlaces, match="expected integers"):
+            one_per_panorama(ranks)
+    for radius in (-1.0, float("nan")):
+        with pytest.raises(InvalidPlaces, match="radius_m is"):
+            positives_within([[0, 0]], [[0, 0]], radius)
