@@ -24,10 +24,12 @@ from storage.hdf5_open import (
     root_attributes,
     violations_of,
 )
-from storage.hdf5_sources import Watch
+from storage.hdf5_sources import FileSource, Watch
 from storage.hdf5_walk import walk
 from storage.inspection_made import sidecar_facts
+from storage.inspection_root import json_of, provenance_problems, unit_problems
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
+from storage.relations import related
 from storage.schemas import Layout
 from storage.validation import Violation
 
@@ -111,7 +113,10 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
     try:
         attributes = root_attributes(path, file)
         declared = layout_of(path, file)
-        violations = violations_of(found, declared, max_rows, watch) + _provenance_problems(attributes)
+        violations = violations_of(found, declared, max_rows, watch) + provenance_problems(attributes)
+        violations += unit_problems(found, declared)
+        broken = {each.path for each in violations}
+        violations += related(FileSource(found.datasets, watch), declared, broken, max_rows)
     except ArtifactError as error:
         violations = [Violation("/", str(error))]
     version = attributes.get("schema_version")
@@ -122,8 +127,8 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
         schema=str(attributes.get("schema", "")),
         version=version if isinstance(version, int) else None,
         stage=str(attributes.get("stage", "")),
-        options=_json_of(attributes, "options", {}),
-        inputs=tuple(map(str, _json_of(attributes, "inputs", []))),
+        options=json_of(attributes, "options", {}),
+        inputs=tuple(map(str, json_of(attributes, "inputs", []))),
         attributes={name: each for name, each in attributes.items() if name not in RESERVED_ATTRIBUTES},
         made=sidecar_facts(path),
         root=tree(found, declared, str(attributes.get("description", "")), full, watch),
@@ -132,23 +137,6 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
             sorted(name for name, each in found.datasets.items() if max_rows and rows_of(each) > max_rows)
         ),
     )
-
-
-def _provenance_problems(attributes: Mapping[str, Any]) -> list[Violation]:
-    wanted = {"options": dict, "inputs": list}
-    return [
-        Violation("/", f"root attribute {name!r} is missing or not a JSON {kind.__name__}; rebuild the file")
-        for name, kind in wanted.items()
-        if not isinstance(_json_of(attributes, name, None), kind)
-    ]
-
-
-def _json_of(attributes: Mapping[str, Any], name: str, default: Any) -> Any:
-    try:
-        value = json.loads(attributes.get(name, ""))
-    except (TypeError, ValueError):
-        return default
-    return value if default is None or isinstance(value, type(default)) else default
 
 
 def _describe_directory(

@@ -25,13 +25,11 @@ _NUM_PARAMS = {
 
 
 def reasons(columns: Columns) -> Iterator[tuple[str, str]]:
-    """A photograph has a reason exactly where it is not ok."""
-    ok = columns["photos/status"] == "ok"
-    empty = columns["photos/reason"] == ""
-    at = first(ok != empty)
+    """A photograph that is not ok has a reason."""
+    status = columns["photos/status"]
+    at = first((status != "ok") & (columns["photos/reason"] == ""))
     if at is not None:
-        found, status = ("empty", "not ok") if empty[at] else ("filled", "ok")
-        yield "photos/reason", f"is {found} at [{at}], but photos/status says that the photograph is {status}"
+        yield "photos/reason", f"is empty at [{at}], but photos/status says {status[at]!r} there"
 
 
 def aliases(columns: Columns) -> Iterator[tuple[str, str]]:
@@ -125,16 +123,12 @@ def models_of_photographs(columns: Columns) -> Iterator[tuple[str, str]]:
 
 
 def clusters_of_photographs(columns: Columns) -> Iterator[tuple[str, str]]:
-    """Photographs that are ok have a cluster, others have none; verified pairs lie within one."""
+    """Photographs that are ok have a cluster, others have none."""
     cluster, ok = columns["photos/cluster"], columns["photos/status"] == "ok"
     at = first((cluster >= 0) != ok)
     if at is not None:
         text = f"has {cluster[at]} at [{at}], but photos/status says {columns['photos/status'][at]!r} there"
         yield "photos/cluster", text
-    one, other = columns["pairs/first"], columns["pairs/second"]
-    at = first(cluster[one] != cluster[other])
-    if at is not None:
-        yield "photos/cluster", f"differs for the two photographs of the verified pair in row {at} of pairs"
 
 
 def observations(columns: Columns) -> Iterator[tuple[str, str]]:
@@ -143,11 +137,11 @@ def observations(columns: Columns) -> Iterator[tuple[str, str]]:
     point = columns["visibility/point"]
     if len(row) != len(point):
         return
-    wrong = columns["points/model"][point] != columns["cameras/model"][row]
-    at = first(wrong)
+    of_points = columns["points/model"]
+    at = first(of_points[point] != columns["cameras/model"][row])
     if at is not None:
         yield "visibility/point", f"has {point[at]} at [{at}], a point of another model than its camera's"
-    seen = np.bincount(point, minlength=columns.rows_of("points/xyz"))
+    seen = np.bincount(point, minlength=len(of_points))
     at = first(seen == 0)
     if at is not None:
         yield "visibility/point", f"never names point {at}; a 3D point that no camera sees cannot be"
@@ -164,7 +158,10 @@ def keypoints_once(columns: Columns) -> Iterator[tuple[str, str]]:
     )
     if at is not None:
         entry = int(max(order[at], order[at + 1]))
-        yield "visibility/keypoint", f"has {keypoint[entry]} at [{entry}], a second time in camera {row[entry]}"
+        yield (
+            "visibility/keypoint",
+            f"has {keypoint[entry]} at [{entry}], a second time in camera {row[entry]}",
+        )
 
 
 _PHOTOS: tuple[Rule, ...] = (reasons, aliases)

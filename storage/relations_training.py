@@ -37,7 +37,10 @@ def registered(columns: Columns) -> Iterator[tuple[str, str]]:
 
 
 def candidates(columns: Columns) -> Iterator[tuple[str, str]]:
-    """A candidate is another image of the query's cluster; positives are candidates."""
+    """A candidate is another image of the query's cluster; positives are candidates.
+
+    Positives that were listed elsewhere come without candidates.
+    """
     query, image = columns["queries/image"], columns["candidates/image"]
     row = rows_from(columns["candidates/indptr"])
     cluster = columns["images/cluster"]
@@ -47,6 +50,8 @@ def candidates(columns: Columns) -> Iterator[tuple[str, str]]:
             "candidates/image",
             f"has {image[at]} at [{at}], the query itself or an image of another cluster",
         )
+    if len(image) == 0:  # lists of positives made elsewhere
+        return
     known = _codes(row, image)
     for path in ("positives/m1_pool", "positives/m3"):
         chosen = columns[f"{path}/image"]
