@@ -89,7 +89,7 @@ def related(
     return problems
 
 
-def first(wrong: NDArray[Any]) -> int | None:
+def first(wrong: Any) -> int | None:
     """Position of the first True of a vector, None where there is none."""
     at = np.flatnonzero(wrong)
     return int(at[0]) if len(at) else None

@@ -55,7 +55,9 @@ def matched_pairs(columns: Columns) -> Iterator[tuple[str, str]]:
     """A pair that has matches was verified, with as many as its attempt says."""
     names = ("attempts/first", "attempts/second")
     one, other = (_texts(columns[name]) for name in names)
-    told = dict(zip(zip(one, other, strict=True), columns["attempts/inliers"].tolist(), strict=True))
+    told: dict[tuple[str, ...], int] = {
+        (a, b): int(inliers) for a, b, inliers in zip(one, other, columns["attempts/inliers"], strict=True)
+    }
     items = dict(columns.items("{first}/{second}/matches0"))
     for pair, path in items.items():
         if not told.get(pair):
@@ -98,15 +100,15 @@ def _ranking(
     path: str, ranks: NDArray[Any], of_scores: str, scores: NDArray[Any] | None
 ) -> Iterator[tuple[str, str]]:
     ordered = np.sort(ranks, axis=1)
-    at = first(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
+    at = first(np.any((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0), axis=1))
     if at is not None:
         yield path, f"lists an image twice in row {at}"
-    at = first(((ranks[:, 1:] >= 0) & (ranks[:, :-1] < 0)).any(axis=1))
+    at = first(np.any((ranks[:, 1:] >= 0) & (ranks[:, :-1] < 0), axis=1))
     if at is not None:
         yield path, f"has an image after -1 (none) in row {at}"
     if scores is None:
         return
-    at = first(((scores[:, 1:] > scores[:, :-1] + 1e-5) & (ranks[:, 1:] >= 0)).any(axis=1))
+    at = first(np.any((scores[:, 1:] > scores[:, :-1] + 1e-5) & (ranks[:, 1:] >= 0), axis=1))
     if at is not None:
         yield of_scores, f"rises in row {at}; the best comes first"
 

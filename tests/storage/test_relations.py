@@ -280,7 +280,7 @@ EVERY_INDEX = [
     (layout.name, dataset.path)
     for layout in schemas.all_layouts().values()
     for dataset in layout.datasets
-    if dataset.index and (not dataset.optional or dataset.path in SAMPLES[layout.name]())
+    if dataset.index and np.size(SAMPLES[layout.name]().get(dataset.path.replace("{ranking}", "raw"), ()))
 ]
 
 
@@ -292,8 +292,6 @@ def test_a_dangling_index_is_found_in_every_column(
     path = write_sample(tmp_path / "a.h5", name)
     place = pattern.replace("{ranking}", "raw")
     with h5py.File(path, "r+") as file:
-        if file[place].size == 0:
-            pytest.skip("empty in the sample")
         file[place][(0,) * file[place].ndim] = value
     found = [each for each in describe(path).violations if each.path == place]
     assert any(f"dangling index {value} at [0" in each.message for each in found), found
