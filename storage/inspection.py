@@ -29,6 +29,7 @@ from storage.hdf5_walk import walk
 from storage.inspection_made import compare_bytes, digest_problems, sidecar_facts
 from storage.inspection_other import KINDS as OTHER_KINDS
 from storage.inspection_other import look_into
+from storage.inspection_root import digest_problems as value_digest_problems
 from storage.inspection_root import json_of, provenance_problems, unit_problems
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
 from storage.relations import related
@@ -121,6 +122,7 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
         violations += unit_problems(found, declared)
         broken = {each.path for each in violations}
         violations += related(FileSource(found.datasets, watch), declared, broken, max_rows)
+        violations += value_digest_problems(found, attributes, full, watch)
         violations += digest_problems(path, full)
     except ArtifactError as error:
         violations = [Violation("/", str(error))]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from storage.hdf5_sources import FileSource, Watch, blocks
 from storage.hdf5_walk import HDF5_ERRORS, Walk
+from storage.inspection_made import MOST_BYTES
 from storage.schemas import Layout
 from storage.validation import Violation
 
@@ -47,6 +52,32 @@ def unit_problems(found: Walk, declared: Layout) -> list[Violation]:
         if unit != known[0].unit:
             text = f"has {unit!r} as attribute 'unit', the schema says {known[0].unit!r}; rebuild the file"
             problems.append(Violation(path, text))
+    return problems
+
+
+def digest_problems(found: Walk, attributes: Mapping[str, Any], full: bool, watch: Watch) -> list[Violation]:
+    """Datasets whose values have another sha256 than the root attribute `<dataset>_sha256` says.
+
+    Above MOST_BYTES they are read with `full` alone.
+    """
+    problems = []
+    source = FileSource(found.datasets, watch)
+    for path, dataset in found.datasets.items():
+        wanted = attributes.get(f"{path}_sha256")
+        if not wanted or (not full and dataset.nbytes > MOST_BYTES):
+            continue
+        try:
+            digest = hashlib.sha256()
+            for _, block in blocks(source, path):
+                little = block.dtype.newbyteorder("<")
+                digest.update(np.ascontiguousarray(block, dtype=little).tobytes())
+        except HDF5_ERRORS:  # reported where its values are checked
+            continue
+        if digest.hexdigest() != wanted:
+            text = (
+                f"has the sha256 {digest.hexdigest()[:16]}..., the root attribute says {str(wanted)[:16]}..."
+            )
+            problems.append(Violation(path, f"{text}; rebuild the file"))
     return problems
 
 
