@@ -153,6 +153,8 @@ def _print_difference(found: "Difference") -> None:
     for name in found.unread:
         out.print(escape(f"not read for its size: {name}; --full reads it"))
     what = "the same options and the same content" if found.same else "different"
+    if found.unread and not found.options and not found.datasets:
+        what = "no difference in what was read"
     out.print(f"{what}; {found.equal} datasets have equal values", highlight=False)
 
 

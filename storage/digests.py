@@ -105,7 +105,7 @@ def safetensors_sha256(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256(b"safetensors\n")
     with open(path, "rb") as file:
-        header, start = _safetensors_header(file, path)
+        header, start = safetensors_header(file, path)
         for name in sorted(header):
             entry = header[name]
             begin, end = entry["data_offsets"]
@@ -123,7 +123,7 @@ def safetensors_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
+def safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
     try:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > path.stat().st_size:

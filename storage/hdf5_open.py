@@ -207,9 +207,14 @@ def layout_of(path: Path, file: h5py.File) -> Layout:
         raise NotAnArtifact(
             f"{path}: HDF5 without the root attribute {absent[0]!r}, not a file of ours; {found}"
         )
+    version = attributes["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise WrongSchema(
+            f"{path}: root attribute 'schema_version' is {version!r}, no integer; rebuild the file"
+        )
     try:
-        return layout(str(attributes["schema"]), int(attributes["schema_version"]))
-    except (UnknownSchema, TypeError, ValueError) as error:
+        return layout(str(attributes["schema"]), version)
+    except UnknownSchema as error:
         raise WrongSchema(f"{path}: {error}") from error
 
 

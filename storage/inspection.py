@@ -24,10 +24,15 @@ from storage.hdf5_open import (
     root_attributes,
     violations_of,
 )
-from storage.hdf5_sources import Watch
+from storage.hdf5_sources import FileSource, Watch
 from storage.hdf5_walk import walk
-from storage.inspection_made import sidecar_facts
+from storage.inspection_made import compare_bytes, digest_problems, sidecar_facts
+from storage.inspection_other import KINDS as OTHER_KINDS
+from storage.inspection_other import look_into
+from storage.inspection_root import digest_problems as value_digest_problems
+from storage.inspection_root import json_of, provenance_problems, unit_problems
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
+from storage.relations import related
 from storage.schemas import Layout
 from storage.validation import Violation
 
@@ -95,6 +100,8 @@ def describe(
         raise FileNotFoundError(f"{path}: no such file or folder; give the path of an artifact")
     if not path.is_file():
         return Description(str(path), "special", 0, violations=(Violation("/", "is no file; give one"),))
+    if path.suffix in OTHER_KINDS:
+        return _describe_other(path, full)
     try:
         with open_file(path) as file:
             return _describe_hdf5(path, file, full, Watch(watch, refused))
@@ -111,7 +118,12 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
     try:
         attributes = root_attributes(path, file)
         declared = layout_of(path, file)
-        violations = violations_of(found, declared, max_rows, watch) + _provenance_problems(attributes)
+        violations = violations_of(found, declared, max_rows, watch) + provenance_problems(attributes)
+        violations += unit_problems(found, declared)
+        broken = {each.path for each in violations}
+        violations += related(FileSource(found.datasets, watch), declared, broken, max_rows)
+        violations += value_digest_problems(found, attributes, full, watch)
+        violations += digest_problems(path, full)
     except ArtifactError as error:
         violations = [Violation("/", str(error))]
     version = attributes.get("schema_version")
@@ -122,8 +134,8 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
         schema=str(attributes.get("schema", "")),
         version=version if isinstance(version, int) else None,
         stage=str(attributes.get("stage", "")),
-        options=_json_of(attributes, "options", {}),
-        inputs=tuple(map(str, _json_of(attributes, "inputs", []))),
+        options=json_of(attributes, "options", {}),
+        inputs=tuple(map(str, json_of(attributes, "inputs", []))),
         attributes={name: each for name, each in attributes.items() if name not in RESERVED_ATTRIBUTES},
         made=sidecar_facts(path),
         root=tree(found, declared, str(attributes.get("description", "")), full, watch),
@@ -134,31 +146,28 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
     )
 
 
-def _provenance_problems(attributes: Mapping[str, Any]) -> list[Violation]:
-    wanted = {"options": dict, "inputs": list}
-    return [
-        Violation("/", f"root attribute {name!r} is missing or not a JSON {kind.__name__}; rebuild the file")
-        for name, kind in wanted.items()
-        if not isinstance(_json_of(attributes, name, None), kind)
-    ]
-
-
-def _json_of(attributes: Mapping[str, Any], name: str, default: Any) -> Any:
-    try:
-        value = json.loads(attributes.get(name, ""))
-    except (TypeError, ValueError):
-        return default
-    return value if default is None or isinstance(value, type(default)) else default
+def _describe_other(path: Path, full: bool) -> Description:
+    """A network or a JSON file: its tensors or its keys, and whether it is as it was made."""
+    root, attributes, problems = look_into(path)
+    return Description(
+        path=str(path),
+        kind=path.suffix[1:],
+        bytes=path.stat().st_size,
+        attributes=attributes,
+        made=sidecar_facts(path),
+        root=root,
+        violations=(*problems, *digest_problems(path, full)),
+    )
 
 
 def _describe_directory(
     path: Path, full: bool, watch: Callable[[str], None] | None, refused: Collection[str]
 ) -> Description:
-    """A folder: its manifest against what is there (sizes only, not digests), each HDF5 member."""
+    """A folder: its manifest against what is there (sizes, digests of small files), each HDF5 member."""
     problems: list[Violation] = []
-    listed: dict[str, int] = {}
+    listed: dict[str, tuple[int, str]] = {}
     try:
-        listed = _manifest_sizes(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+        listed = _manifest_files(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         problems.append(Violation(MANIFEST, "is missing; this folder is not an artifact"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -172,10 +181,10 @@ def _describe_directory(
         problems += [
             Violation(name, "is not in the manifest; remove it") for name in files if name not in listed
         ]
-    for name, size in listed.items():
-        if name in files and files[name].stat().st_size != size:
-            text = f"has {files[name].stat().st_size} bytes, the manifest says {size}; rebuild the artifact"
-            problems.append(Violation(name, text))
+    for name, (size, sha256) in listed.items():
+        if name in files:
+            problems += [Violation(name, text) for text in compare_bytes(files[name], sha256, size, full)]
+    problems += digest_problems(path, full)
     shown = list(files.values())[: None if full else _SHOWN_MEMBERS]
     return Description(
         path=str(path),
@@ -191,7 +200,9 @@ def _describe_directory(
 def _describe_member(
     path: Path, folder: Path, full: bool, watch: Callable[[str], None] | None, refused: Collection[str]
 ) -> Description:
-    """An HDF5 file in full, any other by its size; paths within it are told as `member.h5: path`."""
+    """An HDF5 file or a network in full, others by their size; paths within: `member.h5: path`."""
+    if path.suffix == ".safetensors":
+        return _describe_other(path, full)
     if path.suffix in (".h5", ".hdf5"):
         begin = f"{path.relative_to(folder).as_posix()}: "
         own = [each.removeprefix(begin) for each in refused if each.startswith(begin)]
@@ -200,9 +211,9 @@ def _describe_member(
     return Description(str(path), "file", path.stat().st_size)
 
 
-def _manifest_sizes(manifest: Any) -> dict[str, int]:
-    """{relative path: bytes} of a manifest {"files": [{"path", "bytes", ...}, ...]}."""
-    return {str(each["path"]): int(each["bytes"]) for each in manifest["files"]}
+def _manifest_files(manifest: Any) -> dict[str, tuple[int, str]]:
+    """{relative path: (bytes, sha256)} of a manifest {"files": [{"path", "bytes", "sha256", ...}, ...]}."""
+    return {str(each["path"]): (int(each["bytes"]), str(each["sha256"])) for each in manifest["files"]}
 
 
 def _plain(value: Any) -> Any:

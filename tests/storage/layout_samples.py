@@ -37,6 +37,7 @@ def photos() -> dict[str, Any]:
 def scene() -> dict[str, Any]:
     """Two cameras in one model, three points: camera 0 sees 0 and 2, camera 1 sees 0, 1 and 2."""
     pose = np.tile(np.eye(3, 4), (2, 1, 1))
+    pose[1, 0, 3] = -1  # its centre is (1, 0, 0)
     return photos() | {
         "photos/cluster": ints(0, 0, -1, -1),
         "photos/model": ints(0, 0, -1, -1),

@@ -1,7 +1,9 @@
 """describe: what a file is and holds, also for foreign, damaged, truncated and huge ones; folders too."""
 
+import hashlib
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from storage import describe, hdf5, inspection_tree
-from storage.artifacts import write_manifest
+from storage.artifacts import SIDECAR, ArtifactRef, Sidecar, describe_file, write_manifest
 from storage.inspection import Description
 from storage.inspection_render import human_bytes, render
 from storage.inspection_tree import Node, Statistics
@@ -132,10 +134,12 @@ def test_a_truncated_file_is_described_by_what_is_wrong(tmp_path):
 
 
 def test_a_dataset_that_cannot_be_read_keeps_its_place(tmp_path):
+    first, second = np.triu_indices(90, 1)
     arrays = {
-        "pairs/first": np.zeros(4000, int),
-        "pairs/second": np.ones(4000, int),
-        "pairs/inliers": np.arange(4000),
+        "photos/sha256": [f"{value:064x}" for value in range(90)],
+        "pairs/first": first,
+        "pairs/second": second,
+        "pairs/inliers": np.arange(len(first)),
     }
     path = write_sample(tmp_path / "a.h5", "pairs", **arrays, **{"pairs/source": None})
     with h5py.File(path) as file:
@@ -145,7 +149,7 @@ def test_a_dataset_that_cannot_be_read_keeps_its_place(tmp_path):
     path.write_bytes(bytes(content))
     found = describe(path)
     assert "cannot be read" in node(found, "pairs/inliers").note
-    assert node(found, "pairs/second").statistics == Statistics(1, 1, 1)
+    assert node(found, "pairs/second").statistics == Statistics(1, 89, second.mean())
     assert [each.path for each in found.violations] == ["pairs/inliers"]
 
 
@@ -228,3 +232,81 @@ def test_inputs_beyond_the_first_are_counted(tmp_path):
     hdf5.write(tmp_path / "a.h5", "pairs", arrays, stage="s", options={}, inputs=inputs)
     text = str(describe(tmp_path / "a.h5"))
     assert "... 12 more inputs" in text and inputs[7] in text and inputs[8] not in text
+
+
+def test_values_of_another_digest_than_the_file_says(tmp_path):
+    path = write_sample(tmp_path / "a.h5", "search_index")
+    rows = SAMPLES["search_index"]()["descriptors"]
+    with h5py.File(path, "r+") as file:
+        file.attrs["descriptors_sha256"] = hashlib.sha256(rows.astype("<f4").tobytes()).hexdigest()
+        file.attrs["faiss_sha256"] = ""  # none
+    assert describe(path).violations == ()
+    with h5py.File(path, "r+") as file:
+        file["descriptors"][0] = file["descriptors"][1]
+    found = describe(path).violations
+    assert [each.path for each in found] == ["descriptors"] and "root attribute says" in found[0].message
+
+
+def made(path: Path) -> Path:
+    """A file or folder with a sidecar beside it, as in a store."""
+    digest, content, size = write_manifest(path) if path.is_dir() else describe_file(path)
+    ref = ArtifactRef(
+        stage="s", key="0" * 64, path=path.name, file_sha256=digest, content_sha256=content, bytes=size
+    )
+    sidecar = Sidecar(ref=ref, key_parts={}, family="", created=datetime(2026, 1, 1, tzinfo=UTC), seconds=1.0)
+    stem = path.name if path.is_dir() else path.name.split(".")[0]
+    path.with_name(f"{stem}{SIDECAR}").write_text(sidecar.model_dump_json())
+    return path
+
+
+def test_a_sound_value_that_was_changed_later_is_noticed(tmp_path):
+    """Another photograph's width breaks no promise; the store noted the digest of the file."""
+    path = made(write_sample(tmp_path / "a.h5", "scan"))
+    assert describe(path).violations == ()
+    with h5py.File(path, "r+") as file:
+        file["photos/bytes"][0] += 1
+    found = describe(path).violations
+    assert [each.path for each in found] == ["/"] and "was changed after it was made" in found[0].message
+
+
+def test_a_member_that_was_changed_is_named(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "points3D.bin").write_bytes(b"12345")
+    made(folder)
+    assert describe(folder).violations == ()
+    (folder / "points3D.bin").write_bytes(b"12346")
+    found = describe(folder).violations
+    assert [each.path for each in found] == ["points3D.bin"] and "was changed" in found[0].message
+    (folder / "manifest.json").write_text('{"files": []}')
+    assert "manifest.json" in {each.path for each in describe(folder).violations}
+
+
+def test_a_network_is_shown_by_its_tensors(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "network.safetensors"
+    save_file({"b": np.zeros((2, 3), np.float32), "a": np.ones(4, np.float16)}, path, {"pooling": "gem"})
+    made(path)
+    found = describe(path)
+    assert found.root is not None and (found.kind, found.violations) == ("safetensors", ())
+    assert [(each.path, each.shape, each.type) for each in found.root.children] == [
+        ("a", (4,), "F16"),
+        ("b", (2, 3), "F32"),
+    ]
+    assert found.attributes == {"pooling": "gem"} and "pooling: gem" in str(found)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
+    assert {each.path for each in describe(path).violations} == {"/", "b"}
+    path.write_bytes(content[:20])
+    assert "cannot be read" in describe(path).violations[0].message
+
+
+def test_a_json_file_is_shown_by_its_keys(tmp_path):
+    path = tmp_path / "clusters.json"
+    path.write_text('{"clusters": [[1, 2], [3]], "seed": 4}')
+    found = describe(path)
+    assert (found.kind, found.violations) == ("json", ())
+    assert found.attributes == {"clusters": "2 values", "seed": 4}
+    path.write_text('{"clusters": ')
+    assert [each.path for each in describe(path).violations] == ["/"]

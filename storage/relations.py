@@ -1,0 +1,140 @@
+"""What must hold between the columns of a file, beyond what each promises alone: looked at by `inspect`.
+
+A rule reads the columns that it needs and yields (path, what is wrong); it is left out where one of them is
+missing, broken by itself or too large for a quick look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.hdf5_sources import Source, count, whole
+from storage.hdf5_walk import HDF5_ERRORS
+from storage.schemas import Layout
+from storage.validation import Violation
+
+
+class Unsound(Exception):
+    """A column that a rule needs cannot be judged together with others."""
+
+
+class Columns:
+    """Columns of a file that are sound by themselves, each read once. `columns[path]` raises Unsound."""
+
+    def __init__(
+        self, source: Source, declared: Layout, broken: Collection[str], max_rows: int | None
+    ) -> None:
+        self.source, self.declared, self.broken, self.max_rows = source, declared, frozenset(broken), max_rows
+        self._there = frozenset(source.paths())
+        self._read: dict[str, NDArray[Any]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._there
+
+    def __getitem__(self, path: str) -> NDArray[Any]:
+        if path not in self._read:
+            too_large = path in self._there and self.max_rows is not None and self._rows(path) > self.max_rows
+            if path not in self._there or path in self.broken or too_large:
+                raise Unsound(path)
+            try:
+                self._read[path] = whole(self.source, path)
+            except HDF5_ERRORS:
+                raise Unsound(path) from None
+        return self._read[path]
+
+    def rows_of(self, path: str) -> int:
+        """Number of rows, also of a column that is not read. Raises Unsound where there is none."""
+        if path not in self._there:
+            raise Unsound(path)
+        return self._rows(path)
+
+    def once(self, path: str) -> NDArray[Any]:
+        """A column that no other rule needs: read, not kept."""
+        found = self[path]
+        del self._read[path]
+        return found
+
+    def items(self, pattern: str) -> Iterator[tuple[tuple[str, ...], str]]:
+        """(item, path) of every dataset that `pattern`, a declared path with braces, stands for."""
+        for path in self.source.paths():
+            found = self.declared.find(path)
+            if found is not None and found[0].path == pattern:
+                yield found[1], path
+
+    def _rows(self, path: str) -> int:
+        return count(self.source, path)
+
+
+Rule = Callable[[Columns], Iterator[tuple[str, str]]]
+
+
+def related(
+    source: Source, declared: Layout, broken: Collection[str], max_rows: int | None = None
+) -> list[Violation]:
+    """Every broken rule between the columns of `source`; columns in `broken` are not looked at again."""
+    from storage import relations_items, relations_scene, relations_training
+
+    columns = Columns(source, declared, broken, max_rows)
+    problems: list[Violation] = []
+    for module in (relations_scene, relations_training, relations_items):
+        for rule in module.RULES.get(declared.name, ()):
+            try:
+                problems += [Violation(path, text) for path, text in rule(columns)]
+            except Unsound:
+                continue
+    return problems
+
+
+def first(wrong: Any) -> int | None:
+    """Position of the first True of a vector, None where there is none."""
+    at = np.flatnonzero(wrong)
+    return int(at[0]) if len(at) else None
+
+
+def rows_from(indptr: NDArray[Any]) -> NDArray[np.int64]:
+    """The row of every entry of a CSR: [0, 2, 3] -> 0, 0, 1."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def pairs_once(table: str) -> Rule:
+    """No pair of `first` and `second` stands twice in a table."""
+
+    def rule(columns: Columns) -> Iterator[tuple[str, str]]:
+        one, other = columns[f"{table}/first"], columns[f"{table}/second"]
+        order = np.lexsort((other, one))
+        same = (one[order][1:] == one[order][:-1]) & (other[order][1:] == other[order][:-1])
+        at = first(same)
+        if at is not None:
+            rows = sorted((int(order[at]), int(order[at + 1])))
+            yield f"{table}/first", f"holds the pair of row {rows[0]} again in row {rows[1]}; keep each once"
+
+    return rule
+
+
+def rises(path: str, words: str = "rises") -> Rule:
+    """Every value is larger than the one before it."""
+
+    def rule(columns: Columns) -> Iterator[tuple[str, str]]:
+        values = columns[path]
+        at = first(values[1:] <= values[:-1])
+        if at is not None:
+            yield path, f"has {values[at + 1]} at [{at + 1}] after {values[at]}; the column {words}"
+
+    return rule
+
+
+def never_rises(path: str) -> Rule:
+    """No value is larger than the one before it, up to its precision."""
+
+    def rule(columns: Columns) -> Iterator[tuple[str, str]]:
+        values = columns[path]
+        slack = 1e-6 * np.abs(values[:-1]) if values.dtype.kind == "f" else 0
+        at = first(values[1:] > values[:-1] + slack)
+        if at is not None:
+            yield path, f"has {values[at + 1]:g} at [{at + 1}] after {values[at]:g}; the column falls"
+
+    return rule
