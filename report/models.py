@@ -42,7 +42,7 @@ def models_section(material: Material) -> tuple[Safe, list[dict[str, Any]]] | No
     choose = tag("label", "Model ", tag("select", *options, id="model"))
     viewer = [
         tag("div", choose, *buttons, class_="controls"),
-        tag("div", id="scene", role="img", aria_label="3D points and cameras of the model"),
+        tag("div", id="space", role="img", aria_label="3D points and cameras of the model"),
         tag("p", "Photographs of the model: point at a camera, or go through them with the Tab key."),
         tag("div", id="cameras", class_="tiles"),
     ]

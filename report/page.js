@@ -59,7 +59,7 @@
   };
   if (curves && figures.curves) near(curves, drawCurves);
 
-  const scene = document.getElementById("scene");
+  const scene = document.getElementById("space");
   let redraw = () => {};
   if (scene && figures.models) viewer(scene, figures.models);
 

@@ -49,6 +49,7 @@ def opened(request: pytest.FixtureRequest, address: str) -> Iterator[tuple[Any, 
         page.on("request", lambda each: asked.append(each.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        page.set_default_timeout(120_000)
         page.goto(address)
         yield page, request.param
         browser.close()
@@ -69,9 +70,9 @@ def test_the_figures_are_drawn(opened: tuple[Any, str]) -> None:
     from PIL import Image
 
     page, _ = opened
-    page.locator("#scene").scroll_into_view_if_needed()
-    page.wait_for_selector("#scene canvas")
-    canvas = page.locator("#scene canvas").first
+    page.locator("#space").scroll_into_view_if_needed()
+    page.wait_for_selector("#space canvas")
+    canvas = page.locator("#space canvas").first
     for _ in range(50):  # WebGL draws some frames later
         drawn = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
         if len(drawn.getcolors(1 << 24) or ()) > 10:
@@ -79,7 +80,7 @@ def test_the_figures_are_drawn(opened: tuple[Any, str]) -> None:
         page.wait_for_timeout(100)
     assert len(drawn.getcolors(1 << 24) or ()) > 10
     page.locator("#curves").scroll_into_view_if_needed()
-    page.wait_for_selector("#curves .scatterlayer path.js-line")
+    page.wait_for_selector("#curves .scatterlayer path.js-line", state="attached")
     assert page.locator("#curves .ytitle").inner_text() == "loss"
 
 

@@ -201,7 +201,7 @@ def test_a_folder_is_compared_with_its_manifest(tmp_path):
     (folder / "a.h5").unlink()
     messages = {each.path: each.message for each in describe(folder).violations}
     assert set(messages) == {"points.bin", "more.bin", "a.h5"}
-    assert "has 4 bytes, the manifest says 3" in messages["points.bin"]
+    assert "has 4 bytes, 3 when it was made" in messages["points.bin"]
     (folder / "manifest.json").write_text("[1")
     assert "cannot be read" in describe(folder).violations[0].message
 
