@@ -147,7 +147,7 @@ def _view(rotations: NDArray[Any]) -> dict[str, Any]:
     up = _unit(-rotations[:, 1].mean(axis=0), (0.0, -1.0, 0.0))
     ahead = rotations[:, 2].mean(axis=0)
     ahead = _unit(ahead - (ahead @ up) * up, _unit(np.cross(up, (1.0, 0.3, 0.2)), (0.0, 0.0, 1.0)))
-    eye = -1.2 * ahead + 0.55 * up
+    eye = -1.35 * ahead + 0.6 * up
     names = ("x", "y", "z")
     return {
         "up": dict(zip(names, map(float, up), strict=True)),
