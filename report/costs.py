@@ -25,12 +25,16 @@ def costs_section(material: Material) -> Safe:
             rows.append((name, count, known, memory, f"{size / 2**20:,.1f}"))
             labels.append(name)
             seconds_of.append(0 if math.isnan(seconds) else round(seconds))
-    header = ("stage", "artifacts", "seconds", "peak memory of its process, MB", "size, MB")
+    header = ("stage", "artifacts", "seconds", "peak memory, MiB", "size, MiB")
     return section(
         "costs",
         "Time and memory",
-        tag("p", f"{_wall(material)} Seconds are those of making each artifact, whenever that was."),
-        tag("div", table(header, rows), bars("seconds per stage", labels, seconds_of), class_="side"),
+        tag(
+            "p",
+            f"{_wall(material)} Seconds are those of making each artifact, whenever that was; peak memory is "
+            "the largest that the process had had until then.",
+        ),
+        tag("div", table(header, rows), bars("seconds per stage", labels, seconds_of), class_="side costs"),
     )
 
 

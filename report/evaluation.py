@@ -55,8 +55,11 @@ def _table_of(found: EvaluationTable) -> Safe:
     for row in found.rows:
         key = (row.network, WHITENINGS.get(row.whitening, row.whitening), row.scales, row.expansion or "–")
         cells.setdefault(key, {})[row.protocol] = _estimate(row.mean_average_precision)
-    lines = [(*key, *(values.get(name, "–") for name in protocols)) for key, values in cells.items()]
-    header = ("network", "whitening", "scales", "query expansion", *protocols)
+    num_keys = 4 if any(row.expansion for row in found.rows) else 3  # without any expansion, no column of it
+    lines = [
+        (*key[:num_keys], *(values.get(name, "–") for name in protocols)) for key, values in cells.items()
+    ]
+    header = (*("network", "whitening", "scales", "query expansion")[:num_keys], *protocols)
     return table(header, lines)
 
 

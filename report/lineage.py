@@ -8,7 +8,7 @@ from functools import cache
 from report.markup import Safe, details, join, section, table, tag, text
 from report.material import Material
 
-_WIDTH, _HEIGHT, _STEP_X, _STEP_Y = 150, 40, 190, 56
+_WIDTH, _HEIGHT, _STEP_X, _STEP_Y = 172, 40, 208, 56
 
 
 def lineage_section(material: Material) -> Safe | None:
@@ -56,8 +56,9 @@ def _graph(material: Material, names: list[str], edges: list[tuple[str, str]]) -
     height = max(used.values()) * _STEP_Y + 4
     lines = [_edge(place[a], place[b]) for a, b in edges if a in place and b in place]
     boxes = [_box(name, len(material.record.refs_of(name)), *place[name]) for name in names]
+    size = f"min-width:{width * 2 // 3}px;max-width:{width}px"
     opening = (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'<svg viewBox="0 0 {width} {height}" style="{size}" role="img" '
         'aria-label="which artifact was made from which">'
     )
     return Safe(f"{opening}{join(lines)}{join(boxes)}</svg>")

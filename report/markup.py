@@ -49,8 +49,11 @@ def section(identifier: str, title: str, *content: Any) -> Safe:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Safe:
     """A table that scrolls sideways where the screen is narrow; numbers stand to the right."""
-    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in header)))
-    body = tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows))
+    lines = [tuple(row) for row in rows]
+    sides = [_side([row[at] for row in lines]) for at in range(len(header))]
+    named = zip(header, sides, strict=True)
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col", class_=side) for name, side in named)))
+    body = tag("tbody", *(tag("tr", *map(_cell, row, sides)) for row in lines))
     title = tag("caption", caption) if caption else ""
     return tag("div", tag("table", title, head, body), class_="wide", tabindex="0")
 
@@ -75,7 +78,8 @@ def histogram(title: str, values: NDArray[Any], edges: Sequence[float]) -> Safe:
     found = np.asarray(values)
     places = np.clip(np.searchsorted(edges, found, side="right") - 1, 0, len(edges) - 1)
     counts = np.bincount(places, minlength=len(edges)).tolist() if found.size else [0] * len(edges)
-    labels = [f"{low:g}–{high:g}" for low, high in pairwise(edges)]
+    whole = found.dtype.kind in "iu"
+    labels = [_bin(low, high, whole) for low, high in pairwise(edges)]
     return bars(title, [*labels, f"{edges[-1]:g} or more"], counts)
 
 
@@ -107,8 +111,25 @@ def number(value: float, form: str = ".3g", unknown: str = "–") -> str:
     return unknown if value != value else format(value, form)
 
 
-def _cell(value: Any) -> Safe:
-    numeric = isinstance(value, int | float | np.number) or (
-        isinstance(value, str) and (value in ("–", "no query") or _AMOUNT.match(value) is not None)
-    )
-    return tag("td", value, class_="number" if numeric else None)
+def _bin(low: float, high: float, whole: bool) -> str:
+    """What lies between two edges, the upper one left out: of whole numbers 3 or 5–6, else 0.1–0.2."""
+    if not whole:
+        return f"{low:g}–{high:g}"
+    return f"{low:g}" if high - low == 1 else f"{low:g}–{high - 1:g}"
+
+
+def _side(column: Sequence[Any]) -> str | None:
+    """The class of a column's cells: numbers stand to the right, texts of which one is no number do not."""
+    absent = ("–", "no query", "")
+    numeric = [each for each in column if each not in absent]
+    return "number" if numeric and all(map(_is_number, numeric)) else None
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return _AMOUNT.match(value) is not None
+    return isinstance(value, int | float | np.number)
+
+
+def _cell(value: Any, side: str | None) -> Safe:
+    return tag("td", value, class_=side)

@@ -42,7 +42,7 @@ def models_section(material: Material) -> tuple[Safe, list[dict[str, Any]]] | No
     choose = tag("label", "Model ", tag("select", *options, id="model"))
     viewer = [
         tag("div", choose, *buttons, class_="controls"),
-        tag("div", id="scene", role="img", aria_label="3D points and cameras of the model"),
+        tag("div", id="space", role="img", aria_label="3D points and cameras of the model"),
         tag("p", "Photographs of the model: point at a camera, or go through them with the Tab key."),
         tag("div", id="cameras", class_="tiles"),
     ]
@@ -147,7 +147,7 @@ def _view(rotations: NDArray[Any]) -> dict[str, Any]:
     up = _unit(-rotations[:, 1].mean(axis=0), (0.0, -1.0, 0.0))
     ahead = rotations[:, 2].mean(axis=0)
     ahead = _unit(ahead - (ahead @ up) * up, _unit(np.cross(up, (1.0, 0.3, 0.2)), (0.0, 0.0, 1.0)))
-    eye = -1.5 * ahead + 0.7 * up
+    eye = -1.35 * ahead + 0.6 * up
     names = ("x", "y", "z")
     return {
         "up": dict(zip(names, map(float, up), strict=True)),

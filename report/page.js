@@ -17,9 +17,16 @@
     watcher.observe(element);
     return undefined;
   };
-  for (const image of document.querySelectorAll("img[data-p]")) {
-    near(image, (each) => { each.src = address(each.dataset.p); });
-  }
+  const show = (image) => { if (!image.src) image.src = address(image.dataset.p); };
+  for (const image of document.querySelectorAll("img[data-p]")) near(image, show);
+  // The others, also of what is folded, a few at a time once the page stands.
+  const idle = window.requestIdleCallback || ((action) => setTimeout(action, 50));
+  const rest = () => {
+    const next = [...document.querySelectorAll("img[data-p]:not([src])")].slice(0, 40);
+    next.forEach(show);
+    if (next.length) idle(rest);
+  };
+  window.addEventListener("load", () => idle(rest));
 
   // plotly: run when the first figure comes near the screen.
   const library = () => {
@@ -34,15 +41,26 @@
     modeBarButtonsToRemove: ["toImage", "resetCameraLastSave3d", "hoverClosest3d", "orbitRotation", "tableRotation"] };
   const ink = () => ({ color: getComputedStyle(root).getPropertyValue("--ink") });
 
-  const curves = document.getElementById("curves");
-  if (curves && figures.curves) {
-    near(curves, () => {
-      const { data, layout } = figures.curves;
-      library().newPlot(curves, data, { ...layout, font: ink() }, { ...settings, displayModeBar: false });
-    });
-  }
+  // The colours of lines in figures, in their brighter form where the page is dark.
+  const named = { "#0072b2": "--right", "#d55e00": "--wrong", "#009e73": "--third" };
+  const tinted = (value) => {
+    if (typeof value === "string") {
+      return named[value] ? getComputedStyle(root).getPropertyValue(named[value]).trim() : value;
+    }
+    if (Array.isArray(value) || !value || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, tinted(each)]));
+  };
 
-  const scene = document.getElementById("scene");
+  const curves = document.getElementById("curves");
+  const drawCurves = () => {
+    const { data, layout } = figures.curves;
+    const how = { ...settings, displayModeBar: false };
+    library().react(curves, data.map(tinted), { ...layout, font: ink() }, how);
+  };
+  if (curves && figures.curves) near(curves, drawCurves);
+
+  const scene = document.getElementById("space");
+  let redraw = () => {};
   if (scene && figures.models) viewer(scene, figures.models);
 
   function viewer(place, models) {
@@ -65,7 +83,7 @@
       const { data, layout } = shown.figure;
       const again = ready ? library().react : library().newPlot;
       const fresh = { ...layout, uirevision: choice.value };
-      again(place, data, fresh, { ...settings, scrollZoom: true }).then(() => {
+      again(place, data.map(tinted), fresh, { ...settings, scrollZoom: true }).then(() => {
         if (!ready) listen();
         ready = true;
       });
@@ -122,6 +140,7 @@
       window.Plotly.relayout(place, { "scene.camera": camera });
     };
     choice.addEventListener("change", draw);
+    redraw = draw;
     for (const button of document.querySelectorAll("[data-turn]")) {
       button.addEventListener("click", () => { if (ready) turn(button.dataset.turn); });
     }
@@ -132,6 +151,7 @@
   document.getElementById("theme")?.addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    if (curves?.data) window.Plotly.relayout(curves, { font: ink() });
+    if (curves?.data) drawCurves();
+    if (scene?.data) redraw();
   });
 })();

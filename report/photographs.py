@@ -80,7 +80,9 @@ def _title(material: Material, cluster: int, members: Any, splits: dict[int, str
     known = sorted({int(each) for each in models if each >= 0})
     text = f"cluster {cluster}: {len(members)} photographs, "
     text += (
-        f"{int((models >= 0).sum())} of them in model {', '.join(map(str, known))}" if known else "no model"
+        f"{int((models >= 0).sum())} of them in model{'s' * (len(known) > 1)} {', '.join(map(str, known))}"
+        if known
+        else "no model"
     )
     return f"{text}; {splits[cluster]}" if cluster in splits else text
 

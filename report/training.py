@@ -91,16 +91,21 @@ def _curves(training: TrainingTable) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, len(epochs) // 10), "anchor": "y3"},
         "yaxis": {"title": {"text": "loss"}, "domain": [0.7, 1]},
-        "yaxis2": {"title": {"text": "mAP, %"}, "domain": [0.36, 0.64]},
-        "yaxis3": {"title": {"text": "p"}, "domain": [0, 0.28]},
+        "yaxis2": {
+            "title": {"text": "val mAP, %"},
+            "domain": [0.36, 0.64],
+            "autorangeoptions": {"clipmin": 0, "clipmax": 100.5},
+        },
+        "yaxis3": {"title": {"text": "GeM p"}, "domain": [0, 0.28]},
         "shapes": [{**best, "yref": "paper", "line": {"dash": "dot", "color": "#888888"}}],
         "legend": {"orientation": "h", "y": 1.12},
-        "margin": {"l": 60, "r": 10, "t": 10, "b": 40},
+        "margin": {"l": 72, "r": 10, "t": 10, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
     }
     for axis in ("xaxis", "yaxis", "yaxis2", "yaxis3"):
         layout[axis] |= {"gridcolor": _GRID, "zeroline": False}
+        layout[axis]["title"]["standoff"] = 6
     figure = graph_objects.Figure(traces, layout).to_plotly_json()
     figure["layout"].pop("template", None)
     return figure

@@ -42,7 +42,8 @@ with h5py.File("scene.h5") as file:
     xyz = file["points/xyz"][:][file["visibility/point"][begin:end]]
 ```
 
-or, checked and with text as text: `from storage import open_artifact`.
+or, checked and with text as text: `from storage import open_artifact`. More examples, for
+pandas, MATLAB and viewers: [inspect.md](inspect.md).
 """
 
 

@@ -190,6 +190,17 @@ def test_histograms_by_hand() -> None:
     assert re.findall(r'class="number">(\d+)<', shown) == ["2", "1", "2"]
     assert "width:0.0%" in bars("t", ["a"], [0])
     assert markup.number(float("nan")) == "–" and markup.number(0.5) == "0.5"
+    labels = re.findall(r'<th scope="row">([^<]*)<', histogram("t", np.array([3]), (1, 2, 3, 5, 9)))
+    assert labels == ["1", "2", "3–4", "5–8", "9 or more"]
+    labels = re.findall(r'<th scope="row">([^<]*)<', histogram("t", np.array([0.5]), (0, 0.5, 1)))
+    assert labels == ["0–0.5", "0.5–1", "1 or more"]
+
+
+def test_columns_of_numbers_stand_to_the_right() -> None:
+    shown = markup.table(("name", "scales", "mAP"), [("a", "1", "95.3 (82.0 to 99.0)"), ("b", "1+0.5", "–")])
+    assert re.findall(r"<td( class=\"number\")?>", shown) == ["", "", ' class="number"'] * 2
+    assert re.findall(r'<th scope="col"( class="number")?>', shown) == ["", "", ' class="number"']
+    assert "number" not in markup.table(("made from",), [("–",)])
 
 
 def test_frustums_open_where_the_camera_looks() -> None:
