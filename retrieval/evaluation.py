@@ -51,6 +51,7 @@ STAGE = Stage(
         "retrieval.evaluation",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
+        "retrieval.benchmarks.lookup",
         "retrieval.bootstrap",
         "retrieval.expansion",
         "retrieval.scatter",

@@ -192,6 +192,7 @@ STAGE = Stage(
         "retrieval.timm_trunks",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
+        "retrieval.benchmarks.lookup",
         "retrieval.checkpoints",
         "retrieval.compute",
         "retrieval.current_descriptors",

@@ -41,6 +41,7 @@ STAGE = Stage(
         "retrieval.approximate",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
+        "retrieval.benchmarks.lookup",
         "retrieval.exact",
         "retrieval.expansion",
         "retrieval.index_files",

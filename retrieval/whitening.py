@@ -46,6 +46,7 @@ STAGE = Stage(
         "retrieval.scatter",
         "retrieval.benchmarks.geometry",
         "retrieval.benchmarks.landmarks",
+        "retrieval.benchmarks.lookup",
     ),
 )
 EPSILON = 1e-6
