@@ -206,6 +206,22 @@ def test_classic_from_pickle_and_text(server: Session, network: Path, tmp_path: 
     assert numbers(tmp_path / "a.csv")["", "mAP"] == pytest.approx(100 * expected, abs=1e-5)
 
 
+def test_paris_has_a_folder_and_a_file_of_its_own(
+    server: Session, network: Path, revisited: Path, tmp_path: Path
+) -> None:
+    (revisited / "roxford5k").rename(revisited / "rparis6k")
+    (revisited / "rparis6k" / "gnd_roxford5k.pkl").rename(revisited / "rparis6k" / "gnd_rparis6k.pkl")
+    classic(tmp_path / "paris6k", pickled=True)
+    (tmp_path / "paris6k" / "gnd_oxford5k.pkl").rename(tmp_path / "paris6k" / "gnd_paris6k.pkl")
+    common = (tmp_path / "store", "--network", network, "--image-size", 96, "--csv", tmp_path / "a.csv")
+    result = evaluate("rparis6k", revisited, *common)
+    assert result.exit_code == 0, result.output
+    assert numbers(tmp_path / "a.csv")["medium", "mAP"] == pytest.approx(100 * (1 / 4 + 7 / 12) / 2, abs=1e-5)
+    result = evaluate("paris6k", tmp_path, *common)
+    assert result.exit_code == 0, result.output
+    assert numbers(tmp_path / "a.csv") == {("", "mAP"): pytest.approx(100)}
+
+
 def test_what_is_missing_is_named(revisited: Path, tmp_path: Path) -> None:
     def refused(name: str, data: Path, *more: object) -> str:
         result = evaluate(name, data, tmp_path / "store", *more)
