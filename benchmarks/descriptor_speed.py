@@ -29,6 +29,7 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks import plain_description, plain_training
+from benchmarks.site_labels import average_precisions
 from retrieval.checkpoints import NetworkDescription
 from retrieval.descriptors import extract
 from retrieval.mining import hard_negatives
@@ -76,7 +77,7 @@ def extraction(asked: argparse.Namespace, table: Table) -> None:
         files, sites = zip(*labelled, strict=True)
         ways = _extractions(network, files, 362, asked.threads)
         for name, way in ways.items():
-            value = mean_average_precision(way(), np.array(sites))
+            value = 100 * np.nanmean(average_precisions(way(), np.arange(len(files)), np.array(sites)))
             table.add_row(f"{asked.network} 362 px, {name}: mAP", f"{value:.2f} %", "")
 
 
@@ -94,18 +95,6 @@ def _extractions(network: RetrievalNetwork, paths: Sequence[Path], size: int, th
         "float32": ours("float32"),
         "bfloat16": ours("bfloat16"),
     }
-
-
-def mean_average_precision(rows: NDArray[np.float32], sites: NDArray[Any]) -> float:
-    """In %, over photographs that have another one of their site."""
-    found = []
-    for query, scores in enumerate(rows @ rows.T):
-        order = np.argsort(-scores, kind="stable")
-        right = sites[order[order != query]] == sites[query]
-        places = np.flatnonzero(right)
-        if places.size:
-            found.append(np.mean(np.arange(1, places.size + 1) / (places + 1)))
-    return 100 * float(np.mean(found))
 
 
 def whitening(asked: argparse.Namespace, table: Table) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.site_labels import average_precisions
 from flows.whiten import METHODS, NETWORKS
 from retrieval.bootstrap import Estimate, bootstrap_mean
 from retrieval.whitening import Whitening
@@ -128,20 +129,6 @@ def files_by_scales(store: Store, record: RunRecord, digest: str) -> dict[str, d
     return {scales: found[scales] for scales in sorted(found, key=len) if found[scales]}
 
 
-def average_precisions(
-    rows: NDArray[np.float32], queries: NDArray[np.int64], sites: NDArray[np.str_]
-) -> NDArray[np.float64]:
-    """[Q] of each query over all other photographs; sites [N]."""
-    scores = rows[queries].astype(np.float64) @ rows.T.astype(np.float64)
-    found = []
-    for query, own in zip(queries, scores, strict=True):
-        order = np.argsort(-own, kind="stable")
-        right = sites[order[order != query]] == sites[query]
-        places = np.flatnonzero(right)
-        found.append(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
-    return np.array(found)
-
-
 def estimate(tested: Sequence[Tested], cell: Cell, minus: Cell | None = None) -> Estimate:
     """Mean over all queries of all seeds."""
     values = [
@@ -186,14 +173,18 @@ def differences(tested: Sequence[Tested]) -> list[list[str]]:
     rows = []
     for cell in tested[0].average_precisions:
         network, scales, whitening, dimensions = cell
-        others = {
-            "off the shelf": (BASELINE, scales, whitening, dimensions) if network == TUNED else cell,
-            "pcaw": (network, scales, "pcaw", dimensions) if whitening == "lw" else cell,
-            "raw": (network, scales, "raw", dimensions) if whitening != "raw" else cell,
-        }
-        for name, other in others.items():
-            if other != cell and other in tested[0].average_precisions:
-                rows.append([*map(str, cell), name, *_text(tested, cell, other)])
+        others = []
+        if network == TUNED:
+            others.append(("off the shelf", (BASELINE, scales, whitening, dimensions)))
+        if whitening == "lw":
+            others.append(("pcaw", (network, scales, "pcaw", dimensions)))
+        if whitening != "raw":
+            others.append(("raw", (network, scales, "raw", dimensions)))
+        rows += [
+            [*map(str, cell), name, *_text(tested, cell, other)]
+            for name, other in others
+            if other in tested[0].average_precisions
+        ]
     return [["network", "scales", "whitening", "dimensions", "minus", *_heads(tested)], *rows]
 
 

@@ -105,7 +105,7 @@ def safetensors_sha256(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256(b"safetensors\n")
     with open(path, "rb") as file:
-        header, start = safetensors_header(file, path)
+        header, _, start = safetensors_header(file, path)
         for name in sorted(header):
             entry = header[name]
             begin, end = entry["data_offsets"]
@@ -123,19 +123,19 @@ def safetensors_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
+def safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """(dtype, shape and data_offsets by tensor; metadata; where the data begin). Raises UnreadableContent."""
     try:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > path.stat().st_size:
             raise UnreadableContent(f"{str(path)!r}: the header is longer than the file")
         entries = json.loads(file.read(length))
         names = ("dtype", "shape", "data_offsets")
-        header = {
-            key: {name: e[name] for name in names} for key, e in entries.items() if key != "__metadata__"
-        }
+        metadata = dict(entries.pop("__metadata__", {}))
+        header = {key: {name: e[name] for name in names} for key, e in entries.items()}
     except (struct.error, ValueError, AttributeError, TypeError, KeyError) as error:
         raise UnreadableContent(f"{str(path)!r} is not a safetensors file ({error}); rebuild it") from error
-    return header, 8 + length
+    return header, metadata, 8 + length
 
 
 def group_sha256(source: Any, name: str = "/") -> str:

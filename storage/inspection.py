@@ -29,8 +29,7 @@ from storage.hdf5_walk import walk
 from storage.inspection_made import compare_bytes, digest_problems, sidecar_facts
 from storage.inspection_other import KINDS as OTHER_KINDS
 from storage.inspection_other import look_into
-from storage.inspection_root import digest_problems as value_digest_problems
-from storage.inspection_root import json_of, provenance_problems, unit_problems
+from storage.inspection_root import json_of, provenance_problems, unit_problems, value_digest_problems
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
 from storage.relations import related
 from storage.schemas import Layout

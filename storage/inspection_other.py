@@ -34,9 +34,7 @@ def look_into(path: Path) -> _Look:
 
 def _network(path: Path) -> _Look:
     with path.open("rb") as file:
-        header, start = safetensors_header(file, path)
-        file.seek(0)
-        told = json.loads(file.read(start)[8:]).get("__metadata__", {})
+        header, told, start = safetensors_header(file, path)
     problems = []
     nodes = []
     for name, entry in sorted(header.items()):
@@ -45,7 +43,7 @@ def _network(path: Path) -> _Look:
             problems.append(Violation(name, "lies outside of the file; it is truncated: rebuild it"))
         shape = tuple(map(int, entry["shape"]))
         nodes.append(Node(name, "dataset", shape=shape, type=str(entry["dtype"]), stored_bytes=end - begin))
-    return Node("", "group", children=tuple(nodes)), {str(k): v for k, v in told.items()}, problems
+    return Node("", "group", children=tuple(nodes)), told, problems
 
 
 def _json(path: Path) -> _Look:

@@ -55,7 +55,9 @@ def unit_problems(found: Walk, declared: Layout) -> list[Violation]:
     return problems
 
 
-def digest_problems(found: Walk, attributes: Mapping[str, Any], full: bool, watch: Watch) -> list[Violation]:
+def value_digest_problems(
+    found: Walk, attributes: Mapping[str, Any], full: bool, watch: Watch
+) -> list[Violation]:
     """Datasets whose values have another sha256 than the root attribute `<dataset>_sha256` says.
 
     Above MOST_BYTES they are read with `full` alone.

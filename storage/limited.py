@@ -67,12 +67,12 @@ class Worker:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
             try:
-                _send(process.stdin, _NEWS, (function, arguments, named))
+                _ask(process.stdin, (function, arguments, named))
                 kind, value = _answer(process.stdout, time_limit_s, on_news)
-            except (BrokenPipeError, _Closed) as error:  # it is ending by itself
+            except _Closed as error:  # it is ending by itself
                 returncode = process.wait()
                 self.close()
-                raise _ended(returncode, getattr(error, "at", "")) from None
+                raise _ended(returncode, error.at) from None
             except BaseException:  # late, or the caller was interrupted: an answer would come at a wrong time
                 self.close()
                 raise
@@ -109,6 +109,13 @@ class _Late(Stuck):
 
 class _Closed(Stuck):
     pass
+
+
+def _ask(stream: IO[bytes], request: Any) -> None:
+    try:
+        _send(stream, _NEWS, request)
+    except BrokenPipeError:
+        raise _Closed("ended") from None
 
 
 def _ended(returncode: int, at: str) -> Stuck:

@@ -100,16 +100,20 @@ def rows_from(indptr: NDArray[Any]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
 
 
+def repeated(*keys: NDArray[Any]) -> tuple[int, int] | None:
+    """(row, later row) of the smallest key that stands twice, None where there is none; keys: columns, the
+    first one foremost."""
+    order = np.lexsort(keys[::-1])
+    at = first(np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys]))
+    return None if at is None else (int(order[at]), int(order[at + 1]))
+
+
 def pairs_once(table: str) -> Rule:
     """No pair of `first` and `second` stands twice in a table."""
 
     def rule(columns: Columns) -> Iterator[tuple[str, str]]:
-        one, other = columns[f"{table}/first"], columns[f"{table}/second"]
-        order = np.lexsort((other, one))
-        same = (one[order][1:] == one[order][:-1]) & (other[order][1:] == other[order][:-1])
-        at = first(same)
-        if at is not None:
-            rows = sorted((int(order[at]), int(order[at + 1])))
+        rows = repeated(columns[f"{table}/first"], columns[f"{table}/second"])
+        if rows is not None:
             yield f"{table}/first", f"holds the pair of row {rows[0]} again in row {rows[1]}; keep each once"
 
     return rule

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from storage.relations import Columns, Rule, first, pairs_once, rows_from
+from storage.relations import Columns, Rule, first, pairs_once, repeated, rows_from
 
 _SLACK = 1e-4  # of rotations and, relative to the distance, of centres: float32 poses keep it
 _NUM_PARAMS = {
@@ -81,12 +81,9 @@ def poses(columns: Columns) -> Iterator[tuple[str, str]]:
 def cameras_once(columns: Columns) -> Iterator[tuple[str, str]]:
     """A photograph is registered at most once in a model, and only if it is ok."""
     photo, model = columns["cameras/photo"], columns["cameras/model"]
-    order = np.lexsort((model, photo))
-    same = (photo[order][1:] == photo[order][:-1]) & (model[order][1:] == model[order][:-1])
-    at = first(same)
-    if at is not None:
-        row = int(max(order[at], order[at + 1]))
-        yield "cameras/photo", f"has {photo[row]} at [{row}], a second time in model {model[row]}"
+    rows = repeated(photo, model)
+    if rows is not None:
+        yield "cameras/photo", f"has {photo[rows[1]]} at [{rows[1]}], a second time in model {model[rows[1]]}"
     at = first(columns["photos/status"][photo] != "ok")
     if at is not None:
         yield "cameras/photo", f"has {photo[at]} at [{at}], a photograph that photos/status does not call ok"
@@ -152,16 +149,10 @@ def keypoints_once(columns: Columns) -> Iterator[tuple[str, str]]:
     row, keypoint = rows_from(columns["visibility/indptr"]), columns["visibility/keypoint"]
     if len(row) != len(keypoint):
         return
-    order = np.lexsort((keypoint, row))
-    at = first(
-        (row[order][1:] == row[order][:-1]) & (keypoint[order][1:] == keypoint[order][:-1]),
-    )
-    if at is not None:
-        entry = int(max(order[at], order[at + 1]))
-        yield (
-            "visibility/keypoint",
-            f"has {keypoint[entry]} at [{entry}], a second time in camera {row[entry]}",
-        )
+    entries = repeated(row, keypoint)
+    if entries is not None:
+        at = entries[1]
+        yield "visibility/keypoint", f"has {keypoint[at]} at [{at}], a second time in camera {row[at]}"
 
 
 _PHOTOS: tuple[Rule, ...] = (reasons, aliases)

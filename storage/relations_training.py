@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.relations import Columns, Rule, first, rises, rows_from
+from storage.relations import Columns, Rule, first, repeated, rises, rows_from
 
 
 def splits(columns: Columns) -> Iterator[tuple[str, str]]:
@@ -76,11 +76,9 @@ def negatives(columns: Columns) -> Iterator[tuple[str, str]]:
     at = first(own[image] == cluster)
     if at is not None:
         yield "negatives/cluster", f"has {cluster[at]} at [{at}], the cluster of the photograph itself"
-    codes = _codes(image, cluster)
-    order = np.argsort(codes, kind="stable")
-    at = first(codes[order][1:] == codes[order][:-1])
-    if at is not None:
-        row = int(order[at + 1])
+    rows = repeated(image, cluster)
+    if rows is not None:
+        row = rows[1]
         yield "negatives/image", f"has a second verdict on photograph {image[row]} and cluster {cluster[row]}"
 
 

@@ -14,4 +14,7 @@ const parts = [...names].sort().map((name) => {
   const text = file ? readFileSync(`${folder}/${file}`, "utf8").trim() : "(no licence file in the package)";
   return `${name} ${version} (${license})\n\n${text}\n`;
 });
-writeFileSync("../static/LICENSES.txt", parts.join(`\n${"-".repeat(80)}\n\n`));
+// The home page of these icons is that of their repository.
+const text = parts.join(`\n${"-".repeat(80)}\n\n`)
+  .replaceAll(/https:\/\/thesabbir\.[a-z.]+\/([a-z-]+)\//g, "https://github.com/thesabbir/$1");
+writeFileSync("../static/LICENSES.txt", text);

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from browse.confinement import Refused, Scope
+from tests.programs import BROWSER, needs_browser
 from tests.storage.layout_samples import write_sample
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECRET = b"do not show"
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -265,7 +265,7 @@ def test_what_is_no_file_or_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@needs_browser
 def test_h5web_shows_a_file_and_asks_nobody_else(shown: Served, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 

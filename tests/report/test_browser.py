@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from report.material import Material
 from report.page import write_page
 from storage.runs import RunRecord
 from storage.store import Store
+from tests.programs import BROWSER, needs_browser
 
-BROWSER = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
+    needs_browser,
 ]
 HARMLESS = ("Canvas2D", "GPU stall")  # what drawing without a graphics card says
 SIZES = {"desk": (1280, 900, "light"), "phone": (390, 844, "light"), "dark": (1280, 900, "dark")}

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,6 +26,7 @@ from report.pictures import Pictures
 from storage import hdf5, runs
 from storage.runs import RunRecord
 from storage.store import Store
+from tests.programs import BROWSER, needs_browser
 from tests.report.conftest import HOSTILE, NAMES
 from tests.storage.layout_samples import SHA
 
@@ -263,10 +263,7 @@ def test_a_report_that_fails_does_not_fail_the_run(
     assert "no disk" in caplog.text
 
 
-BROWSER = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@needs_browser
 def test_a_browser_shows_pictures_and_figures_without_an_error(page: Path, tmp_path: Path) -> None:
     """The page as Chromium has it after its script: images have a source, plotly has drawn both figures."""
     page.write_text(page.read_text().replace("<details>", "<details open>"))  # what is folded is not loaded

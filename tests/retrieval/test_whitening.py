@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.plain_description import whiten as reference
 from retrieval.scatter import cholesky
 from retrieval.whitening import (
     TooFewPairs,
@@ -21,16 +22,6 @@ needs_oracle = needs(ORACLE)
 
 def gram(vectors):
     return vectors @ vectors.T
-
-
-def reference(descriptors, queries, positives):
-    """cirtorch's whitenlearn, in rows, with its general eigensolver."""
-    mean = descriptors[queries].mean(axis=0)
-    difference = descriptors[queries] - descriptors[positives]
-    inner = np.linalg.inv(np.linalg.cholesky(difference.T @ difference / len(queries)))
-    projected = inner @ (descriptors - mean).T
-    values, vectors = np.linalg.eig(projected @ projected.T)
-    return mean, vectors[:, values.argsort()[::-1]].T @ inner
 
 
 def pairs_of_clusters(generator, num_clusters=20, views=4, dimension=12, noise=0.2):

@@ -1,16 +1,14 @@
 """Files are HDF5 like any other: other programs open them without a warning and without this project."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.programs import H5DUMP, needs_h5dump
 from tests.storage.layout_samples import SAMPLES, write_sample
-
-H5DUMP = shutil.which("h5dump")
 
 PLAIN = """
 import sys, h5py
@@ -25,7 +23,7 @@ print(len(found))
 """
 
 
-@pytest.mark.skipif(H5DUMP is None, reason="no h5dump on this machine: apt-get install hdf5-tools")
+@needs_h5dump
 @pytest.mark.parametrize("arguments", [["-H"], []], ids=["header", "values"])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_h5dump_reads_every_kind_of_file_without_a_warning(

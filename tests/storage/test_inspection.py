@@ -165,7 +165,7 @@ def test_a_huge_sparse_file_is_described_at_once(tmp_path):
         space = h5py.h5s.create_simple((rows, 3))
         h5py.h5d.create(file["points"].id, b"xyz", h5py.h5t.NATIVE_DOUBLE, space, creation)
     if path.stat().st_blocks * 512 > 2**30:
-        pytest.skip("this file system does not keep sparse files sparse")
+        pytest.skip("this file system writes out what is empty: 20 GiB that the test must not fill")
     begin = time.monotonic()
     found = describe(path)
     text = str(found)

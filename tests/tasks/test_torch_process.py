@@ -27,6 +27,11 @@ def pid(*, watch: Callable[[str], None]) -> int:
     return os.getpid()
 
 
+def pid_and_wait(*, watch: Callable[[str], None]) -> None:
+    watch("1 2")
+    signal.pause()
+
+
 def die(*, watch: Callable[[str], None]) -> None:
     watch("1 2")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -63,12 +68,15 @@ def test_a_lost_process_is_worth_another_try(apart: TorchProcess) -> None:
     assert apart.call(f"{HERE}:pid", on_news=print) != os.getpid()
 
 
-def test_an_interrupted_call_leaves_no_answer_behind(apart: TorchProcess) -> None:
-    def interrupt(_: str) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("why", [KeyboardInterrupt, BrokenPipeError])
+def test_an_interrupted_call_leaves_no_answer_behind(apart: TorchProcess, why: type[BaseException]) -> None:
+    """BrokenPipeError: whoever read the progress has gone; the process itself is well."""
 
-    with pytest.raises(KeyboardInterrupt):
-        apart.call(f"{HERE}:pid", on_news=interrupt)
+    def interrupt(_: str) -> None:
+        raise why
+
+    with pytest.raises(why):
+        apart.call(f"{HERE}:pid_and_wait", on_news=interrupt)
     asked = [apart.call(f"{HERE}:pid", on_news=print) for _ in range(2)]
     assert asked[0] == asked[1]
 

@@ -4,7 +4,6 @@ Debian's Chromium, or any other that is found, driven by Playwright."""
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.programs import BROWSER, CHROMIUMS, DEMANDED
 from tests.ui.served import SMALL, Served, below, start
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -27,23 +26,15 @@ ARGUMENTS = (
 LIMIT_MS = 30_000.0
 
 
-def executable() -> str | None:
-    """The browser of CHROMIUM, else one that is on the PATH."""
-    if named := os.environ.get("CHROMIUM"):
-        return named
-    return next((found for name in CHROMIUMS if (found := shutil.which(name))), None)
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    path = executable()
-    if path is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+    if BROWSER is None:
+        missing = pytest.fail if DEMANDED else pytest.skip
         missing(f"no browser: none of {', '.join(CHROMIUMS)} is on the PATH and CHROMIUM names none")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        found = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         yield found
         found.close()
 
