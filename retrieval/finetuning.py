@@ -84,6 +84,15 @@ class TrainingOptions(Options):
     early_stopping: int | None = Field(
         None, ge=1, description="epochs without a better val mAP before it stops"
     )
+    augment_scale: float = Field(
+        1.0, gt=0, le=1, description="training photographs are scaled by a random factor from this to 1"
+    )
+    augment_crop: float = Field(
+        0.0, ge=0, lt=1, description="largest share of each side that is cut off training photographs"
+    )
+    augment_colour: float = Field(
+        0.0, ge=0, lt=1, description="brightness, contrast, saturation of training photographs: x 1 -+ this"
+    )
     precision: Precision = Field("float32", description="arithmetic inside the trunk")
     draft: bool = Field(False, description="let the JPEG decoder skip resolution that is not needed")
     seed: int = Field(0, ge=0, description="draws queries, pools and positives")
@@ -124,6 +133,11 @@ class TrainingResources(Resources):
         1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
     )
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
+    checkpoints_kept: int = Field(
+        2,
+        ge=2,
+        description="newest epochs whose checkpoints stay in the work folder of a training",
+    )
     checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
     negatives_at_a_time: int | None = Field(
         None, ge=1, description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU"
@@ -188,6 +202,7 @@ STAGE = Stage(
         "timm",
     ),
     modules=(
+        "retrieval.augmentation",
         "retrieval.backbones",
         "retrieval.timm_trunks",
         "retrieval.benchmarks.geometry",

@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from retrieval.training_record import EpochProgress, EpochRecord, TrainingState
 
 LOGGER = logging.getLogger(__name__)
-KEPT = 2  # the last one, and the one before should the last be damaged
 _WITHIN = ("tuples", "losses", "distances", "counts")
 _NAME = re.compile(r"epoch_(\d{6})\.safetensors")
 
 
 class CheckpointFolder:
     """The checkpoints of one training in work_dir. `fingerprint` names the training: options without its
-    length, inputs."""
+    length, inputs; kept: newest epochs whose checkpoints stay."""
 
-    def __init__(self, work_dir: Path, fingerprint: str) -> None:
+    def __init__(self, work_dir: Path, fingerprint: str, kept: int = 2) -> None:
         self._folder = work_dir / "training"
         self._fingerprint = fingerprint
+        self._kept = kept
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim()
 
@@ -78,6 +78,10 @@ class CheckpointFolder:
     def load_best(self, network: nn.Module, epoch: int) -> None:
         """Fill the network with that of the best epoch."""
         network.load_state_dict(self._read_best(epoch))
+
+    def load_epoch(self, network: nn.Module, epoch: int) -> None:
+        """Fill the network with that of an epoch whose checkpoint was kept. OSError where it was not."""
+        network.load_state_dict(_part("network", _read(self._path(epoch))[0]))
 
     def save_array(self, name: str, array: NDArray[np.float32]) -> None:
         _write(self._folder / f"{name}.safetensors", {name: torch.from_numpy(array)}, {})
@@ -128,7 +132,7 @@ class CheckpointFolder:
         return [int(found[1]) for path in self._folder.iterdir() if (found := _NAME.fullmatch(path.name))]
 
     def _tidy(self, state: TrainingState) -> None:
-        kept = sorted(epoch for epoch in self._epochs() if epoch <= state.epoch)[-KEPT:]
+        kept = sorted(epoch for epoch in self._epochs() if epoch <= state.epoch)[-self._kept :]
         for epoch in self._epochs():
             if epoch not in kept:
                 self._path(epoch).unlink()

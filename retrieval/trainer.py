@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retrieval.augmentation import changes
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.compute import deterministic, fixed_threads, pick_device
 from retrieval.current_descriptors import CurrentDescriptors
@@ -76,7 +77,9 @@ def run_training(
         with fixed_threads(resources.threads), deterministic(device):
             network = load_network(network_path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             arrays = hdf5.read(training_set, "training_set")
-            folder = processes.from_first(lambda: CheckpointFolder(work_dir, fingerprint))
+            folder = processes.from_first(
+                lambda: CheckpointFolder(work_dir, fingerprint, resources.checkpoints_kept)
+            )
             trainer = Trainer(
                 network, arrays, photographs, options, resources, folder, progress, matcher, processes
             )
@@ -239,12 +242,12 @@ class Trainer:
                 self._save()
                 saved = time.perf_counter()
 
-        losses = self._train(progress.tuples[done:], rate, after_tuple, after_step)
+        losses = self._train(progress.tuples, done, rate, after_tuple, after_step)
         _add(progress.seconds, train=time.perf_counter() - clock)
         return progress.trained(losses)
 
     def _train(
-        self, tuples: NDArray[np.int64], rate: float, after_tuple: Any, after_step: Any
+        self, tuples: NDArray[np.int64], done: int, rate: float, after_tuple: Any, after_step: Any
     ) -> NDArray[np.float64]:
         set_learning_rate(self._optimizer, rate)
         try:
@@ -252,13 +255,14 @@ class Trainer:
                 self._network,
                 self._optimizer,
                 self._loss,
-                tuples,
+                tuples[done:],
                 self._load,
                 tuples_per_step=self._options.tuples_per_step,
                 precision=self._options.precision,
                 negatives_at_a_time=self._resources.negatives_at_a_time,
                 loader_threads=self._resources.loader_threads,
                 name=self._names.__getitem__,
+                changed=changes(self._options, self._epoch, done),
                 after_tuple=after_tuple,
                 after_step=after_step,
                 processes=self._processes,

@@ -70,6 +70,7 @@ def train_tuples(
     negatives_at_a_time: int | None = None,
     loader_threads: int = 0,
     name: Callable[[int], str] = str,
+    changed: Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]] | None = None,
     after_tuple: Callable[[int, float], None] | None = None,
     after_step: Callable[[NDArray[np.float64]], None] | None = None,
     processes: Processes = ALONE,
@@ -77,7 +78,8 @@ def train_tuples(
     """Train on tuples [T, 2 + n] of image numbers (query, positive, negatives) in the given order -> losses
     [T].
 
-    load(image) gives [H, W, 3] uint8. Gradients are summed over tuples_per_step tuples, then one optimiser
+    load(image) gives [H, W, 3] uint8, changed(photograph, position of the tuple, place in it) what is trained
+    on, None: the photograph itself. Gradients are summed over tuples_per_step tuples, then one optimiser
     step; tuples left over at the end make a smaller step, or none (step_remainder=False, as in the published
     code). The loss of a tuple is the one before its step. after_tuple(position, loss); after_step(losses so
     far). Several processes share the tuples of a step. Raises TrainingDiverged naming the tuple by
@@ -92,10 +94,14 @@ def train_tuples(
              for start in range(0, len(tuples), tuples_per_step)]  # fmt: skip
     own = [position for step in steps for position in processes.share(step)]
 
-    def prepared(image: int) -> Tensor:
-        return normalise(load(image), network.description.mean, network.description.std)
+    def prepared(position: int, place: int) -> Tensor:
+        photograph = load(int(tuples[position, place]))
+        if changed is not None:
+            photograph = changed(photograph, position, place)
+        return normalise(photograph, network.description.mean, network.description.std)
 
-    images = loaded_ahead(tuples[own].ravel().tolist(), prepared, threads=loader_threads, ahead=2 * length)
+    places = [(position, place) for position in own for place in range(length)]
+    images = loaded_ahead(places, lambda at: prepared(*at), threads=loader_threads, ahead=2 * length)
     mixed = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
     def forward(batch: Tensor) -> Tensor:

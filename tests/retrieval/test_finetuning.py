@@ -347,6 +347,31 @@ def test_a_training_killed_within_an_epoch_goes_on_from_its_last_step(world: Pat
         assert not list((place / "work" / "training").glob("within_*"))
 
 
+def test_random_changes_of_photographs_survive_a_kill(world: Path, trained: Path, tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(
+        update={"augment_scale": 0.8, "augment_crop": 0.3, "augment_colour": 0.3, "tuples_per_step": 3}
+    )
+    often = RESOURCES.model_copy(
+        update={"checkpoint_steps": 1, "checkpoint_pause_s": 0.0, "checkpoints_kept": 9}
+    )
+
+    def kill(event) -> None:
+        if (event.epoch, event.phase, event.done) == (2, "training", 5):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(world, tmp_path / "killed", options, progress=kill, resources=often)
+    for place in ("killed", "calm"):
+        train(world, tmp_path / place, options, resources=often)
+    calm = content_sha256(tmp_path / "calm" / "out")
+    assert content_sha256(tmp_path / "killed" / "out") == calm
+    plain = options.model_copy(update={"augment_scale": 1.0, "augment_crop": 0.0, "augment_colour": 0.0})
+    train(world, tmp_path / "plain", plain)
+    assert content_sha256(tmp_path / "plain" / "out") != calm
+    kept = sorted(path.name for path in (tmp_path / "calm" / "work" / "training").glob("epoch_*"))
+    assert kept == [f"epoch_{epoch:06d}.safetensors" for epoch in range(options.epochs + 1)]
+
+
 def test_negatives_mined_twice_an_epoch_come_from_the_network_of_the_moment(
     world: Path, tmp_path: Path
 ) -> None:
