@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 REGION_OVERLAP = 0.4  # wanted overlap of neighbouring regions along the longer side
 MAX_LONG_STEPS = 7  # most regions along the longer side at the coarsest level
+PLAIN_EXPONENT = 6.0  # up to this p, 1e-6^p is a normal float32 number
 
 
 def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
@@ -41,11 +42,25 @@ def spoc(x: Tensor) -> Tensor:
 def gem(x: Tensor, p: float | Tensor = 3.0, eps: float = 1e-6) -> Tensor:
     """Generalised mean of each channel: (mean x^p)^(1/p), values below eps raised to eps.
 
-    x: [B, C, H, W] -> [B, C]. p: a number, a tensor [1], or [C] for one exponent per channel.
+    x: [B, C, H, W] -> [B, C]. p: a number, a tensor [1], or [C] for one exponent per channel. Above
+    PLAIN_EXPONENT the maximum is taken out first, or powers of small and large values would become 0 and
+    infinity, and gradients no numbers.
     """
+    size = _size(x)
     exponent = p.view(-1, 1, 1) if isinstance(p, Tensor) else p
-    powered = x.clamp(min=eps).pow(exponent)
-    return F.avg_pool2d(powered, _size(x)).pow(1.0 / exponent).flatten(1)
+    raised = x.clamp(min=eps)
+    scale = _maximum_taken_out(raised, exponent)
+    return (scale * F.avg_pool2d((raised / scale).pow(exponent), size).pow(1.0 / exponent)).flatten(1)
+
+
+def _maximum_taken_out(x: Tensor, exponent: float | Tensor) -> Tensor:
+    """Per channel the maximum where the exponent is large, else 1 (changes no bit): [B or 1, C or 1, 1, 1].
+
+    The mean is homogeneous, so that the scale needs no gradient.
+    """
+    largest = x.detach().amax(dim=(2, 3), keepdim=True)
+    large = torch.as_tensor(exponent, device=x.device) > PLAIN_EXPONENT
+    return torch.where(large, largest, torch.ones_like(largest))
 
 
 def rmac(x: Tensor, levels: int = 3, eps: float = 1e-6) -> Tensor:

@@ -88,6 +88,33 @@ def test_gem_lies_between_mean_and_maximum_and_survives_zeros() -> None:
     assert torch.isfinite(zeros.grad).all() and torch.isfinite(pool.p.grad).all()
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("p", [6.0, 6.5, 10.0, 50.0])
+def test_large_exponents_have_finite_values_and_gradients(p: float, flushed: bool) -> None:
+    """Also of channels without any response, with denormal numbers flushed as in training."""
+    x = 10 * torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    x[:, 0] = 0
+    wide = x.double().clamp(min=1e-6)
+    expected = wide.amax((2, 3)) * (wide / wide.amax((2, 3), keepdim=True)).pow(p).mean((2, 3)).pow(1 / p)
+    torch.set_flush_denormal(flushed)
+    try:
+        for exponent in (torch.tensor([p], requires_grad=True), torch.full((3,), p, requires_grad=True)):
+            leaf = x.clone().requires_grad_()
+            found = gem(leaf, exponent)
+            found.sum().backward()
+            torch.testing.assert_close(found, expected.float())
+            torch.testing.assert_close(gem(x, p), expected.float())
+            assert torch.isfinite(leaf.grad).all() and torch.isfinite(exponent.grad).all()
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_the_gradient_of_a_large_exponent_is_that_of_the_value() -> None:
+    x = torch.rand(1, 2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    p = torch.tensor([7.0, 3.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(gem, (x.requires_grad_(), p.requires_grad_()))
+
+
 def test_equal_maxima_give_the_first_one_the_gradient() -> None:
     x = torch.zeros(1, 1, 2, 2, requires_grad=True)
     mac(x).sum().backward()
