@@ -4,10 +4,10 @@ code."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +27,7 @@ FORMAT = "retrieval-sfm network"
 FORMAT_VERSION = 1
 DESCRIPTION_TENSOR = "description"
 METADATA_KEY = "retrieval_sfm"  # one key only: safetensors writes several in no fixed order
+_PARALLEL = "module."  # before every name where torch's DataParallel was saved
 _POOLINGS = {"gem": "gem", "gemmp": "gem_per_channel", "mac": "mac", "spoc": "spoc", "rmac": "rmac"}
 
 
@@ -86,6 +87,8 @@ def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
             "weights it may "
             "still serve: network.weights_file"
         )
+    if all(str(name).startswith(_PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
     return _describe_published(path, meta, tensors), dict(tensors)
 
 
@@ -117,16 +120,22 @@ def published_whitenings(path: Path) -> dict[str, dict[str, tuple[NDArray[np.flo
     """Learnt whitenings kept in a published .pth: {training set: {"ss" | "ms": (mean [D], projection [D,
     D])}}.
 
-    Empty where the file has none.
+    Empty where the file has none. Raises UnreadableNetwork.
     """
-    learnt = read_pickled_tensors(path).get("meta", {}).get("Lw", {})
-    return {
-        name: {
-            kind: (np.ravel(w["m"]).astype(np.float64), np.asarray(w["P"], np.float64))
-            for kind, w in kinds.items()
+    try:
+        learnt = (read_pickled_tensors(path).get("meta") or {}).get("Lw") or {}
+        return {
+            name: {
+                kind: (np.ravel(w["m"]).astype(np.float64), np.asarray(w["P"], np.float64))
+                for kind, w in kinds.items()
+            }
+            for name, kinds in learnt.items()
         }
-        for name, kinds in learnt.items()
-    }
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise UnreadableNetwork(
+            f"network {path}: its learnt whitenings are not {{training set: {{'ss' or 'ms': {{'m', 'P'}}}}}} "
+            f"({type(error).__name__}: {error}); learn one instead: retrieval-sfm stage whiten"
+        ) from error
 
 
 def read_pickled_tensors(path: Path) -> dict[str, Any]:
@@ -140,20 +149,29 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
             # torch warns of pickle protocols newer than its own; what it does not know it refuses
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n\n")[0].replace("\n", " ")
-        raise UnreadableNetwork(
-            f"network {path}: refused, it asks for more than tensors and arrays ({reason[:400]}). Nothing "
-            "in it was run; "
-            "get the file from its source again, or save its state dict alone"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UnreadableNetwork(f"network {path}: not a readable .pth ({error})") from error
+    except Exception as error:  # on a damaged file torch's reader may raise anything
+        raise UnreadableNetwork(_why_not(path, error)) from error
     if not isinstance(content, dict):
         raise UnreadableNetwork(
             f"network {path}: holds a {type(content).__name__}, not a dictionary of tensors"
         )
     return content
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """What torch said without its advice to run the file's code."""
+    said = str(error).split("Check the documentation")[0].strip().splitlines() or [""]
+    if isinstance(error, pickle.UnpicklingError) and "operand" not in said[-1]:
+        asked = said[-1].strip().removeprefix("WeightsUnpickler error: ").split(" Please ")[0][:300]
+        return (
+            f"network {path}: refused, it asks for more than tensors and arrays ({asked}). Nothing in it was "
+            "run; get the file from its source again, or save its state dict alone"
+        )
+    reason = said[-1].strip().split(". ")[0][:200]
+    return (
+        f"network {path}: not a readable .pth ({type(error).__name__}: {reason}); "
+        "it is cut off or another kind of file: get it from its source again"
+    )
 
 
 def _numpy_reconstructors() -> list[Any]:
@@ -177,38 +195,71 @@ def _describe_published(path: Path, meta: dict[str, Any], tensors: dict[str, Ten
             f"network {path}: architecture {meta.get('architecture')!r}, pooling {meta.get('pooling')!r}; "
             f"known poolings: {', '.join(_POOLINGS)}"
         )
-    return NetworkDescription(
-        architecture=str(meta["architecture"]),
-        dimension=int(meta["outputdim"]),
-        pooling=pooling,
-        regional=bool(meta.get("regional", False)),
-        regional_whitening="pool.whiten.weight" in tensors,
-        local_whitening=bool(meta.get("local_whitening", False)),
-        whitening=bool(meta.get("whitening", False)),
-        mean=tuple(float(value) for value in meta.get("mean", IMAGENET_MEAN)),
-        std=tuple(float(value) for value in meta.get("std", IMAGENET_STD)),
-    )
+    try:
+        found = NetworkDescription(
+            architecture=str(meta["architecture"]),
+            dimension=int(meta["outputdim"]),
+            pooling=pooling,
+            regional=bool(meta.get("regional", False)),
+            regional_whitening="pool.whiten.weight" in tensors,
+            local_whitening=bool(meta.get("local_whitening", False)),
+            whitening=bool(meta.get("whitening", False)),
+            mean=tuple(float(value) for value in meta.get("mean", IMAGENET_MEAN)),
+            std=tuple(float(value) for value in meta.get("std", IMAGENET_STD)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableNetwork(
+            f"network {path}: its 'meta' is not that of a published network "
+            f"({type(error).__name__}: {error}); as trunk weights it may still serve: network.weights_file"
+        ) from error
+    return _checked(path, found)
+
+
+def _checked(path: Path, found: NetworkDescription) -> NetworkDescription:
+    """The description if a network can be built from it. Raises UnreadableNetwork."""
+    statistics = (*found.mean, *found.std)
+    usable = all(isinstance(value, int | float) and math.isfinite(value) for value in statistics)
+    for holds, what in (
+        (found.pooling in _POOLINGS.values(), f"pooling {found.pooling!r}"),
+        (isinstance(found.dimension, int) and found.dimension > 0, f"dimension {found.dimension!r}"),
+        (usable and len(found.mean) == len(found.std) == 3, f"mean {found.mean}, std {found.std}"),
+        (usable and all(value > 0 for value in found.std), f"std {found.std}"),
+    ):
+        if not holds:
+            raise UnreadableNetwork(
+                f"network {path}: describes itself with {what}; get it from its source again"
+            )
+    return found
 
 
 def _read_ours(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
     with _opened(path) as file:
-        metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-        if metadata.get("format") != FORMAT:
-            raise UnreadableNetwork(
-                f"network {path}: safetensors without the metadata {METADATA_KEY!r} of this project"
-            )
-        if metadata["version"] > FORMAT_VERSION:
-            raise UnreadableNetwork(
-                f"network {path}: format version {metadata['version']}, this program reads up to "
-                f"{FORMAT_VERSION}; upgrade"
-            )
+        description = _describe_ours(path, (file.metadata() or {}).get(METADATA_KEY, "{}"))
         names = [name for name in file.keys() if name != DESCRIPTION_TENSOR]  # noqa: SIM118
-        tensors = {name: file.get_tensor(name) for name in names}
+        return description, {name: file.get_tensor(name) for name in names}
+
+
+def _describe_ours(path: Path, written: str) -> NetworkDescription:
+    found = None
     try:
-        description = NetworkDescription(**metadata["network"])
-    except TypeError as error:
-        raise UnreadableNetwork(f"network {path}: {error}") from error
-    return replace(description, mean=tuple(description.mean), std=tuple(description.std)), tensors
+        metadata = json.loads(written)
+        ours, version = metadata.get("format") == FORMAT, int(metadata.get("version", 0))
+        if ours and version <= FORMAT_VERSION:
+            found = NetworkDescription(**metadata["network"])
+            found = replace(found, mean=tuple(found.mean), std=tuple(found.std))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableNetwork(
+            f"network {path}: damaged description ({type(error).__name__}: {error}); make it again"
+        ) from error
+    if found is not None:
+        return _checked(path, found)
+    if not ours:
+        raise UnreadableNetwork(
+            f"network {path}: safetensors without the metadata {METADATA_KEY!r} of this project"
+        )
+    raise UnreadableNetwork(
+        f"network {path}: format version {version}, this program reads up to {FORMAT_VERSION}; upgrade"
+    )
 
 
 @contextmanager

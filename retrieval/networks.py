@@ -12,8 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.backbones import Trunk, WeightsMismatch, build_trunk, freeze_statistics, seeded
-from retrieval.checkpoints import NetworkDescription, holds_network, read_network, write_network
+from retrieval.backbones import (
+    Trunk,
+    UnknownBackbone,
+    WeightsMismatch,
+    build_trunk,
+    freeze_statistics,
+    seeded,
+)
+from retrieval.checkpoints import (
+    NetworkDescription,
+    UnreadableNetwork,
+    holds_network,
+    read_network,
+    write_network,
+)
 from retrieval.network_options import NetworkOptions
 from retrieval.pooling import MAC, RMAC, GeM, Regional, SPoC, l2_normalize
 from storage.hdf5 import read
@@ -111,7 +124,15 @@ def load_network(path: Path | str) -> RetrievalNetwork:
     """
     description, tensors = read_network(Path(path))
     with seeded(0):
-        trunk = build_trunk(description.architecture, imagenet=False)
+        try:
+            trunk = build_trunk(description.architecture, imagenet=False)
+        except UnknownBackbone as error:
+            raise UnreadableNetwork(f"network {path}: {error}") from error
+        if not description.whitening and description.dimension != trunk.dimension:
+            raise WeightsMismatch(
+                f"network {path}: says {description.dimension} dimensions, {description.architecture} "
+                f"without a whitening layer has {trunk.dimension}; get it from its source again"
+            )
         network = _assemble(replace_normalisation(trunk, description), description, 3.0)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     try:
@@ -121,7 +142,8 @@ def load_network(path: Path | str) -> RetrievalNetwork:
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise WeightsMismatch(
-            f"network {path}: missing tensors {missing[:3]}, unknown tensors {unexpected[:3]}"
+            f"network {path}: missing tensors {missing[:3]}, unknown tensors {unexpected[:3]} for a "
+            f"{description.architecture} with {description.pooling}; get it from its source again"
         )
     return network
 

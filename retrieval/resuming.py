@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from retrieval.training_record import EpochProgress, EpochRecord, TrainingState
 
 LOGGER = logging.getLogger(__name__)
+_UNFINISHED = ".tmp"
 _WITHIN = ("tuples", "losses", "distances", "counts")
 _NAME = re.compile(r"epoch_(\d{6})\.safetensors")
 
@@ -98,10 +100,12 @@ class CheckpointFolder:
         owner = self._folder / "training.json"
         written = owner.read_text(encoding="utf-8") if owner.is_file() else None
         if written == self._fingerprint:
+            for unfinished in self._folder.glob(f".*{_UNFINISHED}"):  # of a run that was killed while writing
+                unfinished.unlink()
             return
         shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True)
-        temporary = owner.with_suffix(".tmp")
+        temporary = owner.with_suffix(_UNFINISHED)
         temporary.write_text(self._fingerprint, encoding="utf-8")
         os.replace(temporary, owner)
 
@@ -154,9 +158,10 @@ def _best_of_checkpoint(path: Path) -> int:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, {"state": json.dumps(facts)})
+    state = json.dumps(facts)
+    save_file(contiguous, temporary, {"state": state, "crc32": _checksum(contiguous, state)})
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
     os.replace(temporary, path)
@@ -165,7 +170,19 @@ def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Non
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, framework="pt", device="cpu") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(file.metadata()["state"])
+        metadata = file.metadata()
+    if metadata["crc32"] != _checksum(tensors, metadata["state"]):
+        raise ValueError("its checksum is not that of its content")
+    return tensors, json.loads(metadata["state"])
+
+
+def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+    """Of everything in the file; safetensors has none. Against a disk's errors, not against an attacker."""
+    found = zlib.crc32(state.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def _state(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TrainingState:

@@ -1,4 +1,23 @@
-"""The inner loop: given tuples of photographs, update the network."""
+"""The inner loop: given tuples of photographs, update the network.
+
+To follow a training of the published code through its own tuples (losses to 1e-5, parameters to 1e-4):
+
+    options = TrainingOptions(
+        loss="triplet", margin=0.1, optimizer="sgd", momentum=0.9, learning_rate=lr, weight_decay=decay,
+        tuples_per_step=batch_size * update_every,
+    )
+    optimizer, loss = make_optimizer(network, options), make_loss(options, "resnet101")
+    for epoch, tuples in enumerate(recorded, start=1):  # [T, 2 + n] in the order in which they were consumed
+        set_learning_rate(optimizer, options.rate_at(epoch))
+        losses = train_tuples(
+            network, optimizer, loss, tuples, load,
+            tuples_per_step=options.tuples_per_step, step_remainder=False,
+        )
+
+The published code steps after `update_every` batches of `batch_size` tuples and drops the gradients of what
+is left over at the end of an epoch: `step_remainder=False`. GeM's p has 10 times the learning rate
+(`gem_p_rate`) and no weight decay.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +39,7 @@ from retrieval.processes import ALONE, Processes
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of descriptors and labels, see `retrieval.losses`: a sum over the negatives of a tuple."""
 NEGATIVES_ON_A_GPU = 5
+AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
 
 
 class TrainingDiverged(ValueError):
@@ -101,7 +121,8 @@ def train_tuples(
         return normalise(photograph, network.description.mean, network.description.std)
 
     places = [(position, place) for position in own for place in range(length)]
-    images = loaded_ahead(places, lambda at: prepared(*at), threads=loader_threads, ahead=2 * length)
+    ahead = max(AHEAD, 2 * loader_threads)
+    images = loaded_ahead(places, lambda at: prepared(*at), threads=loader_threads, ahead=ahead)
     mixed = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
     def forward(batch: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from retrieval.finetuning import (
 from retrieval.mining import TooFewClusters
 from retrieval.network_options import NetworkOptions, make_network
 from retrieval.networks import load_network
+from retrieval.resuming import CheckpointFolder
 from retrieval.training import TrainingDiverged
 from retrieval.tuples import NoQueries
 from storage import hdf5
@@ -298,14 +299,32 @@ def test_more_epochs_continue_a_finished_training(world: Path, trained: Path, tm
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
 
 
+@pytest.mark.parametrize("damage", ["cut off", "a bit of a tensor", "a digit of the history"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    world: Path, trained: Path, tmp_path: Path
+    world: Path, trained: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(world, tmp_path)
     newest = sorted((tmp_path / "work" / "training").glob("epoch_*"))[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
+    written = bytearray(newest.read_bytes())
+    if damage == "cut off":
+        del written[1000:]
+    elif damage == "a bit of a tensor":
+        written[-9] ^= 1
+    else:
+        place = written.index(b"loss_val") + len(b'loss_val\\": 0.')
+        written[place] = ord("1") + (written[place] == ord("1"))
+    newest.write_bytes(written)
     train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 3}))
+    assert f"{newest.name} is damaged" in caplog.text
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    CheckpointFolder(tmp_path, "a")
+    half = tmp_path / "training" / ".epoch_000001.safetensors.123.tmp"
+    half.write_bytes(b"half")
+    CheckpointFolder(tmp_path, "a")
+    assert not half.exists() and (tmp_path / "training" / "training.json").read_text() == "a"
 
 
 def test_other_options_do_not_inherit_checkpoints(world: Path, tmp_path: Path) -> None:

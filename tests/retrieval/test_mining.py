@@ -104,6 +104,14 @@ def test_too_few_is_said_before_any_product():
     hard_negatives(np.asarray(queries), pool, [9, 5], [5, 5, 6, 7], 2, forbidden=forbidden)
 
 
+def test_an_empty_pool_has_too_few():
+    queries, pool = np.ones((2, 3), dtype=np.float32), np.empty((0, 3), dtype=np.float32)
+    for one_per_cluster in (True, False):
+        with pytest.raises(TooFewClusters, match=r"query 0 .*: 0 .* 1 negatives asked"):
+            hard_negatives(queries, pool, [9, 5], [], 1, one_per_cluster=one_per_cluster)
+        assert hard_negatives(queries, pool, [9, 5], [], 0, one_per_cluster=one_per_cluster).shape == (2, 0)
+
+
 def test_bad_shapes():
     pool = np.ones((4, 3), dtype=np.float32)
     with pytest.raises(ValueError, match="one label per row"):

@@ -252,6 +252,13 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, place: str, z
     assert not trace.exists()
 
 
+def test_a_refusal_names_what_was_asked_and_never_advises_to_run_it(tmp_path: Path) -> None:
+    torch.save({"meta": Malicious("true"), "state_dict": {}}, tmp_path / "bad.pth")
+    with pytest.raises(UnreadableNetwork, match=r"posix\.system") as found:
+        load_network(tmp_path / "bad.pth")
+    assert "weights_only" not in str(found.value) and "Nothing in it was run" in str(found.value)
+
+
 def test_numpy_objects_and_callables_are_not_smuggled_in(tmp_path: Path) -> None:
     for name, value in {
         "objects": np.array([print], dtype=object),
@@ -277,6 +284,103 @@ def test_files_that_are_no_network(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UnreadableNetwork, match=reason):
             load_network(tmp_path / name)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_cut_off_checkpoint_says_so(tmp_path: Path, share: float, zipped: bool) -> None:
+    torch.save(published(build_network(SMALL)), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    written = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(written[: int(share * len(written))])
+    with pytest.raises(UnreadableNetwork, match=r"a\.pth: not a readable \.pth .*get it from its source"):
+        load_network(tmp_path / "a.pth")
+
+
+def test_files_of_other_kinds_and_bytes_at_random(tmp_path: Path) -> None:
+    """Whatever torch's reader raises on them."""
+    path, generator = tmp_path / "a.pth", np.random.default_rng(0)
+    torch.save(published(build_network(SMALL)), path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    others = [b"<html>404</html>", b"\xff\xd8\xff\xe0" + bytes(99), pickle.dumps([1, 2]), bytes(5000)]
+    for _ in range(60):
+        damaged = bytearray(written[:3000])
+        for position in generator.integers(0, 200, 4).tolist():
+            damaged[position] = int(generator.integers(256))
+        others.append(bytes(damaged))
+    for other in others:
+        path.write_bytes(other)
+        with pytest.raises(UnreadableNetwork, match=r"a\.pth"):
+            load_network(path)
+
+
+def without(name: str) -> dict[str, object]:
+    """Changes to `meta` that leave an entry out."""
+    return {name: None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (without("outputdim"), "outputdim"),
+        (without("architecture"), "architecture None"),
+        ({"outputdim": "many"}, "many"),
+        ({"outputdim": -3}, "dimension -3"),
+        ({"outputdim": 7}, "7 dimensions"),
+        ({"mean": [0.5]}, r"mean \(0\.5,\)"),
+        ({"std": [1.0, 0.0, 1.0]}, "std"),
+        ({"mean": "grey"}, "grey"),
+        ({"architecture": "resnet999"}, "resnet999"),
+        ({"pooling": "max"}, "known poolings"),
+    ],
+)
+def test_a_meta_that_is_not_the_published_one(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    content = published(build_network(SMALL))
+    meta = {**content["meta"], **changes}  # type: ignore[dict-item]
+    content["meta"] = {name: value for name, value in meta.items() if value is not None}
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises((UnreadableNetwork, WeightsMismatch), match=rf"a\.pth.*{message}"):
+        load_network(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("learnt", [[1], {"set": None}, {"set": {"ss": {"m": 1}}}, {"set": {"m": 1, "P": 2}}])
+def test_learnt_whitenings_of_another_layout(tmp_path: Path, learnt: object) -> None:
+    torch.save(published(build_network(SMALL), Lw=learnt), tmp_path / "a.pth")
+    with pytest.raises(UnreadableNetwork, match=r"a\.pth: its learnt whitenings"):
+        published_whitenings(tmp_path / "a.pth")
+    load_network(tmp_path / "a.pth")
+
+
+def test_names_that_data_parallel_saved(tmp_path: Path) -> None:
+    network = build_network(SMALL)
+    content = published(network)
+    content["state_dict"] = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save(content, tmp_path / "parallel.pth")
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(tmp_path / "parallel.pth")(PHOTO), network(PHOTO))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "no json",
+        "[]",
+        json.dumps({"format": "retrieval-sfm network", "version": 1}),
+        json.dumps({"format": "retrieval-sfm network", "version": "x", "network": {}}),
+        json.dumps(
+            {
+                "format": "retrieval-sfm network",
+                "version": 1,
+                "network": {"architecture": "alexnet", "dimension": 256, "pooling": "max"},
+            }
+        ),
+    ],
+)
+def test_a_damaged_description(tmp_path: Path, facts: str) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "n.safetensors", {"retrieval_sfm": facts})
+    with pytest.raises(UnreadableNetwork, match=r"n\.safetensors: d"):
+        load_network(tmp_path / "n.safetensors")
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
