@@ -171,7 +171,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, framework="pt", device="cpu") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    if metadata["crc32"] != _checksum(tensors, metadata["state"]):
+    found = _checksum(tensors, metadata["state"])
+    if metadata.get("crc32", found) != found:
         raise ValueError("its checksum is not that of its content")
     return tensors, json.loads(metadata["state"])
 
