@@ -124,9 +124,8 @@ def _check_supply(
     present = place < len(labels)
     present[present] = labels[place[present]] == own[present]
     weight = np.ones_like(sizes) if one_per_cluster else sizes
-    supply = np.full(len(own), weight.sum()) - np.where(
-        present, weight[np.minimum(place, len(labels) - 1)], 0
-    )
+    supply = np.full(len(own), weight.sum())
+    supply[present] -= weight[place[present]]
     if barred is not None:
         query, position = barred.nonzero()
         foreign = pool[position] != own[query]
