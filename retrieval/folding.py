@@ -60,7 +60,7 @@ def round_for_bfloat16(network: nn.Module) -> nn.Module:
     return network
 
 
-def _rounded(parameter: nn.Parameter | None) -> nn.Parameter | None:
+def _rounded(parameter: Tensor | None) -> nn.Parameter | None:
     if parameter is None:
         return None
     return nn.Parameter(parameter.detach().bfloat16(), requires_grad=False)
