@@ -24,6 +24,13 @@ class KindName(StrEnum):
     hnsw = "hnsw"
 
 
+class PrecisionName(StrEnum):
+    """Arithmetic of the network."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")]
 
 
@@ -43,6 +50,12 @@ def index(
     kind: Annotated[KindName, typer.Option(help="ivf_pq and hnsw: approximate, in memory")] = KindName.exact,
     image_size: Annotated[int, typer.Option(help="longer side in px; never enlarged")] = 480,
     scales: Annotated[str, typer.Option(help="factors of the image size, such as 1,0.7071,0.5")] = "1",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="bfloat16: faster where supported, nearly the same descriptors")
+    ] = PrecisionName.float32,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="decode JPEG at no more resolution than needed: faster")
+    ] = False,
     dba: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +69,10 @@ def index(
     to: Annotated[
         Path | None, typer.Option("--out", help="new folder for index and network, to deploy", metavar="DIR")
     ] = None,
+    hloc: Annotated[
+        Path | None,
+        typer.Option(help="write the descriptors to this new file as hloc reads them", metavar="FILE.h5"),
+    ] = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(help="photographs per forward pass on a GPU")] = 8,
     verify: VerifyOption = False,
@@ -64,7 +81,12 @@ def index(
     with usage():
         method = whitening if whitening in ("lw", "pcaw") else None
         options = _options(
-            description={"image_size": image_size, "scales": numbers(scales, "--scales")},
+            description={
+                "image_size": image_size,
+                "scales": numbers(scales, "--scales"),
+                "precision": precision.value,
+                "draft": draft,
+            },
             whitening=None if method else _file(whitening),
             dimensions=None if method else dimensions,
             index={**key_values(set_ or [], "--set"), "kind": kind.value},
@@ -76,6 +98,10 @@ def index(
             from storage.export_folders import check_free
 
             check_free(to)
+        if hloc is not None:
+            from retrieval.hloc_descriptors import check_free as check_new
+
+            check_new(hloc)
         from flows.options import PipelineResources
         from storage.store import Store
 
@@ -94,7 +120,7 @@ def index(
     from flows.search_output import show_index
 
     with usage():
-        show_index(record, root, log, to)
+        show_index(record, root, log, to, hloc)
 
 
 def search(

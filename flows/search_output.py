@@ -12,13 +12,15 @@ from flows.cli_common import out
 from flows.cli_results import stage_table
 from flows.search import INDEX_FILE, NETWORK_FILE, Collection, Hit
 from flows.search_page import printable
+from retrieval.hloc_descriptors import write_hloc
+from retrieval.search import SearchIndex
 from storage.export_folders import new_folder
 from storage.hdf5 import read
 from storage.runs import RunRecord
 
 
-def show_index(record: RunRecord, root: Path, log: Path, to: Path | None) -> None:
-    """Print what `index` made, after writing the folder that it is deployed in."""
+def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: Path | None) -> None:
+    """Print what `index` made, after writing the folder that it is deployed in and the file for hloc."""
     (ref,) = record.refs_of("search_index")
     recall = read(root / ref.path, "search_index", ["recall/depth", "recall/value"])
     out.print(stage_table(record))
@@ -32,7 +34,10 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None) -> Non
         )
     if to is not None:
         _deploy(record, root, to)
-    paths = {"search_index": root / ref.path, "deployed": to, "log": log}
+    if hloc is not None:
+        index = SearchIndex.load(root / ref.path)
+        write_hloc(hloc, index.names, index.descriptors)
+    paths = {"search_index": root / ref.path, "deployed": to, "hloc": hloc, "log": log}
     for name, path in paths.items():
         if path is not None:
             out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)

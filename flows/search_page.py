@@ -19,9 +19,10 @@ THUMBNAIL_PX = 240
 _STYLE = """
 body{font:15px/1.4 system-ui,sans-serif;margin:2rem;color:#222;background:#f4f4f4}
 ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:1rem;padding:0;list-style:none}
-figure{margin:0;padding:.5rem;background:#fff;border:1px solid #ddd}
+figure{margin:0;padding:.5rem;background:#fff;border:1px solid #ddd;overflow-wrap:anywhere}
+.query{width:fit-content}
 img{display:block;max-width:100%;margin:auto}
-figcaption{overflow-wrap:anywhere;white-space:pre-wrap}
+figcaption{white-space:pre-wrap}
 .missing{color:#a33}
 """
 
@@ -40,7 +41,9 @@ def write_page(
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><h1>{escape(title)}</h1>\n<p>{escape(about)}</p>\n"
-        f"<figure>{_picture(query, query.name, box)}</figure>\n<ol>\n{items}\n</ol></body></html>\n",
+        f'<figure class="query">{_picture(query, query.name, box)}'
+        f"<figcaption>{escape(_asked(query, box))}</figcaption></figure>\n"
+        f"<ol>\n{items}\n</ol></body></html>\n",
     )
 
 
@@ -50,6 +53,12 @@ def printable(name: str) -> str:
         each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
         for each in name
     )
+
+
+def _asked(query: Path, box: Box | None) -> str:
+    """What was looked for, in a line."""
+    part = "" if box is None else f", the part {','.join(f'{value:g}' for value in box)} px"
+    return f"query: {printable(query.name)}{part}"
 
 
 def _figure(number: int, hit: Hit, photos: Path | None) -> str:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from retrieval.compute import fixed_threads, pick_device
 from retrieval.extraction import Precision
-from retrieval.folding import fold_for_inference
-from retrieval.images import limit_array, load_photograph, loaded_ahead, normalise
+from retrieval.folding import TRACE_SIZE, fold_for_inference, round_for_bfloat16
+from retrieval.images import UnreadablePhotograph, limit_array, load_photograph, loaded_ahead, normalise
 from retrieval.networks import RetrievalNetwork
 
 Photograph = Path | str | NDArray[np.uint8]
@@ -27,6 +27,10 @@ WAITING_BATCHES = 4  # decoded batches that may wait for companions of their siz
 
 class SignedDescriptors(ValueError):
     """A fractional power of negative values was asked for."""
+
+
+class PhotographTooSmall(UnreadablePhotograph):
+    """A photograph of which a network's layers, or a scale, leave nothing."""
 
 
 def extract(
@@ -48,7 +52,7 @@ def extract(
     i.
 
     image_size: longer side in px, None = as they are. The network itself is not changed. progress(done,
-    total). Raises UnreadablePhotograph. Source: cirtorch extract_vectors.
+    total). Raises UnreadablePhotograph, PhotographTooSmall. Source: cirtorch extract_vectors.
     """
     descriptors = np.empty((len(images), network.description.dimension), dtype=np.float32)
     rows = iterate_descriptors(
@@ -96,6 +100,7 @@ def iterate_descriptors(
 
     On a CPU every photograph has a forward pass of its own: batches do not help there, and the descriptor
     then depends on nothing but the photograph. On a GPU up to batch_size photographs of equal size share one.
+    Raises what load raises, PhotographTooSmall.
     """
     chosen = pick_device(device)
     describe = Describer(network, scales=scales, precision=precision, device=chosen)
@@ -108,8 +113,27 @@ def iterate_descriptors(
     loaded = loaded_ahead(images, prepared, threads=loader_threads, ahead=2 * size + 2)
     for positions, batch in _batches(loaded, size):
         with fixed_threads(threads):
-            rows = describe(batch)
+            try:
+                rows = describe(batch)
+            except RuntimeError as error:
+                _raise_if_too_small(batch, images[positions[0]], network, scales, error)
+                raise
         yield from zip(positions, rows, strict=True)
+
+
+def _raise_if_too_small(
+    batch: Tensor, image: Any, network: RetrievalNetwork, scales: Sequence[float], error: RuntimeError
+) -> None:
+    """Raises PhotographTooSmall where a forward pass failed on fewer pixels than any network needs."""
+    height, width = batch.shape[2:]
+    if min(height, width) * min(scales) >= TRACE_SIZE:
+        return
+    name = f"photograph {str(image)!r}" if isinstance(image, str | Path) else "a photograph"
+    raise PhotographTooSmall(
+        f"{name} is described at {width} x {height} px times {min(scales):.3g}: too small for "
+        f"{network.description.architecture} ({error}); leave it out, or describe it at a larger image size "
+        "or without the smallest scale"
+    ) from error
 
 
 @dataclass(frozen=True)
@@ -143,6 +167,8 @@ class Describer:
     ) -> None:
         self._device = device or torch.device("cpu")
         self._network = fold_for_inference(network).to(self._device)
+        if precision == "bfloat16":
+            round_for_bfloat16(self._network)
         self._scales = tuple(scales)
         self._exponent = network.scale_exponent
         self._autocast = partial(

@@ -30,8 +30,9 @@ PAIRS_BYTES = 16 << 20
 """Rows that are compared in full at once."""
 COARSE_FROM, COARSE_QUERIES = 20_000, 16
 """Rows of a database, and queries, from which on bfloat16 is worth its conversion and the import of torch."""
-COARSE_BYTES = 4 << 20
-"""Rows that are converted at once, so that they stay in the processor's cache."""
+COARSE_BYTES = 16 << 20
+"""Rows that are converted at once: few, so that they stay in the processor's cache, but not so few that its
+threads, on a machine that others use too, wait for each other most of the time."""
 COARSE_SHARE = 0.02
 """Where more of a block than that stands too near to tell in bfloat16, it is screened again."""
 LARGEST = 1e38

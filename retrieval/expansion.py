@@ -28,7 +28,7 @@ def alpha_query_expansion(
     """
     check_pair(queries, database, "queries", "database")
     available = len(database) - (leave_out is not None)
-    if not 0 <= k <= available or alpha < 0:
+    if not 0 <= k <= available or not 0 <= alpha < np.inf:
         raise InvalidDescriptors(
             f"k {k}, alpha {alpha}: k is 0..{available} (database images), alpha 0 or more"
         )
@@ -53,7 +53,7 @@ def database_augmentation(
     taken only where fewer than k others are nearer than that. Source: `expand_descriptors` with db=None.
     """
     check_pair(database, database, "database", "database")
-    if not 0 <= k <= len(database) or alpha < 0:
+    if not 0 <= k <= len(database) or not 0 <= alpha < np.inf:
         raise InvalidDescriptors(f"k {k}, alpha {alpha}: k is 0..{len(database)}, alpha 0 or more")
     augmented = np.empty_like(database) if out is None else out
     step = max(1, SCORES_PER_BLOCK // max(1, len(database)))

@@ -1,5 +1,5 @@
-"""BatchNorm with frozen statistics folded into the convolution before it: the same function, fewer passes
-over memory."""
+"""A network for inference: BatchNorm with frozen statistics folded into the convolution before it, weights
+rounded once. The same function, fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -35,6 +35,35 @@ def fold_for_inference(network: nn.Module) -> nn.Module:
     if not _same_function(network, folded):
         folded = copy.deepcopy(network).eval().requires_grad_(False)
     return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def round_for_bfloat16(network: nn.Module) -> nn.Module:
+    """The network with the weights of its convolutions in bfloat16, in place; for use under autocast.
+
+    Autocast rounds weights that need no gradient anew for every photograph: resnet101 at 362 px spends a
+    fifth of its time on that. The result is the same to the bit; where it is not, nothing is changed.
+    """
+    photograph = _example(network)
+
+    def described() -> Tensor:
+        with torch.inference_mode(), torch.autocast(photograph.device.type, dtype=torch.bfloat16):
+            return network(photograph)  # type: ignore[no-any-return]
+
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    originals = [(module.weight, module.bias) for module in convolutions]
+    expected = described()
+    for module in convolutions:
+        module.weight, module.bias = _rounded(module.weight), _rounded(module.bias)  # type: ignore[assignment]
+    if not torch.equal(expected, described()):
+        for module, (weight, bias) in zip(convolutions, originals, strict=True):
+            module.weight, module.bias = weight, bias
+    return network
+
+
+def _rounded(parameter: Tensor | None) -> nn.Parameter | None:
+    if parameter is None:
+        return None
+    return nn.Parameter(parameter.detach().bfloat16(), requires_grad=False)
 
 
 def follow_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

@@ -33,11 +33,7 @@ def pair_statistics(
 
     descriptors: [N, D], read in blocks (may be a memory map). Raises TooFewPairs, ValueError.
     """
-    first, second = np.asarray(queries, dtype=np.int64), np.asarray(positives, dtype=np.int64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"{first.shape} queries and {second.shape} positives; one positive per query row")
-    if not len(first):
-        raise TooFewPairs("no matching pairs to learn a whitening from; add photographs or use method pcaw")
+    first, second = _pairs(descriptors, queries, positives)
     mean = mean_of(descriptors, first)
     within = np.zeros((descriptors.shape[1],) * 2)
     for start in range(0, len(first), ROWS_PER_BLOCK):
@@ -48,13 +44,37 @@ def pair_statistics(
     return PairStatistics(mean, within / len(first), scatter_about(descriptors, everything, mean))
 
 
+def _pairs(
+    descriptors: NDArray[Any], queries: ArrayLike, positives: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both as positions of rows that are there; -1, elsewhere "none", is refused."""
+    first, second = np.asarray(queries), np.asarray(positives)
+    if descriptors.ndim != 2 or first.shape != second.shape or first.ndim != 1:
+        raise ValueError(
+            f"descriptors {descriptors.shape}, {first.shape} queries and {second.shape} positives; rows, and "
+            "one positive per query"
+        )
+    if not len(first):
+        raise TooFewPairs("no matching pairs to learn a whitening from; add photographs or use method pcaw")
+    both = np.concatenate([first, second])
+    outside = both[(both < 0) | (both >= len(descriptors))]
+    if both.dtype.kind not in "iu" or len(outside):
+        found = f"row {outside[0]}" if len(outside) else f"rows of type {both.dtype}"
+        raise ValueError(
+            f"matching pairs with {found}: there are rows 0..{len(descriptors) - 1}, whole numbers; leave "
+            "out the queries without a positive"
+        )
+    return first.astype(np.int64), second.astype(np.int64)
+
+
 def cholesky(within: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
     """Lower factor of within + shrinkage * trace/D * I, plus the least ridge that makes it positive definite.
 
-    [D, D] -> [D, D]. Ridges are 0, 1e-10, 1e-9, ...: the reference's. Raises ValueError below 0.
+    [D, D] -> [D, D]. Ridges are 0, 1e-10, 1e-9, ...: the reference's. Raises ValueError below 0,
+    for nan and for infinity.
     """
-    if shrinkage < 0:
-        raise ValueError(f"shrinkage is {shrinkage}; 0 or more")
+    if not 0 <= shrinkage < np.inf:
+        raise ValueError(f"shrinkage is {shrinkage}; a number, 0 or more")
     if not np.isfinite(within).all():  # no ridge would ever do
         raise ValueError("descriptors hold nan or infinite values; check the network's output")
     size = len(within)

@@ -24,6 +24,7 @@ from storage import runs
 from storage.store import Store
 from tasks.runtime import reset_tallies
 from tests.flows.benchmark_folders import noisy, put, ran, scene
+from tests.retrieval.hloc_reader import read_as_hloc
 
 ODD = "<b>é & co\nline [red].jpg"
 
@@ -65,12 +66,19 @@ def made(server: Session, network: Path, tmp_path_factory: pytest.TempPathFactor
     fill(root / "photos")
     result = call(
         "index", root / "photos", "--store", root / "store", "--network", network,
-        "--image-size", 96, "--out", root / "deployed",
+        "--image-size", 96, "--out", root / "deployed", "--hloc", root / "global.h5",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "6 photographs, exact index" in result.output
     assert "of the exact first 10, 100.0 % are among the first 5 found" in result.output
     return root
+
+
+def test_hloc_reads_the_same_descriptors(made: Path) -> None:
+    index, found = SearchIndex.load(made / "deployed" / "index.h5"), read_as_hloc(made / "global.h5")
+    assert found.keys() == set(index.names)
+    for name, row in zip(index.names, index.descriptors, strict=True):
+        np.testing.assert_array_equal(found[name], row)
 
 
 def test_the_same_scene_comes_first(made: Path) -> None:
@@ -125,6 +133,7 @@ def test_the_page_needs_no_other_file(made: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and f"page {page}" in result.output
     text = page.read_text(encoding="utf-8")
     assert text.count('src="data:image/jpeg;base64,') == 7
+    assert "query: &lt;b&gt;é &amp; co\\nline [red].jpg, the part 0,0,50,50 px</figcaption>" in text
     assert "&lt;b&gt;é &amp; co\\nline [red].jpg" in text and "<b>" not in text
     assert not re.search(r'(src|href)="(?!data:)', text) and "<script" not in text
     gone = call(
@@ -187,7 +196,7 @@ def test_a_whitened_index_takes_the_whitening_along(made: Path, network: Path, t
     common = ("--network", network, "--image-size", 96, "--whitening", tmp_path / "w.h5")
     result = call(
         "index", made / "photos", "--store", tmp_path / "store", *common, "--dimensions", 32,
-        "--kind", "hnsw", "--set", "links=4",
+        "--kind", "hnsw", "--set", "links=4", "--precision", "bfloat16", "--draft",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     query = made / "photos" / "sub" / "0 b.jpg"
@@ -195,6 +204,9 @@ def test_a_whitened_index_takes_the_whitening_along(made: Path, network: Path, t
     found = call(*first, "--whitening", tmp_path / "w.h5", "--verify")
     assert sorted(listed(found)) == sorted(["sub/0 b.jpg", ODD.replace("\n", "\\n")])
     assert "hnsw index, 32 dimensions" in found.output
+    (ref,) = runs.latest(Store.open(tmp_path / "store"), kind="index").refs_of("search_index")  # type: ignore[union-attr]
+    description = SearchIndex.load(tmp_path / "store" / ref.path).about["description"]
+    assert (description["precision"], description["draft"]) == ("bfloat16", True)
     Whitening(np.zeros(512), np.eye(512)).save(tmp_path / "other.h5")
     refused = call(*first, "--whitening", tmp_path / "other.h5")
     assert refused.exit_code == 2 and "was made with whitening '" in refused.output
@@ -227,6 +239,8 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
     refused("code_byte", "index", made / "photos", *store, "--set", "code_byte=3")
     refused("whitening.h5, or lw or pcaw", "index", made / "photos", *store, "--whitening", tmp_path / "no")
     refused("is there already", "index", made / "photos", *store, "--out", made / "deployed")
+    refused("is there already", "index", made / "photos", *store, "--hloc", made / "global.h5")
+    refused("is no folder", "index", made / "photos", *store, "--hloc", made / "no" / "global.h5")
 
 
 def test_a_failed_index_is_one_line_and_no_run(made: Path, network: Path, tmp_path: Path) -> None:

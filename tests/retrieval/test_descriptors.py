@@ -10,7 +10,14 @@ from torch import nn
 
 from retrieval.checkpoints import NetworkDescription
 from retrieval.compute import DeviceUnavailable
-from retrieval.descriptors import DescriptorTable, SignedDescriptors, _batches, describe_scales, extract
+from retrieval.descriptors import (
+    DescriptorTable,
+    PhotographTooSmall,
+    SignedDescriptors,
+    _batches,
+    describe_scales,
+    extract,
+)
 from retrieval.extraction import STAGE, ExtractionOptions, ExtractionResources, extract_chunk
 from retrieval.images import UnreadablePhotograph, load_photograph, normalise
 from retrieval.network_options import NetworkOptions
@@ -90,6 +97,23 @@ def test_progress_and_errors(network: RetrievalNetwork, photos: list[Path], tmp_
     with pytest.raises(DeviceUnavailable, match="cuda:99"):
         extract(network, photos, image_size=64, device="cuda:99")
     assert extract(network, [], image_size=64).shape == (0, 512)
+
+
+def test_a_photograph_of_which_nothing_is_left_is_named(network: RetrievalNetwork, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 1)).save(tmp_path / "line.png")
+    assert np.isfinite(extract(network, [tmp_path / "line.png"], image_size=None)).all()
+    with pytest.raises(PhotographTooSmall, match=r"line\.png' is described at 200 x 1 px times 0\.5.*leave"):
+        extract(network, [tmp_path / "line.png"], image_size=None, scales=(1.0, 0.5))
+
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-1] > 100:
+            raise RuntimeError("out of order")
+        return x
+
+    faulty = RetrievalNetwork(nn.Conv2d(3, 4, 1), GeM(3.0), NetworkDescription("x", 4))
+    faulty.features.register_forward_pre_hook(lambda _, inputs: (broken(inputs[0]),))
+    with pytest.raises(RuntimeError, match=r"^out of order"):
+        extract(faulty, [np.zeros((200, 200, 3), np.uint8)], image_size=None)
 
 
 def test_scales_by_hand() -> None:

@@ -70,5 +70,8 @@ def test_bad_input_is_named():
         alpha_query_expansion(database, database, 3, 1, leave_out=np.arange(3))
     with pytest.raises(ValueError, match="alpha -1"):
         database_augmentation(database, 1, -1)
+    for expand in (alpha_query_expansion, lambda _, *asked: database_augmentation(*asked)):
+        with pytest.raises(ValueError, match="alpha nan"):
+            expand(database, database, 1, np.nan)
     with pytest.raises(ValueError, match="same dimension"):
         alpha_query_expansion(np.eye(2), database, 1, 1)

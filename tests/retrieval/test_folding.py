@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.folding import fold_for_inference, follow_pairs
+from retrieval.folding import fold_for_inference, follow_pairs, round_for_bfloat16
 from retrieval.network_options import NetworkOptions
 from retrieval.networks import build_network
 
@@ -82,3 +82,31 @@ def test_where_folding_would_change_the_function_it_is_not_done() -> None:
     with torch.no_grad():
         torch.testing.assert_close(folded(photo), network(photo))
     assert isinstance(folded.norm, nn.BatchNorm2d)
+
+
+def in_bfloat16(network: nn.Module, photo: Tensor) -> Tensor:
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        return network(photo)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
+def test_weights_rounded_once_give_the_same_bits(backbone: str) -> None:
+    network = shaken(build_network(NetworkOptions(backbone=backbone, weights="random")))
+    photo = torch.randn(1, 3, 70, 93, generator=torch.Generator().manual_seed(1))
+    folded, rounded = fold_for_inference(network), round_for_bfloat16(fold_for_inference(network))
+    assert torch.equal(in_bfloat16(rounded, photo), in_bfloat16(folded, photo))
+    kinds = {m.weight.dtype for m in rounded.modules() if isinstance(m, nn.Conv2d)}
+    assert kinds == {torch.bfloat16}
+    assert next(network.parameters()).dtype == torch.float32
+
+
+def test_weights_that_are_used_in_full_precision_are_not_rounded() -> None:
+    class Standardised(nn.Conv2d):
+        """Its weights have no mean."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
+            return nn.functional.conv2d(x, 100 * (self.weight - mean), self.bias)
+
+    network = Standardised(3, 4, 3).eval().requires_grad_(False)
+    assert round_for_bfloat16(network).weight.dtype == torch.float32

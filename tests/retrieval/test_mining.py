@@ -97,6 +97,8 @@ def test_too_few_is_said_before_any_product():
         hard_negatives(queries, pool, [9, 5], [5, 5, 6, 7], 3)
     with pytest.raises(TooFewClusters, match="2 photographs of other clusters"):
         hard_negatives(queries, pool, [9, 5], [5, 5, 6, 7], 3, one_per_cluster=False)
+    with pytest.raises(TooFewClusters, match=r"query 0 .*: 0 other clusters"):
+        hard_negatives(queries, pool[:0], [9, 5], [], 1)
     forbidden = np.zeros((2, 4), dtype=bool)
     forbidden[0, 2] = forbidden[1, :2] = True  # query 0 loses cluster 6; query 1 only its own
     with pytest.raises(TooFewClusters, match=r"query 0 .*: 2 other clusters"):

@@ -163,8 +163,14 @@ def test_bad_input_is_named():
         learn_whitening(descriptors, [], [])
     with pytest.raises(ValueError, match="one positive per query"):
         learn_whitening(descriptors, [0, 1], [1])
-    with pytest.raises(ValueError, match="shrinkage is -1"):
-        learn_whitening(descriptors, queries, positives, shrinkage=-1)
+    for shrinkage in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"shrinkage is {shrinkage}"):
+            learn_whitening(descriptors, queries, positives, shrinkage=shrinkage)
+    for wrong, named in ((-1, "row -1"), (len(descriptors), f"row {len(descriptors)}"), (1.5, "float64")):
+        with pytest.raises(ValueError, match=f"matching pairs with .*{named}.*leave out the queries"):
+            learn_whitening(descriptors, [0, 1], [2, wrong])
+    with pytest.raises(ValueError, match=r"descriptors \(12,\)"):
+        learn_whitening(descriptors[0], [0], [1])
     with pytest.raises(TooFewPairs, match="at least two"):
         learn_pca_whitening(descriptors[:1])
     broken = descriptors.copy()
