@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -42,12 +43,12 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class Turn:
-    """One run of one way. seconds: wall; again: of the flow once more on its store, 0 for the script;
-    digests: name of a result -> content digests."""
+    """One run of one way. seconds: wall and CPU of the command and all its children; again: of the flow once
+    more on its store, zeros for the script; digests: name of a result -> content digests."""
 
     way: Way
-    seconds: float
-    again: float
+    seconds: tuple[float, float]
+    again: tuple[float, float]
     digests: dict[str, list[str]]
 
 
@@ -90,20 +91,26 @@ def one_turn(way: Way, photos: Path, place: Path, config: Path) -> Turn:
     if way == "direct":
         command = [sys.executable, "-m", "benchmarks.plain_run", str(photos), str(place), *more]
         seconds, output = timed(command, bench)
-        return Turn(way, seconds, 0.0, plain_digests(json.loads(output.splitlines()[-1])))
+        return Turn(way, seconds, (0.0, 0.0), plain_digests(json.loads(output.splitlines()[-1])))
     command = [sys.executable, "-m", "flows.cli", *bench.arguments(*more)]
     seconds, _ = timed(command, bench)
     again, _ = timed(command, bench)
     return Turn(way, seconds, again, flow_digests(place))
 
 
-def timed(command: Sequence[str], bench: Bench) -> tuple[float, str]:
-    """Wall seconds and output of a command that ends well."""
-    began = time.monotonic()
+def timed(command: Sequence[str], bench: Bench) -> tuple[tuple[float, float], str]:
+    """Wall and CPU seconds, and the output, of a command that ends well."""
+    began, used = time.monotonic(), cpu_seconds()
     done = subprocess.run(command, cwd=CODE, env=bench.variables(), stdout=subprocess.PIPE, text=True)
-    seconds = time.monotonic() - began
+    seconds = (time.monotonic() - began, cpu_seconds() - used)
     done.check_returncode()
     return seconds, done.stdout
+
+
+def cpu_seconds() -> float:
+    """Of all child processes that have ended, and of theirs that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def flow_digests(store: Path) -> dict[str, list[str]]:
@@ -128,26 +135,24 @@ def judge(turns: Sequence[Turn]) -> int:
     found = {way: [turn for turn in turns if turn.way == way] for way in ("direct", "flow")}
     if not all(found.values()):
         return 0
-    direct, flow = (median(turn.seconds for turn in found[way]) for way in ("direct", "flow"))
-    rows: list[tuple[str, float, list[float]]] = [
-        ("library functions, a script", direct, [turn.seconds for turn in found["direct"]]),
-        ("end_to_end", flow, [turn.seconds for turn in found["flow"]]),
-        ("end_to_end, all cached", *_of([turn.again for turn in found["flow"]])),
-    ]
-    table = Table("", "median s", "against the script", "turns, s")
-    for name, middle, all_ in rows:
-        share = f"{100 * (middle / direct - 1):+.1f} %"
-        table.add_row(name, f"{middle:.1f}", share, ", ".join(f"{each:.1f}" for each in all_))
-    console = Console(width=110)
+    rows = {
+        "library functions, a script": [turn.seconds for turn in found["direct"]],
+        "end_to_end": [turn.seconds for turn in found["flow"]],
+        "end_to_end, all cached": [turn.again for turn in found["flow"]],
+    }
+    middles = {name: [median(column) for column in zip(*all_, strict=True)] for name, all_ in rows.items()}
+    script, flow, _ = middles.values()
+    table = Table("", "median s", "beside the script", "CPU s", "beside the script", "turns, s")
+    for name, (wall, cpu) in middles.items():
+        shares = [f"{100 * (mine / its - 1):+.1f} %" for mine, its in zip((wall, cpu), script, strict=True)]
+        turns_ = ", ".join(f"{seconds:.1f}" for seconds, _ in rows[name])
+        table.add_row(name, f"{wall:.1f}", shares[0], f"{cpu:.1f}", shares[1], turns_)
+    console = Console(width=120)
     console.print(table)
     first: dict[str, Any] = turns[0].digests
     other = sorted({name for turn in turns for name in RESULTS if turn.digests[name] != first[name]})
     console.print(f"results with other content: {', '.join(other) or 'none'} of {len(RESULTS)}")
-    return 0 if flow <= (1 + LIMIT) * direct and not other else 1
-
-
-def _of(values: list[float]) -> tuple[float, list[float]]:
-    return median(values), values
+    return 0 if flow[0] <= (1 + LIMIT) * script[0] and not other else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from flows.context import environment, prefect_settings
 from flows.deployments import POOL, install
-from flows.reconcile import reconcile_if_possible
+from flows.reconcile import WORKER, reconcile_if_possible, register_worker
 from flows.server import LastingServer, announced, serving
 from flows.settings import prepare_home, worker_settings
 
@@ -52,7 +53,7 @@ class Worker:
     """Prefect's process worker in a child process, and every process under it."""
 
     def __init__(self, home: Path, api_url: str) -> None:
-        self.log = home / "worker.log"
+        self._home, self.log = home, home / "worker.log"
         self._settings = worker_settings(home, api_url)
         self._mark = uuid.uuid4().hex
         self.process = self._start()
@@ -60,9 +61,10 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         root = Path(__file__).resolve().parents[1]
         path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        name = f"{WORKER}{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "flows.worker_process", POOL, str(os.getpid())],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.worker_process", POOL, name, str(os.getpid())],
                 cwd=root,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -70,6 +72,8 @@ class Worker:
                 start_new_session=True,
                 env={**os.environ, **self._settings, "PYTHONPATH": path, MARK: self._mark},
             )
+        register_worker(self._home, name, process.pid)
+        return process
 
     def restart(self) -> None:
         """A new worker in place of one that ended; what that one had started is killed."""
