@@ -10,7 +10,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/retrieval-sfm
 COPY pyproject.toml constraints.txt ./
 # What the package needs, in a layer that an edit of the code does not touch.
-RUN mkdir flows browse report tasks sfm retrieval retrieval/benchmarks storage configs \
+RUN for package in browse configs flows report retrieval retrieval/benchmarks sfm storage tasks; do \
+        mkdir "$package" && touch "$package/__init__.py"; done \
     && touch README.md LICENSE \
     && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt -e '.[browse,demo,dask]'
 COPY . .
