@@ -1,6 +1,7 @@
 """What orchestration costs: `end_to_end` as a command beside the same library functions as a script.
 
     python -m benchmarks.overhead [--turns 3] [--config configs/demo.yaml] [--keep FILE] [--way direct|flow]
+        [--photos DIR]
 
 On the demo's town. Both ways are processes timed from outside, so imports, Prefect's server, keys, locks, run
 pages and report count as overhead; they take turns, and in every turn the flow is run once more on its store,
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What orchestration costs on the rendered town.")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--photos", type=Path, help="another collection than the demo's town")
     parser.add_argument("--way", choices=("direct", "flow"), help="only this way")
     parser.add_argument("--keep", type=Path, help="file that turns are added to")
     asked = parser.parse_args(arguments)
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else []
     )
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
-        photos = town(Path(folder) / "photos")
+        photos = asked.photos.absolute() if asked.photos else town(Path(folder) / "photos")
         for number in range(asked.turns):
             for way in ways:
                 place = Path(folder) / f"{way}-{number}"

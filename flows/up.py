@@ -19,6 +19,7 @@ from flows.deployments import POOL, install
 from flows.reconcile import WORKER, reconcile_if_possible, register_worker
 from flows.server import LastingServer, announced, serving
 from flows.settings import prepare_home, worker_settings
+from storage.locks import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +127,7 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
     """
     home = prepare_home(request.store)
     with ExitStack() as stack:
-        if other := serving(home):
-            raise AlreadyUp(f"{str(request.store)!r} is already served at {other.removesuffix('/api')}")
+        stack.callback(_only_one(home, request.store).release)
         server = LastingServer(request.store, request.host, request.port)
         stack.callback(server.stop)
         say(f"starting the server; log: {server.log}")
@@ -144,6 +144,19 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
         say(f"Prefect UI: {server.api_url.removesuffix('/api')}   store: {request.store}   Ctrl-C ends it")
         _watch(home, server, worker, stop)
         say("ending: runs, worker, server")
+
+
+def _only_one(home: Path, store: Path) -> FileLock:
+    """The lock of the only `up` of a store, held also while it starts and ends. Raises AlreadyUp."""
+    lock = FileLock(home / "up.lock", "up")
+    if lock.try_acquire():
+        return lock
+    where = (serving(home) or "").removesuffix("/api")
+    raise AlreadyUp(
+        f"{str(store)!r} is already served at {where}"
+        if where
+        else f"another `up` of {str(store)!r} is starting or ending; wait for it"
+    )
 
 
 def _watch(home: Path, server: LastingServer, worker: Worker, stop: threading.Event) -> None:
