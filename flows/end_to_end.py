@@ -8,8 +8,7 @@ from prefect import flow
 from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
 from flows.older import announce, check_names, notices
 from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
-from flows.pages import show_stage, show_stale
-from flows.reports import report_run
+from flows.pages import show_report, show_stage, show_stale
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -50,5 +49,5 @@ def end_to_end(
             )
             show_stage(opened, runs.load(opened, record.id), stage)
         show_stale(opened, runs.load(opened, record.id))
-    report_run(opened, record.id)
+    show_report(opened, record.id)
     return runs.load(opened, record.id)

@@ -65,13 +65,24 @@ def apply_overrides(model: Model, sets: Sequence[str], *, where: str = "--set") 
     A value is JSON (`3`, `0.2`, `true`, `null`, `[1, 0.7]`), a YAML list (`[a, b]`), else text as it stands.
     Raises UnknownOption, InvalidOption.
     """
-    known = option_keys(type(model))
+    known, wanted = option_keys(type(model)), dict[str, str]()
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InvalidOption(f"{where} {text!r}: write it as key=value, such as {known[0]}=...")
         _check_key(key.strip(), known, where)
-        model = _with_value(model, key.strip(), value.strip(), where)
+        wanted.pop(key.strip(), None)
+        wanted[key.strip()] = value.strip()
+    while wanted:  # some are valid only after another one, in whatever order they were given
+        failures: dict[str, InvalidOption] = {}
+        for key, value in wanted.items():
+            try:
+                model = _with_value(model, key, value, where)
+            except InvalidOption as error:
+                failures[key] = error
+        if len(failures) == len(wanted):
+            raise next(iter(failures.values()))
+        wanted = {key: wanted[key] for key in failures}
     return model
 
 

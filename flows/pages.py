@@ -2,13 +2,21 @@
 
 import base64
 import io
+import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.reports import report_run
+from flows.server import serving
+from flows.settings import prefect_home
+from flows.tuple_sheets import descriptors_of
 from flows.work import MADE_BY
+from report import stills
+from report.material import Material
 from retrieval.evaluation_table import read_table
 from retrieval.finetuning import TRAINING_FILE
 from retrieval.images import UnreadablePhotograph, load_photograph
@@ -19,15 +27,36 @@ from storage import hdf5, runs
 from storage.runs import RunRecord
 from storage.store import Store
 
+logger = logging.getLogger(__name__)
+
 THUMBNAIL_PX = 200
 STALE_ROWS = 200
+PICTURE_BYTES = 600_000
+"""As text it is a third longer, and Prefect loses what is above 1.5 MB."""
+
+Still = Callable[[Material], Any]
+STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
+    "reconstruct": (
+        ("models", stills.models_still, "the largest 3D models: points and cameras, cameras from above"),
+    ),
+    "select": (
+        ("overlaps", stills.overlaps_still, "how much the photographs of a training pair share"),
+        ("tuples", stills.tuples_still, "queries, their positives, the negatives that are most like them"),
+    ),
+    "evaluate": (("rankings", stills.rankings_still, "the best and the worst queries and what was found"),),
+}
+"""Per stage its pictures: last part of the artifact's key, what draws it, what it is."""
 
 
 def show_stage(store: Store, record: RunRecord, stage: str) -> None:
     """Inside a flow: a table of what a stage made; of `evaluate` the result table as well."""
     create_table_artifact(
-        key=f"{stage}-artifacts", table=artifact_rows(record, stage), description=f"What `{stage}` made"
+        key=f"{stage}-artifacts",
+        table=artifact_rows(store, record, stage),
+        description=f"What `{stage}` made",
     )
+    for name, still, words in STILLS.get(stage, ()):
+        show_still(store, record, f"{stage}-{name}", still, words)
     if stage == "finetune":
         show_training(store, record)
     if stage == "evaluate":
@@ -37,6 +66,28 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
                 table=result_rows(store, ref.path),
                 description="mAP in %, geometry benchmark, interval over clusters",
             )
+
+
+def show_still(store: Store, record: RunRecord, key: str, still: Still, words: str) -> None:
+    """A picture on the run page, where there is something to show; that it cannot be drawn fails nothing."""
+    try:
+        material = Material(store, record)
+        if key == "select-tuples" and material.training_set:
+            material = Material(store, record, "", descriptors_of(store, record, material.training_set))
+        picture = still(material)
+        content = stills.encoded(picture, PICTURE_BYTES) if picture is not None else None
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        logger.warning("%s is not shown: %s: %s", key, type(error).__name__, error)
+        return
+    if content is not None:
+        create_image_artifact(key=key, image_url=data_url(content, "jpeg"), description=words)
+
+
+def show_report(store: Store, run: str) -> None:
+    """Write the report of a run that has just ended; where `up` serves the store, a link to it."""
+    path = report_run(store, run)
+    if path is not None and serving(prefect_home(store.root)) is not None:
+        create_markdown_artifact(key="report", markdown=f"[Report of run {run}](/reports/{path.name})")
 
 
 def show_stale(store: Store, record: RunRecord) -> None:
@@ -106,16 +157,20 @@ def data_url(picture: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def artifact_rows(record: RunRecord, stage: str) -> list[dict[str, Any]]:
-    """One row per kind of artifact: how many, how large, content of the first, where the first is."""
+def artifact_rows(store: Store, record: RunRecord, stage: str) -> list[dict[str, Any]]:
+    """One row per kind of artifact: how many files and items (photographs, pairs), how long it took when it
+    was made, how large it is, content of the first, where the first is."""
     rows = []
     for name in MADE_BY[stage]:
         refs = record.refs_of(name)
         if refs:
+            known = [side for side in map(store.sidecar, refs) if side is not None]
             rows.append(
                 {
                     "artifact": name,
                     "files": len(refs),
+                    "items": sum(side.items for side in known) or None,
+                    "seconds": round(sum(side.seconds for side in known), 1),
                     "megabytes": round(sum(ref.bytes for ref in refs) / 2**20, 2),
                     "content": refs[0].content_sha256[:16],
                     "path": refs[0].path,

@@ -2,7 +2,8 @@
 
 A command leaves a record with its process and the tag of its flow runs in `<store>/prefect/commands`, and
 takes it away at its end; a kill does not. A flow run that a worker started leaves one with its process and
-its id; it stays until the process is gone and `reconcile` has seen that Prefect knows how the run ended.
+its id; it stays until the process is gone and `reconcile` has seen that Prefect knows how the run ended. A
+worker of `up` leaves one under its name: what it had taken and not yet started is lost with it.
 """
 
 import json
@@ -25,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 TAG = "command-"
 FLOW_RUN = "flow-run-"
+WORKER = "worker-"
+LABEL = "prefect.worker.name"
+"""By which Prefect says on a flow run which worker took it."""
 MESSAGE = "The process ended without telling Prefect (killed, or the machine stopped)."
+NOT_BEGUN = "The worker that took this run ended before it began; retry it."
 PAGE = 200
 
 
@@ -41,11 +46,19 @@ def registered(home: Path) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def _write_record(home: Path, name: str) -> Path:
+def register_worker(home: Path, name: str, pid: int) -> None:
+    """Note a worker's process, so that what it takes is not waited for when it is gone. Raises ValueError for
+    a name that does not begin with WORKER."""
+    if not name.startswith(WORKER):
+        raise ValueError(f"{name!r} is no name of a worker; begin it with {WORKER!r}")
+    _write_record(home, name, pid)
+
+
+def _write_record(home: Path, name: str, pid: int | None = None) -> Path:
     path = home / "commands" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"owner": identity(os.getpid()), "machine": socket.gethostname()}))
+    temporary.write_text(json.dumps({"owner": identity(pid or os.getpid()), "machine": socket.gethostname()}))
     os.replace(temporary, path)
     return path
 
@@ -61,10 +74,10 @@ def supervise(home: Path) -> None:
 
 
 def killed_commands(home: Path) -> list[str]:
-    """Tags of commands, and `flow-run-ID` of flow runs, of this machine that ended without saying so."""
+    """Tags of commands, `flow-run-ID` of flow runs and names of workers of this machine that are gone."""
     tags = []
     for path in sorted((home / "commands").glob("*.json")):
-        if not path.name.startswith((TAG, FLOW_RUN)):
+        if not path.name.startswith((TAG, FLOW_RUN, WORKER)):
             continue
         try:
             record = json.loads(path.read_text())
@@ -112,6 +125,8 @@ def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
     if tag.startswith(TAG):
         flow_runs = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
         return _end_task_runs(client, flow_runs) + _end_flow_runs(client, flow_runs)
+    if tag.startswith(WORKER):
+        return _end_not_begun(client, tag)
     try:
         run = uuid.UUID(tag.removeprefix(FLOW_RUN))
     except ValueError:
@@ -124,6 +139,22 @@ def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
             return 0
     ended = _end_flow_runs(client, own)
     return ended + _end_below(client, [run]) if ended else 0
+
+
+def _end_not_begun(client: "SyncPrefectClient", worker: str) -> int:
+    """Runs that a dead worker had taken: Pending, they would hold their deployment's only slot for ever."""
+    from prefect.client.schemas import filters
+    from prefect.states import Crashed
+
+    pending = filters.FlowRunFilter(state=_in_state("PENDING"))
+    mine = [
+        run
+        for run in client.read_flow_runs(flow_run_filter=pending, limit=PAGE)
+        if run.labels.get(LABEL) == worker
+    ]
+    for run in mine:
+        client.set_flow_run_state(run.id, Crashed(message=NOT_BEGUN), force=True)
+    return len(mine)
 
 
 def _end_what_ended_runs_left(client: "SyncPrefectClient") -> int:

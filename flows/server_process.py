@@ -8,6 +8,7 @@ order, with everything written that it has been told.
 import asyncio
 import fcntl
 import os
+import re
 import select
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 POLL_S = 0.5
 DRAIN_LIMIT_S = 20.0
@@ -30,7 +32,8 @@ def watch_parent(parent: int) -> None:
 
 
 def migrate_once() -> None:
-    """Create or migrate the database, one process at a time, once per version of Prefect and database file.
+    """Create or migrate the database, one process at a time; the store's own file once per version of Prefect
+    and file.
 
     Creating one takes many seconds, so an empty one is kept in the user's cache and copied into new stores.
     """
@@ -43,6 +46,9 @@ def migrate_once() -> None:
     template = cache_folder() / f"prefect-{prefect.__version__}.db"
     with (home / "migration.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_own(provide_database_interface().database_config.connection_url, database):
+            asyncio.run(provide_database_interface().create_db())
+            return
         if stamp.exists() and stamp.read_text() == _identity(prefect.__version__, database):
             return
         new = not database.exists()
@@ -52,6 +58,12 @@ def migrate_once() -> None:
                 copy_database(database, template)
         if database.exists():
             stamp.write_text(_identity(prefect.__version__, database))
+
+
+def is_own(url: str, database: Path) -> bool:
+    """Whether a connection URL means the SQLite file `database`, and not a database that the user named."""
+    scheme, _, path = url.partition(":///")
+    return scheme.startswith("sqlite") and path.partition("?")[0] == str(database)
 
 
 def copy_database(source: Path, target: Path) -> bool:
@@ -97,12 +109,28 @@ async def everything_recorded(limit_s: float = DRAIN_LIMIT_S) -> None:
         await asyncio.sleep(0.05)
 
 
+def serve_reports(app: Any, folder: Path) -> None:
+    """Beside the UI, /reports/RUN.html: the report pages of a store, and nothing else of it."""
+    from starlette.responses import FileResponse, Response
+    from starlette.routing import Route
+
+    async def report(request: Any) -> Response:
+        name = request.path_params["run"]
+        path = folder / f"{name}.html"
+        if not re.fullmatch("[0-9A-Za-z-]+", name) or not path.is_file():
+            return Response("there is no report of this run", status_code=404)
+        return FileResponse(path, media_type="text/html")
+
+    app.router.routes.insert(0, Route("/reports/{run}.html", report))
+
+
 def main() -> None:
     """Serve until told to end."""
     listening, parent = int(sys.argv[1]), int(sys.argv[2])
     threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
     import uvicorn
     from prefect.server.api.server import create_app
+    from prefect.settings import PREFECT_HOME
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -110,7 +138,10 @@ def main() -> None:
             await super().shutdown(sockets)
 
     migrate_once()
-    app = create_app(ephemeral=sys.argv[3:] != ["lasting"], final=True)
+    lasting = sys.argv[3:] == ["lasting"]
+    app = create_app(ephemeral=not lasting, final=True)
+    if lasting and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # reports know no password
+        serve_reports(app, Path(PREFECT_HOME.value()).parent / "runs")
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)
     Server(config).run(sockets=[socket.socket(fileno=listening)])
 

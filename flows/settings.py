@@ -8,10 +8,13 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-STARTUP_LIMIT_S = 60.0
+STARTUP_LIMIT_S = 180.0
 VERIFY = "RETRIEVAL_SFM_VERIFY"  # the variable that tasks.caching reads
 HEARTBEAT_S = 30
 DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+LEASES = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
+"""Who holds a slot is known in `<store>/prefect/concurrency_leases`: kept in memory, a server that ends would
+leave the slots of a deployment or a GPU taken for ever."""
 LIBRARY_LOGGERS = "sfm,retrieval,storage,tasks,flows"
 
 
@@ -96,7 +99,7 @@ def server_settings(home: Path) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
-    return settings | _database(home)
+    return settings | LEASES | _database(home)
 
 
 def lasting_server_settings(home: Path, host: str, port: int) -> dict[str, str]:
@@ -119,7 +122,7 @@ def lasting_server_settings(home: Path, host: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
-    return settings | _database(home)
+    return settings | LEASES | _database(home)
 
 
 def worker_settings(home: Path, api_url: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from pathlib import Path
 
 from flows.context import environment, prefect_settings
 from flows.deployments import POOL, install
-from flows.reconcile import reconcile_if_possible
+from flows.reconcile import WORKER, reconcile_if_possible, register_worker
 from flows.server import LastingServer, announced, serving
 from flows.settings import prepare_home, worker_settings
+from storage.locks import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Worker:
     """Prefect's process worker in a child process, and every process under it."""
 
     def __init__(self, home: Path, api_url: str) -> None:
-        self.log = home / "worker.log"
+        self._home, self.log = home, home / "worker.log"
         self._settings = worker_settings(home, api_url)
         self._mark = uuid.uuid4().hex
         self.process = self._start()
@@ -60,9 +62,10 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         root = Path(__file__).resolve().parents[1]
         path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        name = f"{WORKER}{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "flows.worker_process", POOL, str(os.getpid())],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.worker_process", POOL, name, str(os.getpid())],
                 cwd=root,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -70,6 +73,8 @@ class Worker:
                 start_new_session=True,
                 env={**os.environ, **self._settings, "PYTHONPATH": path, MARK: self._mark},
             )
+        register_worker(self._home, name, process.pid)
+        return process
 
     def restart(self) -> None:
         """A new worker in place of one that ended; what that one had started is killed."""
@@ -122,8 +127,7 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
     """
     home = prepare_home(request.store)
     with ExitStack() as stack:
-        if other := serving(home):
-            raise AlreadyUp(f"{str(request.store)!r} is already served at {other.removesuffix('/api')}")
+        stack.callback(_only_one(home, request.store).release)
         server = LastingServer(request.store, request.host, request.port)
         stack.callback(server.stop)
         say(f"starting the server; log: {server.log}")
@@ -140,6 +144,19 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
         say(f"Prefect UI: {server.api_url.removesuffix('/api')}   store: {request.store}   Ctrl-C ends it")
         _watch(home, server, worker, stop)
         say("ending: runs, worker, server")
+
+
+def _only_one(home: Path, store: Path) -> FileLock:
+    """The lock of the only `up` of a store, held also while it starts and ends. Raises AlreadyUp."""
+    lock = FileLock(home / "up.lock", "up")
+    if lock.try_acquire():
+        return lock
+    where = (serving(home) or "").removesuffix("/api")
+    raise AlreadyUp(
+        f"{str(store)!r} is already served at {where}"
+        if where
+        else f"another `up` of {str(store)!r} is starting or ending; wait for it"
+    )
 
 
 def _watch(home: Path, server: LastingServer, worker: Worker, stop: threading.Event) -> None:

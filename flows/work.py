@@ -267,6 +267,7 @@ def run_stage(
         pages, made = import_module("flows.pages"), runs.load(opened, record.id)
         pages.show_stage(opened, made, stage)
         pages.show_stale(opened, made)
+    pages.show_report(opened, record.id)
     return runs.load(opened, record.id)
 
 

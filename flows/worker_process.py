@@ -1,4 +1,4 @@
-"""The worker of `retrieval-sfm up` as a process: `python -m flows.worker_process POOL PARENT_PID`.
+"""The worker of `retrieval-sfm up` as a process: `python -m flows.worker_process POOL NAME PARENT_PID`.
 
 It is Prefect's process worker. With the end of its parent (standard input is a pipe from it) it ends at once,
 and every process that it started with it; what these had finished is in the store.
@@ -34,11 +34,11 @@ def watch_parent(parent: int) -> None:
 
 def main() -> None:
     """Work until told to end."""
-    pool, parent = sys.argv[1], int(sys.argv[2])
+    pool, name, parent = sys.argv[1], sys.argv[2], int(sys.argv[3])
     threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
     from prefect.cli import app
 
-    sys.argv = ["prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
     app()
 
 

@@ -88,10 +88,10 @@ def _estimate(value: Estimate, form: str = ".1f") -> str:
 
 
 def _queries(material: Material, artifact: Artifact) -> list[Any]:
-    rankings = _rankings(material, artifact)
-    if rankings is None:
+    known = rankings(material, artifact)
+    if known is None:
         return []
-    title, protocol, ordered = rankings
+    title, protocol, ordered = known
     parts: list[Any] = [
         tag("h3", "Best and worst queries"),
         tag("p", f"{title}. Right, junk (not counted) and wrong under the protocol {protocol}."),
@@ -116,7 +116,7 @@ def _row(material: Material, found: Ranking) -> Safe:
     return tag("div", first, *rest, class_="row", tabindex="0")
 
 
-def _rankings(material: Material, artifact: Artifact) -> tuple[str, str, list[Ranking]] | None:
+def rankings(material: Material, artifact: Artifact) -> tuple[str, str, list[Ranking]] | None:
     """How it was searched, the protocol, and the queries, best first; None where nothing is known."""
     columns = {name: _texts(artifact, f"configurations/{name}") for name in _COLUMNS}
     chosen = _choose(columns)

@@ -57,7 +57,7 @@ def _model(material: Material, model: int, most: int) -> dict[str, Any]:
     cameras = np.flatnonzero(scene["cameras/model"] == model)
     centers, poses = scene["cameras/center_in_world"][cameras], scene["cameras/cam_from_world"][cameras]
     mine = np.flatnonzero(scene["points/model"] == model)
-    shown = mine[_near(scene["points/xyz"][mine], centers)]
+    shown = mine[near(scene["points/xyz"][mine], centers)]
     shown = shown[np.linspace(0, len(shown) - 1, min(most, len(shown))).astype(int)] if len(shown) else shown
     shas = [material.photo_shas[photo] for photo in scene["cameras/photo"][cameras].tolist()]
     error = float(scene["models/mean_reprojection_error_px"][model])
@@ -75,7 +75,7 @@ def _model(material: Material, model: int, most: int) -> dict[str, Any]:
     }
 
 
-def _near(points: NDArray[Any], centers: NDArray[Any]) -> NDArray[np.bool_]:
+def near(points: NDArray[Any], centers: NDArray[Any]) -> NDArray[np.bool_]:
     """Points that are not far outside: a few stray ones would make all others small."""
     if not len(points):
         return np.empty(0, dtype=bool)

@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from flows.options import PipelineResources
 from flows.overrides import (
     InvalidConfig,
     InvalidOption,
@@ -167,3 +168,13 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str, message: 
         load_config(path)
     with pytest.raises(InvalidConfig, match="give an existing YAML file"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_options_that_need_each_other_may_come_in_any_order() -> None:
+    pair = ["runner=dask", "dask_address=tcp://here:8786"]
+    for sets in (pair, pair[::-1]):
+        found = apply_overrides(PipelineResources(), sets)
+        assert (found.runner, found.dask_address) == ("dask", "tcp://here:8786")
+    with pytest.raises(InvalidOption, match="needs a cluster"):
+        apply_overrides(PipelineResources(), ["processes=2", "runner=dask"])
+    assert apply_overrides(PipelineResources(), ["processes=2", "processes=3"]).processes == 3

@@ -81,3 +81,33 @@ def test_what_the_run_page_gets(training: Path, monkeypatch: pytest.MonkeyPatch,
     pages.show_training(store, record)
     url = made["finetune-hard-negatives"]["image_url"]
     assert url.startswith("data:image/jpeg;base64,") and len(url) < 1_000_000
+
+
+def test_a_picture_that_cannot_be_drawn_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(pages, "create_image_artifact", lambda **given: made.update({given["key"]: given}))
+
+    def damaged(material: Any) -> Any:
+        raise OSError("scene.h5 is damaged")
+
+    pages.show_still(None, None, "reconstruct-models", damaged, "")  # type: ignore[arg-type]
+    pages.show_still(None, None, "select-overlaps", lambda material: None, "")  # type: ignore[arg-type]
+    assert made == {} and "reconstruct-models is not shown: OSError: scene.h5 is damaged" in caplog.text
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2500, 3), np.uint8)
+    pages.show_still(None, None, "select-overlaps", lambda material: Image.fromarray(noise), "w")  # type: ignore[arg-type]
+    assert len(made["select-overlaps"]["image_url"]) < 1_000_000
+
+
+def test_the_report_is_linked_where_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda **given: made.append(given))
+    monkeypatch.setattr(pages, "report_run", lambda store, run: store.root / "runs" / f"{run}.html")
+    monkeypatch.setattr(pages, "serving", lambda home: None)
+    store: Any = SimpleNamespace(root=tmp_path)
+    pages.show_report(store, "r1")
+    assert made == []
+    monkeypatch.setattr(pages, "serving", lambda home: "http://127.0.0.1:1/api")
+    pages.show_report(store, "r1")
+    assert [each["markdown"] for each in made] == ["[Report of run r1](/reports/r1.html)"]

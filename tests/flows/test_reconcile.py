@@ -14,11 +14,11 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelling, Completed, Crashed, Failed, Running
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from flows import reconcile as module
 from flows.context import Session
-from flows.reconcile import FLOW_RUN, reconcile, registered, supervise
+from flows.reconcile import FLOW_RUN, LABEL, WORKER, reconcile, register_worker, registered, supervise
 from flows.server import identity
 
 DEAD = {"pid": 1, "started": 0.0}
@@ -114,6 +114,23 @@ def test_a_retry_that_has_not_registered_yet_goes_on(runs: Runs) -> None:
     os.utime(record, (0, 0))
     assert reconcile(runs.home) == 0
     assert runs.flow_state(run) == "Running" and not record.exists()
+
+
+def test_what_a_dead_worker_had_taken_does_not_wait_for_ever(runs: Runs) -> None:
+    """Taken and not begun, a run would hold its deployment's only slot."""
+    worker, other = f"{WORKER}here-{uuid.uuid4().hex[:8]}", f"{WORKER}there-{uuid.uuid4().hex[:8]}"
+    taken, begun, theirs = (runs.flow_run(state) for state in (Pending(), Running(), Pending()))
+    for run, name in ((taken, worker), (begun, worker), (theirs, other)):
+        runs.client.update_flow_run_labels(run, {LABEL: name})
+    register_worker(runs.home, worker, os.getpid())
+    assert reconcile(runs.home) == 0 and runs.flow_state(taken) == "Pending"
+    record = runs.record(worker, DEAD)
+    assert reconcile(runs.home) == 1 and not record.exists()
+    found = runs.client.read_flow_run(taken).state
+    assert found is not None and found.is_crashed() and "retry" in str(found.message)
+    assert [runs.flow_state(each) for each in (begun, theirs)] == ["Running", "Pending"]
+    with pytest.raises(ValueError, match="begin it with"):
+        register_worker(runs.home, "somebody", os.getpid())
 
 
 def test_living_processes_other_machines_and_foreign_files_are_left_alone(runs: Runs) -> None:

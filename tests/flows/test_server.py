@@ -8,14 +8,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
 
 from flows.reconcile import killed_commands, registered
 from flows.server import ServerFailed, TemporaryServer, identity, stop_orphans, temporary_server
-from flows.settings import StoreNotWritable, prepare_home, server_settings, user_api_url
+from flows.server_process import is_own, serve_reports
+from flows.settings import (
+    StoreNotWritable,
+    lasting_server_settings,
+    prepare_home,
+    server_settings,
+    user_api_url,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -169,12 +176,65 @@ def test_the_users_server_comes_first(tmp_path: Path) -> None:
     assert user_api_url(environment) is None
 
 
-def test_the_users_database_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "PREFECT_API_DATABASE_CONNECTION_URL"
+@pytest.mark.parametrize(
+    "name", ["PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+)
+def test_the_users_database_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    own = "PREFECT_API_DATABASE_CONNECTION_URL"
     monkeypatch.delenv(name, raising=False)
-    assert server_settings(tmp_path)[name] == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
+    for settings in (server_settings(tmp_path), lasting_server_settings(tmp_path, "127.0.0.1", 4200)):
+        assert settings[own] == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
     monkeypatch.setenv(name, "postgresql+asyncpg://db/prefect")
-    assert name not in server_settings(tmp_path)
+    for settings in (server_settings(tmp_path), lasting_server_settings(tmp_path, "127.0.0.1", 4200)):
+        assert not {own, "PREFECT_SERVER_DATABASE_CONNECTION_URL"} & set(settings)
+
+
+def test_the_users_database_is_made_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another SQLite file stands for Postgres: a database that is not the store's own, and still empty."""
+    theirs = tmp_path / "theirs.db"
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{theirs}")
+    json_ = {"Content-Type": "application/json"}
+    with (
+        temporary_server(tmp_path / "store", limit_s=300) as server,  # tables are made one by one
+        urlopen(Request(f"{server.api_url}/flow_runs/count", b"{}", json_)) as answer,
+    ):
+        assert answer.read() == b"0"
+    assert theirs.exists() and not (tmp_path / "store" / "prefect" / "prefect.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("sqlite+aiosqlite:////s/prefect/prefect.db", True),
+        ("sqlite+aiosqlite:////s/prefect/prefect.db?timeout=60", True),
+        ("sqlite+aiosqlite:////s/prefect/other.db", False),
+        ("postgresql+asyncpg://me:secret@db/prefect", False),
+        ("postgresql+asyncpg:////s/prefect/prefect.db", False),
+    ],
+)
+def test_the_stores_own_database_is_known_from_its_address(url: str, own: bool) -> None:
+    assert is_own(url, Path("/s/prefect/prefect.db")) == own
+
+
+def test_reports_are_served_and_nothing_else(tmp_path: Path) -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount
+    from starlette.testclient import TestClient
+
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "r1.html").write_text("<p>report")
+    (tmp_path / "secret.html").write_text("secret")
+    (tmp_path / "runs" / "r1.json").write_text("{}")
+    app = Starlette(routes=[Mount("/", PlainTextResponse("the UI"))])
+    serve_reports(app, tmp_path / "runs")
+    client = TestClient(app)
+    found = client.get("/reports/r1.html")
+    assert found.text == "<p>report" and found.headers["content-type"].startswith("text/html")
+    for other in ("r2", "..%2Fsecret", "../secret", "r1.json"):
+        assert "secret" not in client.get(f"/reports/{other}.html").text
+    assert client.get("/reports/r2.html").status_code == 404
+    assert client.get("/reports/r1.json").text == "the UI"
 
 
 def test_commands_that_were_killed_are_known_living_ones_are_not(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ from flows import deployments
 from flows.deployments import AUTOMATION, POOL, DeploymentsFailed, install
 from flows.options import STAGES
 from flows.server import LastingServer, PortTaken, serving
+from flows.settings import prepare_home
+from flows.up import AlreadyUp, Request
+from flows.up import up as serve
+from storage.locks import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(["benchmark", "end-to-end", *STAGES])
@@ -150,6 +154,14 @@ def test_one_per_store_and_per_port(up: Up, tmp_path: Path) -> None:
         assert "choose another --port" in output
         with pytest.raises(PortTaken):
             LastingServer(tmp_path, "127.0.0.1", port)
+
+
+def test_one_at_a_time_also_while_it_starts(tmp_path: Path) -> None:
+    """Not known by its address yet, and no second server on the same records."""
+    home = prepare_home(tmp_path)
+    with FileLock(home / "up.lock", "another"), pytest.raises(AlreadyUp, match="starting or ending"):
+        serve(Request(tmp_path, port=0), print, threading.Event())
+    assert not (home / "server.log").exists()
 
 
 def test_a_folder_without_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from flows import reports
 from flows.cli import app
 from flows.reproduction import command_of
 from report import markup
-from report.evaluation import Ranking, _rankings
+from report.evaluation import Ranking, rankings
 from report.lineage import stage_edges
 from report.markup import Safe, bars, histogram, json_script, tag, text
 from report.material import Material
-from report.models import _frustums, _near, models_section
+from report.models import _frustums, models_section, near
 from report.page import write_page
 from report.pictures import Pictures
 from storage import hdf5, runs
@@ -125,7 +125,7 @@ def test_ranked_photographs_are_marked_by_hand(store: Store, record: RunRecord) 
     path = material.path("evaluation")
     assert path is not None
     with hdf5.open_artifact(path) as artifact:
-        found = _rankings(material, artifact)
+        found = rankings(material, artifact)
     assert found is not None
     marked = ((NAMES[2], "wrong"), (NAMES[1], "right"), (NAMES[3], "junk"))
     assert found[1:] == ("medium", [Ranking(NAMES[0], 0.5, marked)])
@@ -214,7 +214,7 @@ def test_frustums_open_where_the_camera_looks() -> None:
 
 def test_stray_points_do_not_shrink_the_model(store: Store, record: RunRecord) -> None:
     points = np.vstack([np.random.default_rng(0).normal(size=(100, 3)), [[1e6, 0, 0]]])
-    assert _near(points, np.zeros((1, 3))).tolist() == [True] * 100 + [False]
+    assert near(points, np.zeros((1, 3))).tolist() == [True] * 100 + [False]
     found = models_section(Material(store, record))
     assert found is not None and found[1][0]["title"] == "0: 2 photographs, 3 points, error 0.50 px"
 

@@ -23,13 +23,14 @@ ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-LIMIT_MS = 30_000.0
+LIMIT_MS = 60_000.0
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=LIMIT_MS)
     if BROWSER is None:
         missing = pytest.fail if DEMANDED else pytest.skip
         missing(f"no browser: none of {', '.join(CHROMIUMS)} is on the PATH and CHROMIUM names none")
