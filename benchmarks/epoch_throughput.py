@@ -1,15 +1,15 @@
 """One epoch, mining and training, beside the straightforward way: throughput, breakdown, and the limit.
 
     python -m benchmarks.epoch_throughput TRAINING_SET.h5 PHOTOS --oracles DIR [--networks resnet18 resnet101]
-        [--queries 100] [--rounds 3] [--threads 2] [--precision float32|bfloat16] [--together 1] [--json FILE]
+        [--queries 100] [--rounds 3] [--threads 2] [--precision bfloat16|float32] [--together N] [--json FILE]
 
 TRAINING_SET.h5 of a finished run on PHOTOS. Both ways train the same network (random weights) on the same
 queries, positives and pool, with the same number of threads, turn by turn in one process; medians over the
 rounds. Throughput: photographs through the network per second, mining and training together. The limit is
-measured too: the network's convolutions alone, each on an input of its size, channels last, nothing between
-them; `forward / limit` says how far forward passes are from it. Denormal numbers are flushed for both ways
-(random weights give gradients full of them: without, the plain way takes several times as long). The plain
-way reproduces the oracles first.
+measured too: the network's convolutions alone, each on an input of its size, in ours' precision, channels
+last, nothing between them; `forward / limit` says how far forward passes are from it. Denormal numbers are
+flushed for both ways (random weights give gradients full of them: without, the plain way takes several times
+as long). The plain way reproduces the oracles first.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def forward_and_limit(network: RetrievalNetwork, epoch: Epoch, repeats: int = 5)
     """Seconds of a forward pass of ours at the full image size, and of its convolutions alone."""
     size = epoch.options.image_size
     photograph = torch.randn(1, 3, size * 3 // 4, size)
-    describe = Describer(network)
+    describe = Describer(network, precision=epoch.options.precision)
     describe(photograph)
     forward = min(_time(lambda: describe(photograph)) for _ in range(repeats))
     inputs: list[tuple[nn.Conv2d, tuple[int, ...]]] = []
@@ -162,11 +162,11 @@ def forward_and_limit(network: RetrievalNetwork, epoch: Epoch, repeats: int = 5)
         network.eval()(photograph)
     for hook in hooks:
         hook.remove()
-    limit = 0.0
+    limit, dtype = 0.0, getattr(torch, epoch.options.precision)
     with torch.inference_mode():
         for convolution, shape in inputs:
-            conv = copy.deepcopy(convolution).to(memory_format=torch.channels_last)
-            given = torch.randn(shape).to(memory_format=torch.channels_last)
+            conv = copy.deepcopy(convolution).to(dtype=dtype, memory_format=torch.channels_last)
+            given = torch.randn(shape).to(dtype=dtype, memory_format=torch.channels_last)
             conv(given)
             limit += min(_time(lambda conv=conv, given=given: conv(given)) for _ in range(repeats))
     return forward, limit
@@ -212,8 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of ours")
-    parser.add_argument("--together", type=int, default=1, help="negatives of equal size per forward pass")
+    parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"], help="of ours")
+    parser.add_argument("--together", type=int, help="negatives of equal size per forward pass; none: ours")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
     torch.set_flush_denormal(True)  # as retrieval.compute.without_denormals does; the plain way gains as well

@@ -140,7 +140,9 @@ class TrainingResources(Resources):
     )
     checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
     negatives_at_a_time: int | None = Field(
-        None, ge=1, description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU"
+        None,
+        ge=1,
+        description="negatives of equal size per forward pass; none: 1 on a CPU, 2 in bfloat16, 5 on a GPU",
     )
 
 

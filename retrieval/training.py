@@ -39,6 +39,9 @@ from retrieval.processes import ALONE, Processes
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of descriptors and labels, see `retrieval.losses`: a sum over the negatives of a tuple."""
 NEGATIVES_ON_A_GPU = 5
+NEGATIVES_IN_BFLOAT16 = 2
+"""Of equal size per forward pass on a CPU: with its matrix units, what a pass does to the weights (cast,
+reordered, their gradient added) weighs as much as the photograph. In float32 a batch gains nothing there."""
 AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
 
 
@@ -106,7 +109,7 @@ def train_tuples(
     name(image).
     """
     device = next(network.parameters()).device
-    together = negatives_at_a_time or (1 if device.type == "cpu" else NEGATIVES_ON_A_GPU)
+    together = negatives_at_a_time or _together(device, precision)
     losses, length = np.zeros(len(tuples)), tuples.shape[1]
     network.train()
     _zero_gradients(network)
@@ -132,7 +135,9 @@ def train_tuples(
         for position in processes.share(step):
             photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
             with mixed():  # around the whole tuple: weights are cast once
-                losses[position] = tuple_gradients(forward, photographs, loss, negatives_at_a_time=together)
+                losses[position] = tuple_gradients(
+                    forward, photographs, loss, negatives_at_a_time=together, anchors_together=together > 1
+                )
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
         losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
@@ -155,15 +160,17 @@ def tuple_gradients(
     loss: Loss,
     *,
     negatives_at_a_time: int = 1,
+    anchors_together: bool = False,
 ) -> float:
     """Add the gradients of one tuple's loss to the parameters; returns the loss.
 
     photographs: query, positive, negatives, [1, 3, H, W] each. The losses are sums over negatives, so the
     gradient of a negative's descriptor depends on query and positive only: its backward pass runs at once,
     and its activations go before the next negative comes. Memory does not grow with their number. A negative
-    beyond the margin has no gradient and runs no backward pass.
+    beyond the margin has no gradient and runs no backward pass. anchors_together: query and positive of equal
+    size share a pass too; both are kept in any case.
     """
-    anchors = [forward(photograph) for photograph in photographs[:2]]
+    anchors = [forward(batch) for _, batch in _groups(photographs[:2], 2 if anchors_together else 1)]
     fixed = torch.cat([rows.detach() for rows in anchors])
     negatives = [fixed.new_empty(1, fixed.shape[1]) for _ in photographs[2:]]
     for positions, batch in _groups(photographs[2:], negatives_at_a_time):
@@ -179,8 +186,15 @@ def tuple_gradients(
     value = loss(torch.cat([fixed, *negatives]), tuple_labels(len(negatives)).to(fixed.device))
     (gradient,) = torch.autograd.grad(value, fixed)
     if bool(gradient.any()):
-        torch.autograd.backward(anchors, list(gradient.split(1)))
+        torch.autograd.backward(anchors, list(gradient.split([len(rows) for rows in anchors])))
     return float(value.detach())
+
+
+def _together(device: torch.device, precision: str) -> int:
+    """Negatives of equal size per forward pass where the resources leave it open."""
+    if device.type != "cpu":
+        return NEGATIVES_ON_A_GPU
+    return NEGATIVES_IN_BFLOAT16 if precision == "bfloat16" else 1
 
 
 def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int], Tensor]]:

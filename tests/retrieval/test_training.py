@@ -108,7 +108,7 @@ def test_other_schedules_by_hand() -> None:
 @pytest.mark.parametrize(
     "loss", [ContrastiveLoss(0.2), ContrastiveLoss(1.5), TripletLoss(0.1), TripletLoss(3.0)]
 )
-@pytest.mark.parametrize("sizes", [(32, 20, 24, 32, 24), (32, 20, 24), (32, 20)])
+@pytest.mark.parametrize("sizes", [(32, 20, 24, 32, 24), (32, 32, 24, 24), (32, 20, 24), (20, 20)])
 def test_gradients_are_those_of_one_graph_over_the_whole_tuple(
     loss: nn.Module, sizes: tuple[int, ...]
 ) -> None:
@@ -121,10 +121,26 @@ def test_gradients_are_those_of_one_graph_over_the_whole_tuple(
     for together in (1, 2, 8):
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        found = tuple_gradients(network, batch, loss, negatives_at_a_time=together)
+        found = tuple_gradients(
+            network, batch, loss, negatives_at_a_time=together, anchors_together=together > 1
+        )
         assert found == pytest.approx(value.item())
         for parameter, gradient in zip(network.parameters(), expected, strict=True):
             torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_in_bfloat16_photographs_of_equal_size_share_a_pass() -> None:
+    """Query and positive, and two negatives; in float32 each has its own."""
+    passes: dict[str, list[int]] = {}
+    for precision in ("float32", "bfloat16"):
+        network, batches = tiny(), []
+        network.register_forward_hook(lambda _, given, out, seen=batches: seen.append(len(given[0])))
+        given = photographs(7)
+        optimizer = make_optimizer(network, TrainingOptions())
+        tuples = np.arange(7)[None]
+        train_tuples(network, optimizer, ContrastiveLoss(1.5), tuples, given.__getitem__, precision=precision)
+        passes[precision] = batches
+    assert passes == {"float32": [1] * 7, "bfloat16": [2, 2, 2, 1]}
 
 
 def test_one_negatives_activations_are_kept_at_a_time() -> None:
