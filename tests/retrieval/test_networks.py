@@ -328,7 +328,7 @@ def without(name: str) -> dict[str, object]:
         ({"outputdim": 7}, "7 dimensions"),
         ({"mean": [0.5]}, r"mean \(0\.5,\)"),
         ({"std": [1.0, 0.0, 1.0]}, "std"),
-        ({"mean": "grey"}, "grey"),
+        ({"mean": "grey"}, "could not convert"),
         ({"architecture": "resnet999"}, "resnet999"),
         ({"pooling": "max"}, "known poolings"),
     ],
