@@ -1,7 +1,8 @@
 """Peak memory of a training step with one and with many negatives.
 
     python -m benchmarks.training_memory PHOTOS [--networks resnet18 resnet101 efficientnet_lite0]
-        [--negatives 1 10] [--image-size 362] [--rounds 3] [--threads 1] [--json FILE]
+        [--negatives 1 10] [--image-size 362] [--precision float32|bfloat16]
+        [--rounds 3] [--threads 1] [--json FILE]
 
 A process of its own per measurement: it builds the network (random weights) and its optimiser, notes its
 resident memory, takes two optimiser steps of one tuple each through `retrieval.training.train_tuples`, and
@@ -36,7 +37,7 @@ WIDE_MARGIN = 2.0  # descriptors have unit length: no negative lies beyond it
 
 
 def one_measurement(
-    photos: Path, network_name: str, negatives: int, most: int, size: int
+    photos: Path, network_name: str, negatives: int, most: int, size: int, precision: str
 ) -> dict[str, float]:
     """MiB of this process before the first step and at its peak. most: negatives that photographs are drawn
     for."""
@@ -58,6 +59,7 @@ def one_measurement(
         *(network, optimizer, loss, drawn.reshape(TUPLES, -1)[:, : 2 + negatives]),
         lambda image: load_photograph(files[image], size),
         tuples_per_step=TUPLES_PER_STEP,
+        precision=precision,
         loader_threads=1,
     )
     return {"before": before, "peak": _peak_mib(), "loss": float(losses.mean())}
@@ -85,7 +87,8 @@ def measure(asked: argparse.Namespace, network: str, negatives: int) -> dict[str
     command = [
         *(sys.executable, "-m", "benchmarks.training_memory", str(asked.photos), "--networks", network),
         *("--negatives", str(negatives), "--most", str(max(asked.negatives))),
-        *("--image-size", str(asked.image_size), "--threads", str(asked.threads), "--one"),
+        *("--image-size", str(asked.image_size), "--precision", asked.precision),
+        *("--threads", str(asked.threads), "--one"),
     ]
     rounds = [
         json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -126,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet101", "efficientnet_lite0"])
     parser.add_argument("--negatives", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--image-size", type=int, default=362)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -138,7 +142,14 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(asked.threads)
         torch.set_flush_denormal(True)  # random weights give gradients full of denormal numbers
         found = one_measurement(
-            *(asked.photos, asked.networks[0], asked.negatives[0], asked.most, asked.image_size)
+            *(
+                asked.photos,
+                asked.networks[0],
+                asked.negatives[0],
+                asked.most,
+                asked.image_size,
+                asked.precision,
+            )
         )
         print(json.dumps(found))
         return 0
