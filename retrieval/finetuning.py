@@ -142,7 +142,7 @@ class TrainingResources(Resources):
     negatives_at_a_time: int | None = Field(
         None,
         ge=1,
-        description="negatives of equal size per forward pass; none: 1 on a CPU, 2 in bfloat16, 5 on a GPU",
+        description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU",
     )
 
 

@@ -39,9 +39,6 @@ from retrieval.processes import ALONE, Processes
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of descriptors and labels, see `retrieval.losses`: a sum over the negatives of a tuple."""
 NEGATIVES_ON_A_GPU = 5
-NEGATIVES_IN_BFLOAT16 = 2
-"""Of equal size per forward pass on a CPU: with its matrix units, what a pass does to the weights (cast,
-reordered, their gradient added) weighs as much as the photograph. In float32 a batch gains nothing there."""
 AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
 
 
@@ -109,7 +106,10 @@ def train_tuples(
     name(image).
     """
     device = next(network.parameters()).device
-    together = negatives_at_a_time or _together(device, precision)
+    together = negatives_at_a_time or (1 if device.type == "cpu" else NEGATIVES_ON_A_GPU)
+    # with matrix units, what a pass does to the weights (cast, reordered, gradient added) weighs as much as the
+    # photograph; in float32 on a CPU a batch gains nothing
+    pair = device.type != "cpu" or precision == "bfloat16"
     losses, length = np.zeros(len(tuples)), tuples.shape[1]
     network.train()
     _zero_gradients(network)
@@ -136,7 +136,11 @@ def train_tuples(
             photographs = [next(images).to(device, memory_format=torch.channels_last) for _ in range(length)]
             with mixed():  # around the whole tuple: weights are cast once
                 losses[position] = tuple_gradients(
-                    forward, photographs, loss, negatives_at_a_time=together, anchors_together=together > 1
+                    forward,
+                    photographs,
+                    loss,
+                    negatives_at_a_time=together,
+                    anchors_together=anchors_together,
                 )
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
@@ -188,13 +192,6 @@ def tuple_gradients(
     if bool(gradient.any()):
         torch.autograd.backward(anchors, list(gradient.split([len(rows) for rows in anchors])))
     return float(value.detach())
-
-
-def _together(device: torch.device, precision: str) -> int:
-    """Negatives of equal size per forward pass where the resources leave it open."""
-    if device.type != "cpu":
-        return NEGATIVES_ON_A_GPU
-    return NEGATIVES_IN_BFLOAT16 if precision == "bfloat16" else 1
 
 
 def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int], Tensor]]:

@@ -80,7 +80,7 @@ def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
     if isinstance(value, bool) or (value is None and bool in kinds):
         yield not value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        yield from (value + 1, value - 1, value * 0.5, value * 1.5)
+        yield from (value + 1, value - 1, value * 0.5, value * 1.5, value + 0.25)
     if isinstance(value, tuple):
         yield from (value[:-1], (*value, 0.123), (*value, 7))
     if isinstance(value, str):

@@ -75,7 +75,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
 
     monkeypatch.setattr(work_module, "steps_of", steps_of)
     pages = SimpleNamespace(
-        show_stage=lambda store, record, stage: None, show_stale=lambda store, record: None
+        show_stage=lambda store, record, stage: None,
+        show_stale=lambda store, record: None,
+        show_report=lambda store, run: None,
     )
     monkeypatch.setattr(work_module, "import_module", lambda name: pages)
     return calls
