@@ -107,7 +107,7 @@ def train_tuples(
     """
     device = next(network.parameters()).device
     together = negatives_at_a_time or (1 if device.type == "cpu" else NEGATIVES_ON_A_GPU)
-    # with matrix units, what a pass does to the weights (cast, reordered, gradient added) weighs as much as the
+    # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as the
     # photograph; in float32 on a CPU a batch gains nothing
     pair = device.type != "cpu" or precision == "bfloat16"
     losses, length = np.zeros(len(tuples)), tuples.shape[1]
@@ -140,7 +140,7 @@ def train_tuples(
                     photographs,
                     loss,
                     negatives_at_a_time=together,
-                    anchors_together=anchors_together,
+                    anchors_together=pair,
                 )
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
