@@ -98,6 +98,19 @@ def wait_for_state(page: Page, served: Served, state: str) -> None:
     expect(badge).to_be_visible()
 
 
+def turn(switch: Locator, on: bool) -> None:
+    """Press a switch until it is on or off: a busy page swallows a press."""
+    for _ in range(PRESSES):
+        if switch.is_checked() != on:
+            switch.click()
+        try:
+            expect(switch).to_be_checked(checked=on, timeout=LIMIT_MS / PRESSES)
+            return
+        except AssertionError:
+            continue
+    expect(switch).to_be_checked(checked=on)
+
+
 def choose(page: Page, label: str, option: str) -> None:
     page.get_by_label(label).click()
     page.get_by_role("option", name=option, exact=True).click()
@@ -206,11 +219,9 @@ def test_a_schedule_that_is_switched_on_fires(page: Page, served: Served) -> Non
     switch = page.get_by_role("switch", name="toggle Every 45 seconds")
     expect(switch).not_to_be_checked()
     assert scheduled(served) == []
-    switch.click()
-    expect(switch).to_be_checked()
+    turn(switch, on=True)
     wait_until(lambda: bool(scheduled(served, "Completed")), 360, "a scheduled run is completed")
-    switch.click()
-    expect(switch).not_to_be_checked()
+    turn(switch, on=False)
     page.goto(f"/v2/runs/flow-run/{scheduled(served, 'Completed')[0]}")
     wait_for_state(page, served, "Completed")
     first = served.runs("end-to-end")[-1]
@@ -218,7 +229,7 @@ def test_a_schedule_that_is_switched_on_fires(page: Page, served: Served) -> Non
     assert set(shown) - {"report"} == set(again) - {"report", "stale"}
     assert {key for key in shown if shown[key] != again[key]} <= {"report"}  # all of it was cached
     busy = ("Scheduled", "Late", "AwaitingConcurrencySlot", "Pending", "Running")
-    wait_until(lambda: not scheduled(served, *busy), 60, "switched off, no further run is waiting")
+    wait_until(lambda: not scheduled(served, *busy), 180, "switched off, no further run is waiting")
 
 
 def scheduled(served: Served, *states: str) -> list[uuid.UUID]:
