@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
+from retrieval.images import loaded_ahead
+
 T = TypeVar("T")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 SIGNALS_S = 0.2
 
 
@@ -88,6 +92,38 @@ def fixed_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def with_threads(work: Callable[[_Key], _Value], threads: int | None) -> Callable[[_Key], _Value]:
+    """work, with this many threads of torch on the CPU (None: as it is)."""
+
+    def run(key: _Key) -> _Value:
+        with fixed_threads(threads):
+            return work(key)
+
+    return run
+
+
+def side_by_side(
+    keys: Iterable[_Key], work: Callable[[_Key], _Value], threads: int | None
+) -> Iterator[_Value]:
+    """work(key) of every key, in order, up to `threads` (None: as many as torch has) at a time, each with one
+    thread of torch. An error of work is raised in its turn."""
+    before = torch.get_num_threads()
+    count = threads or before
+
+    def alone(key: _Key) -> _Value:
+        if torch.get_num_threads() != 1:  # a setting of each thread
+            torch.set_num_threads(1)
+        return work(key)
+
+    if count == 1:
+        yield from map(with_threads(work, 1), keys)
+        return
+    try:
+        yield from loaded_ahead(keys, alone, threads=count, ahead=count + 1)
+    finally:
+        torch.set_num_threads(before)  # what threads that start later get
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retrieval.compute import fixed_threads, pick_device
+from retrieval.compute import pick_device, side_by_side, with_threads
 from retrieval.extraction import Precision
 from retrieval.folding import TRACE_SIZE, fold_for_inference, round_for_bfloat16
 from retrieval.images import UnreadablePhotograph, limit_array, load_photograph, loaded_ahead, normalise
@@ -95,12 +95,16 @@ def iterate_descriptors(
     device: str = "cpu",
     threads: int | None = None,
     loader_threads: int = 1,
+    alone: bool = False,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """(position, descriptor [D]) of each photograph, as they get ready; threads call load(image) ahead.
 
-    On a CPU every photograph has a forward pass of its own: batches do not help there, and the descriptor
-    then depends on nothing but the photograph. On a GPU up to batch_size photographs of equal size share one.
-    Raises what load raises, PhotographTooSmall.
+    On a CPU every photograph has a forward pass of its own with one thread, and `threads` of them (None: as
+    many as torch has) are described side by side: a descriptor depends on nothing but the photograph, not
+    even on the number of threads, and a small photograph does not wait for threads that meet after every
+    layer (ResNet-101, 362 px, bfloat16, two cores: 58 instead of 94 ms). alone: one after the other with all
+    threads, for a single photograph that somebody waits for. On a GPU up to batch_size photographs of equal
+    size share a pass. Raises what load raises, PhotographTooSmall.
     """
     chosen = pick_device(device)
     describe = Describer(network, scales=scales, precision=precision, device=chosen)
@@ -109,15 +113,23 @@ def iterate_descriptors(
     def prepared(image: Any) -> Tensor:
         return normalise(load(image), description.mean, description.std)
 
-    size = 1 if chosen.type == "cpu" else batch_size
+    def described(batch: tuple[list[int], Tensor]) -> tuple[list[int], NDArray[np.float32]]:
+        positions, tensor = batch
+        try:
+            return positions, describe(tensor)
+        except RuntimeError as error:
+            _raise_if_too_small(tensor, images[positions[0]], network, scales, error)
+            raise
+
+    on_cpu = chosen.type == "cpu"
+    size = 1 if on_cpu else batch_size
     loaded = loaded_ahead(images, prepared, threads=loader_threads, ahead=2 * size + 2)
-    for positions, batch in _batches(loaded, size):
-        with fixed_threads(threads):
-            try:
-                rows = describe(batch)
-            except RuntimeError as error:
-                _raise_if_too_small(batch, images[positions[0]], network, scales, error)
-                raise
+    batches = _batches(loaded, size)
+    if on_cpu and not alone:
+        groups = side_by_side(batches, described, threads)
+    else:
+        groups = map(with_threads(described, threads), batches)
+    for positions, rows in groups:
         yield from zip(positions, rows, strict=True)
 
 

@@ -40,11 +40,11 @@ class ExtractionOptions(Options):
 
 
 class ExtractionResources(Resources):
-    """What an extraction may use; no influence on the result beyond rounding."""
+    """What an extraction may use; no influence on the result, on a GPU beyond rounding."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of one forward pass; None: torch decides"
+        None, ge=1, description="photographs described at a time on a CPU; None: one per thread of torch"
     )
     batch_size: int = Field(
         8, ge=1, description="photographs of equal size per forward pass on a GPU; a CPU takes one"

@@ -96,7 +96,7 @@ def loaded_ahead(
         return
     waiting: list[Future[_Value]] = []
     remaining = iter(keys)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         try:
             waiting.extend(pool.submit(load, key) for key in islice(remaining, ahead))
             while waiting:

@@ -46,6 +46,7 @@ def describe_query(
         device=device,
         threads=threads,
         loader_threads=0,
+        alone=True,
     )
     row = next(iter(described))[1][None]
     wanted = index.descriptors.shape[1] if index.transform is None else len(index.transform.mean)

@@ -1,5 +1,7 @@
 """A reconstruction on a Dask cluster of two worker processes: the contents of a local one, and its cache."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ def reconstruct(
     return record, tallies()
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """A cluster of processes leaves OMP_NUM_THREADS and the like in this one's environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
 def test_local_and_dask_agree_and_share(server: Session, photos: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     local, ran = reconstruct(server, photos, here)

@@ -72,6 +72,16 @@ def test_a_descriptor_does_not_depend_on_its_companions(
         np.testing.assert_array_equal(extract(network, [path], image_size=64)[0], together[position])
 
 
+def test_a_descriptor_does_not_depend_on_threads(photos: list[Path]) -> None:
+    """With this network one pass on two threads differs from one on one in the last bit."""
+    network = build_network(NetworkOptions(backbone="squeezenet1_1", weights="random"))
+    before = torch.get_num_threads()
+    one = extract(network, photos, image_size=64, threads=1)
+    for threads in (2, 3, None):
+        np.testing.assert_array_equal(extract(network, photos, image_size=64, threads=threads), one)
+    assert torch.get_num_threads() == before
+
+
 def test_the_network_is_left_as_it_was(network: RetrievalNetwork, photos: list[Path]) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     extract(network, photos[:1], image_size=64)

@@ -124,7 +124,7 @@ def test_loading_ahead_is_bounded_and_leaves_no_thread() -> None:
     next(values)
     values.close()
     assert max(asked) <= 5
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_cache_loads_once_up_to_its_limit() -> None:
