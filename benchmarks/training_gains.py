@@ -164,15 +164,18 @@ def _precisions(result: Result, epoch: int, column: str) -> NDArray[np.float64]:
 def epochs(found: Mapping[str, Sequence[Result]], split: str) -> list[list[str]]:
     """mAP of every epoch: mean over the sets, and their standard deviation."""
     columns = list(next(iter(found.values()))[0]["epochs"][0])
-    grid = [["change", "epoch", *(f"{split} {column}" for column in columns), "kept by sets", "loss val"]]
+    head = [f"{split} {column}" for column in columns]
+    grid = [["change", "epoch", *head, "kept by sets", "what chose it", "loss val"]]
     for name, results in found.items():
         for epoch in range(min(len(each["epochs"]) for each in results)):
             means = [[100 * float(np.nanmean(_precisions(each, epoch, column))) for each in results]
                      for column in columns]  # fmt: skip
             cells = [f"{np.mean(each):.2f} (sd {np.std(each, ddof=len(each) > 1):.2f})" for each in means]
+            chose = [100 * each["map_val"][epoch] for each in results]  # mAP of val, as the training saw it
             grid.append([
                 name, str(epoch), *cells,
                 str(sum(each["best"] == epoch for each in results)),
+                f"{np.mean(chose):.2f} (sd {np.std(chose, ddof=len(chose) > 1):.2f})",
                 f"{np.mean([each['loss_val'][epoch] for each in results]):.4f}",
             ])  # fmt: skip
     return grid
