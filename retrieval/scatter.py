@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh, solve_triangular
+from scipy.linalg.blas import dsyrk, dtrsm
 
 ROWS_PER_BLOCK = 4096
 """Descriptors that are in memory as float64 at once."""
@@ -35,11 +37,11 @@ def pair_statistics(
     """
     first, second = _pairs(descriptors, queries, positives)
     mean = mean_of(descriptors, first)
-    within = np.zeros((descriptors.shape[1],) * 2)
-    for start in range(0, len(first), ROWS_PER_BLOCK):
-        block = slice(start, start + ROWS_PER_BLOCK)
-        difference = descriptors[first[block]].astype(np.float64) - descriptors[second[block]]
-        within += difference.T @ difference
+
+    def differences(block: slice) -> NDArray[np.float64]:
+        return np.subtract(descriptors[first[block]], descriptors[second[block]], dtype=np.float64)
+
+    within = _scatter(differences, len(first), descriptors.shape[1])
     everything = np.arange(len(descriptors)) if rows is None else rows
     return PairStatistics(mean, within / len(first), scatter_about(descriptors, everything, mean))
 
@@ -119,10 +121,32 @@ def scatter_about(
     descriptors: NDArray[Any], rows: NDArray[np.int64], mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Sum over the given rows of (x - mean)(x - mean)^T: [N, D] -> [D, D]."""
-    scatter = np.zeros((descriptors.shape[1],) * 2)
-    for start in range(0, len(rows), ROWS_PER_BLOCK):
-        centered = descriptors[rows[start : start + ROWS_PER_BLOCK]].astype(np.float64) - mean
-        scatter += centered.T @ centered
+
+    def centred(block: slice) -> NDArray[np.float64]:
+        return np.subtract(descriptors[rows[block]], mean, dtype=np.float64)
+
+    scatter = _scatter(centred, len(rows), descriptors.shape[1])
     if not np.isfinite(scatter).all():
         raise ValueError("descriptors hold nan or infinite values; check the network's output")
     return scatter
+
+
+def _scatter(rows: Callable[[slice], NDArray[np.float64]], count: int, dimension: int) -> NDArray[np.float64]:
+    """Sum of x x^T [D, D] over `count` rows that come in blocks [B, D]; one triangle is summed in place."""
+    upper = np.zeros((dimension, dimension), order="F")
+    for start in range(0, count, ROWS_PER_BLOCK):
+        block = np.ascontiguousarray(rows(slice(start, min(start + ROWS_PER_BLOCK, count))))
+        upper = dsyrk(1.0, block.T, beta=1.0, c=upper, overwrite_c=1)
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def solved(
+    lower: NDArray[np.float64], matrix: NDArray[np.float64], *, transposed: bool = False, right: bool = False
+) -> NDArray[np.float64]:
+    """L^-1 A [D, K], or L^-T A where transposed, or A L^-T [K, D] where right, L lower triangular [D, D].
+
+    BLAS itself: scipy's solve_triangular copies both into other orders first.
+    """
+    upper = np.ascontiguousarray(lower).T  # in the order of columns
+    transpose = int(not (transposed or right))
+    return np.asarray(dtrsm(1.0, upper, matrix, side=int(right), lower=0, trans_a=transpose))

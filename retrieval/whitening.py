@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.linalg import solve_triangular
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.scatter import (
@@ -26,6 +25,7 @@ from retrieval.scatter import (
     pair_statistics,
     scatter_about,
     signed,
+    solved,
 )
 from storage.digests import content_sha256
 from storage.hdf5 import read, write
@@ -290,7 +290,7 @@ def _write_choice(
 def _rotate(statistics: PairStatistics, shrinkage: float) -> Whitening:
     """Whiten the pairs' differences, then order the axes by the scatter of the whitened set."""
     lower = cholesky(statistics.within, shrinkage)
-    half = solve_triangular(lower, statistics.total, lower=True)
-    eigenvalues, axes = eigen(solve_triangular(lower, half.T, lower=True))
-    projection = solve_triangular(lower, axes, lower=True, trans="T").T
+    half = solved(lower, statistics.total)
+    eigenvalues, axes = eigen(solved(lower, half, right=True))
+    projection = solved(lower, axes, transposed=True).T
     return Whitening(statistics.mean, signed(projection), np.maximum(eigenvalues, 0.0))
