@@ -7,8 +7,9 @@ those, and scores depend neither on blocks nor on the arithmetic of the screenin
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +32,9 @@ PAIRS_BYTES = 16 << 20
 COARSE_FROM, COARSE_QUERIES = 20_000, 16
 """Rows of a database, and queries, from which on bfloat16 is worth its conversion and the import of torch."""
 COARSE_BYTES = 16 << 20
-"""Rows that are converted at once: few, so that they stay in the processor's cache, but not so few that its
-threads, on a machine that others use too, wait for each other most of the time."""
+"""Rows that are converted at once: few, so that they stay in the processor's cache."""
+BLOCKS_AT_ONCE = 8
+"""Blocks that threads screen at the same time, in some 40 MB each."""
 COARSE_SHARE = 0.02
 """Where more of a block than that stands too near to tell in bfloat16, it is screened again."""
 LARGEST = 1e38
@@ -53,16 +55,32 @@ def search(database: Rows, queries: Rows, k: int) -> tuple[Rows, Ids]:
     step = max(k, rows)
     best = np.empty((len(queries), 0), dtype=np.float32)
     ranks = np.empty((len(queries), 0), dtype=np.int64)
-    for start in range(0, len(database), step):
+
+    def compared(start: int) -> tuple[int, Ids, Ids, Rows]:
         block = database[start : start + step]
-        query, column = _candidates(block, best, k, fine, coarse)
-        scores = _scores(queries, block, query, column)
+        query, column = _candidates(block, best, k, fine, coarse)  # best may lack a block: more candidates
+        return start, query, column, _scores(queries, block, query, column)
+
+    starts = range(0, len(database), step)
+    blocks = map(compared, starts) if coarse is None else _side_by_side(starts, compared)
+    for start, query, column, scores in blocks:
         if best.size:
             new = scores > best[query, -1]  # strictly: of equal ones the earlier, which is there, stays
             query, column, scores = query[new], column[new], scores[new]
         if len(query) or not best.size:
             best, ranks = _merged(best, ranks, query, scores, column + start, k)
     return best, ranks
+
+
+def _side_by_side(
+    starts: range, compared: Callable[[int], tuple[int, Ids, Ids, Rows]]
+) -> Iterator[tuple[int, Ids, Ids, Rows]]:
+    """compared(start) of blocks in order, each with one of a few threads: nothing waits after every step."""
+    import torch
+
+    from retrieval.compute import side_by_side
+
+    return side_by_side(starts, compared, min(torch.get_num_threads(), BLOCKS_AT_ONCE))
 
 
 def check_depth(k: int, num_rows: int) -> None:
@@ -87,6 +105,8 @@ def _near(scores: Rows, error: Rows, best: Rows, k: int) -> NDArray[np.bool_]:
     if best.size:
         return np.asarray(scores > (best[:, -1] - error)[:, None])
     last = scores.shape[1] - k
+    if last < 0:
+        return np.ones_like(scores, dtype=np.bool_)
     worst = np.partition(scores, last, axis=1)[:, last]
     return np.asarray(scores >= (worst - 2 * error)[:, None])
 
@@ -123,18 +143,21 @@ def _coarse(queries: Rows, num_rows: int) -> Screen | None:
     unit = 3 * 2.0**-8 + 2.0**-14 + dimension * 2.0**-22
     floor = dimension * 2.0**-125  # products below the normal numbers count as zero there
     step = max(1, COARSE_BYTES // (4 * dimension))
-    converted = torch.empty((step, dimension), dtype=torch.bfloat16)
+    own = threading.local()
 
     def screen(block: Rows) -> tuple[Rows, Rows]:
+        if not hasattr(own, "converted"):
+            own.converted = torch.empty((step, dimension), dtype=torch.bfloat16)
+        converted = own.converted
         scores = np.empty((len(queries), len(block)), dtype=np.float32)
         longest = 0.0
         for start in range(0, len(block), step):
             part = block[start : start + step]
-            rows = converted[: len(part)]
-            rows.copy_(_tensor(part))
+            rows, given = converted[: len(part)], _tensor(part)
+            rows.copy_(given)
             scores[:, start : start + len(part)] = (asked @ rows.T).float().numpy()
-            longest = np.maximum(longest, np.vecdot(part, part).max())
-        largest = lengths.astype(np.float64) * np.sqrt(float(longest))
+            longest = np.maximum(longest, float(torch.linalg.vector_norm(given, dim=1).max()))
+        largest = lengths.astype(np.float64) * longest * (1 + dimension * 2.0**-22)  # its own roundings
         if not (largest < LARGEST).all():
             raise InvalidDescriptors("descriptors or similarities hold nan or infinite values; check them")
         return scores, (unit * largest + floor).astype(np.float32)
