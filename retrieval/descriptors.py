@@ -102,7 +102,7 @@ def iterate_descriptors(
     On a CPU every photograph has a forward pass of its own with one thread, and `threads` of them (None: as
     many as torch has) are described side by side: a descriptor depends on nothing but the photograph, not
     even on the number of threads, and a small photograph does not wait for threads that meet after every
-    layer (ResNet-101, 362 px, bfloat16, two cores: 58 instead of 94 ms). alone: one after the other with all
+    layer (ResNet-101, 362 px, bfloat16, two cores: 59 instead of 94 ms). alone: one after the other with all
     threads, for a single photograph that somebody waits for. On a GPU up to batch_size photographs of equal
     size share a pass. Raises what load raises, PhotographTooSmall.
     """
