@@ -185,6 +185,7 @@ def _run_and_show(root: Path, module: str, function: str, verify: bool, **reques
 
     def load() -> Callable[..., "RunRecord"]:
         found: Callable[..., RunRecord] = getattr(import_module(module), function)
+        import_module("flows.pages").import_what_draws()
         return found
 
     record, log = run_flow(root, load, request, verify=verify)

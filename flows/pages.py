@@ -5,6 +5,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
     "evaluate": (("rankings", stills.rankings_still, "the best and the worst queries and what was found"),),
 }
 """Per stage its pictures: last part of the artifact's key, what draws it, what it is."""
+
+
+def import_what_draws() -> None:
+    """The libraries that only pages and reports need, a second that is spent better while a server starts."""
+    for name in (
+        "matplotlib.backends.backend_agg",
+        "mpl_toolkits.mplot3d",
+        "plotly.graph_objects",
+        "report.page",
+    ):
+        import_module(name)
 
 
 def show_stage(store: Store, record: RunRecord, stage: str) -> None:

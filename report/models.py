@@ -98,7 +98,7 @@ def _figure(
     cloud = graph_objects.Scatter3d(
         **_axes(points),
         mode="markers",
-        marker={"size": 1.8, "color": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours.tolist()]},
+        marker={"size": 1.8},
         hoverinfo="skip",
     )
     frustums = graph_objects.Scatter3d(
@@ -123,6 +123,8 @@ def _figure(
     )
     figure = graph_objects.Figure([cloud, frustums, dots, chosen], layout).to_plotly_json()
     figure["layout"].pop("template", None)
+    hexadecimal = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours.tolist()]
+    figure["data"][0]["marker"]["color"] = hexadecimal  # plotly would match each with a regular expression
     return figure
 
 

@@ -180,8 +180,8 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _image(figure: Any) -> Any:
+    """Drawn once: `savefig` would arrange everything twice."""
     from PIL import Image
 
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return Image.open(file)
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba()))

@@ -19,7 +19,7 @@ def draw_curves(table: TrainingTable) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 3.0), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     losses, quality, exponent = figure.subplots(1, 3)
     epochs = np.array([row.epoch for row in table.epochs])
     _line(losses, epochs, [row.loss_train for row in table.epochs], "train", _BLUE, "o")
@@ -35,7 +35,7 @@ def draw_curves(table: TrainingTable) -> bytes:
         axes.grid(alpha=0.3)
     losses.legend(fontsize=8)
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
+    canvas.print_png(file, metadata={"Software": None})
     return file.getvalue()
 
 
