@@ -6,8 +6,10 @@
 On the demo's town. Both ways are processes timed from outside, so imports, Prefect's server, keys, locks, run
 pages and report count as overhead; they take turns, and in every turn the flow is run once more on its store,
 where all is cached. Exit code 1 if the median of the flow is more than 10 % above that of the script, or if a
-result differs. --keep: turns are added to FILE, and the table is about all in it; with --way only that way is
-run, so that a machine's quiet minutes can be used.
+result differs. Lines below the table need no second run to compare with, for machines that are not always
+equally fast: how long, within a flow's own run, no library function was at work. --keep: turns are added to
+FILE, and the table is about all in it; with --way only that way is run, so that a machine's quiet minutes
+can be used.
 """
 
 from __future__ import annotations
@@ -45,12 +47,14 @@ RESULTS = (
 @dataclass(frozen=True)
 class Turn:
     """One run of one way. seconds: wall and CPU of the command and all its children; again: of the flow once
-    more on its store, zeros for the script; digests: name of a result -> content digests."""
+    more on its store, zeros for the script; digests: name of a result -> content digests; library_s: wall
+    seconds of the flow in which a stage's library function ran, zero for the script."""
 
     way: Way
     seconds: tuple[float, float]
     again: tuple[float, float]
     digests: dict[str, list[str]]
+    library_s: float = 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,8 +100,9 @@ def one_turn(way: Way, photos: Path, place: Path, config: Path) -> Turn:
         return Turn(way, seconds, (0.0, 0.0), plain_digests(json.loads(output.splitlines()[-1])))
     command = [sys.executable, "-m", "flows.cli", *bench.arguments(*more)]
     seconds, _ = timed(command, bench)
+    library_s = library_seconds(place)
     again, _ = timed(command, bench)
-    return Turn(way, seconds, again, flow_digests(place))
+    return Turn(way, seconds, again, flow_digests(place), library_s)
 
 
 def timed(command: Sequence[str], bench: Bench) -> tuple[tuple[float, float], str]:
@@ -113,6 +118,17 @@ def cpu_seconds() -> float:
     """Of all child processes that have ended, and of theirs that were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def library_seconds(store: Path) -> float:
+    """Wall seconds in which at least one artifact of a store was being built."""
+    known = filter(None, map(artifacts.read_sidecar, store.glob("*/*.sidecar.json")))
+    built = sorted((side.created.timestamp() - side.seconds, side.created.timestamp()) for side in known)
+    total, until = 0.0, float("-inf")
+    for began, ended in built:
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
 
 
 def flow_digests(store: Path) -> dict[str, list[str]]:
@@ -151,6 +167,13 @@ def judge(turns: Sequence[Turn]) -> int:
         table.add_row(name, f"{wall:.1f}", shares[0], f"{cpu:.1f}", shares[1], turns_)
     console = Console(width=120)
     console.print(table)
+    for turn in found["flow"]:
+        if turn.library_s:
+            rest = turn.seconds[0] - turn.library_s
+            share = f"{100 * rest / turn.library_s:.1f} %"
+            console.print(
+                f"one run: {turn.library_s:.1f} s of library functions, {rest:.1f} s beside them ({share})"
+            )
     first: dict[str, Any] = turns[0].digests
     other = sorted({name for turn in turns for name in RESULTS if turn.digests[name] != first[name]})
     console.print(f"results with other content: {', '.join(other) or 'none'} of {len(RESULTS)}")
