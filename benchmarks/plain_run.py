@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,15 +70,15 @@ class PlainRun:
         return path
 
     def run(self) -> None:
-        """All stages."""
-        self.read_photographs()
-        self.describe_for_pairs()
-        self.find_features()
-        self.match()
-        self.map_models()
-        self.select()
-        self.finetune()
-        self.whiten_and_evaluate()
+        """All stages, with the wall seconds of each on standard error."""
+        steps = (
+            self.read_photographs, self.describe_for_pairs, self.find_features, self.match, self.map_models,
+            self.select, self.finetune, self.whiten_and_evaluate,
+        )  # fmt: skip
+        for step in steps:
+            began = time.monotonic()
+            step()
+            print(f"{step.__name__}: {time.monotonic() - began:.1f} s", file=sys.stderr)
 
     def each(self, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The calls, as many at a time as the flow makes."""
