@@ -50,7 +50,7 @@ STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
 
 
 def import_what_draws() -> None:
-    """The libraries that only pages and reports need, a second that is spent better while a server starts."""
+    """The libraries that only pages and reports need: time that is spent better while a server starts."""
     for name in (
         "matplotlib.backends.backend_agg",
         "mpl_toolkits.mplot3d",

@@ -1,6 +1,8 @@
 // Collects the licence texts of every package that ended up in the bundle.
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 
+import { IconsManifest } from "./node_modules/react-icons/lib/iconsManifest.mjs";
+
 const { inputs } = JSON.parse(readFileSync("meta.json", "utf8"));
 const names = new Set();
 for (const path of Object.keys(inputs)) {
@@ -14,7 +16,9 @@ const parts = [...names].sort().map((name) => {
   const text = file ? readFileSync(`${folder}/${file}`, "utf8").trim() : "(no licence file in the package)";
   return `${name} ${version} (${license})\n\n${text}\n`;
 });
-// The home page of these icons is that of their repository.
+// react-icons lists every set that it has: those stay that are in the bundle.
+const left = IconsManifest.filter(({ id }) => !(`node_modules/react-icons/${id}/index.mjs` in inputs));
+const isLeft = (paragraph) => left.some(({ name }) => paragraph.startsWith(`${name} - `));
 const text = parts.join(`\n${"-".repeat(80)}\n\n`)
-  .replaceAll(/https:\/\/thesabbir\.[a-z.]+\/([a-z-]+)\//g, "https://github.com/thesabbir/$1");
+  .split("\n\n").filter((paragraph) => !isLeft(paragraph)).join("\n\n");
 writeFileSync("../static/LICENSES.txt", text);

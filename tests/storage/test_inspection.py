@@ -154,7 +154,7 @@ def test_a_dataset_that_cannot_be_read_keeps_its_place(tmp_path):
 
 
 def test_a_huge_sparse_file_is_described_at_once(tmp_path):
-    """20 GiB of points that take no room on the disk: shown, marked as not read."""
+    """20 GiB of points that take no room on a disk with sparse files: shown, marked as not read."""
     path = write_sample(tmp_path / "a.h5", "scene")
     rows = 20 * 2**30 // 24
     with h5py.File(path, "r+") as file:
@@ -164,8 +164,6 @@ def test_a_huge_sparse_file_is_described_at_once(tmp_path):
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         space = h5py.h5s.create_simple((rows, 3))
         h5py.h5d.create(file["points"].id, b"xyz", h5py.h5t.NATIVE_DOUBLE, space, creation)
-    if path.stat().st_blocks * 512 > 2**30:
-        pytest.skip("this file system writes out what is empty: 20 GiB that the test must not fill")
     begin = time.monotonic()
     found = describe(path)
     text = str(found)
