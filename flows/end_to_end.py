@@ -5,6 +5,7 @@ from typing import Annotated
 
 from prefect import flow
 
+from flows.aside import aside
 from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
 from flows.older import announce, check_names, notices
 from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
@@ -42,12 +43,12 @@ def end_to_end(
     wanted = STAGES[: STAGES.index(until) + 1] if until else STAGES
     announce(notices(opened, collection_of(photos), whole, used, wanted, [*accept_older_code, *force]))
     record = begin(opened, whole, used)
-    with recorded(opened, record.id):
+    with recorded(opened, record.id), aside() as later:
         for stage in wanted:
             flow(name=stage, persist_result=False)(part_of(stage))(
                 store, record.id, list(force), list(accept_older_code)
             )
-            show_stage(opened, runs.load(opened, record.id), stage)
-        show_stale(opened, runs.load(opened, record.id))
+            later(show_stage, opened, runs.load(opened, record.id), stage)
+        later(show_stale, opened, runs.load(opened, record.id))
     show_report(opened, record.id)
     return runs.load(opened, record.id)
