@@ -185,6 +185,8 @@ def _run_and_show(root: Path, module: str, function: str, verify: bool, **reques
 
     def load() -> Callable[..., "RunRecord"]:
         found: Callable[..., RunRecord] = getattr(import_module(module), function)
+        if not (root / "network").is_dir():  # of a new store the first thing that takes long needs torch
+            import_module("tasks.torch_process").start_torch_process()
         import_module("flows.pages").import_what_draws()
         return found
 

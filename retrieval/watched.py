@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from retrieval.extraction import extract_chunk
@@ -17,3 +18,9 @@ def extract(*arguments: Any, watch: Callable[[str], None], **named: Any) -> dict
 def make(*arguments: Any, watch: Callable[[str], None], **named: Any) -> dict[str, object]:
     """`network_options.make_network`."""
     return make_network(*arguments, **named)
+
+
+def ready(*, watch: Callable[[str], None]) -> None:
+    """Import what the others need."""
+    import_module("retrieval.descriptors")
+    import_module("retrieval.networks")

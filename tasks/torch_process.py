@@ -5,12 +5,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from storage.limited import Stuck, Worker
 
 IDLE_S = 2.0
+READY_S = 20.0
 TIME_LIMIT_S = 3600.0  # without any news; weights may be downloading
 
 
@@ -29,6 +31,16 @@ class TorchProcess:
 
     def call(self, function: str, *arguments: Any, on_news: Callable[[str], None], **named: Any) -> Any:
         """See `storage.limited.Worker.call`. Raises TorchProcessLost, and what `function` raises."""
+        return self._call(self._idle_s, function, *arguments, on_news=on_news, **named)
+
+    def start(self, ready_s: float = READY_S) -> None:
+        """Start the process and import torch there now, for a first call within `ready_s` seconds."""
+        with suppress(Exception):  # the call that needs it says why
+            self._call(ready_s, "retrieval.watched:ready", on_news=lambda _: None)
+
+    def _call(
+        self, idle_s: float, function: str, *arguments: Any, on_news: Callable[[str], None], **named: Any
+    ) -> Any:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -39,7 +51,7 @@ class TorchProcess:
             except Stuck as error:
                 raise TorchProcessLost(f"{function}: {error} (at {error.at or 'the start'})") from error
             finally:
-                self._timer = threading.Timer(self._idle_s, self._end_idle)
+                self._timer = threading.Timer(idle_s, self._end_idle)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -68,6 +80,12 @@ def with_torch(
         return _PROCESS.call(function, *arguments, on_news=on_news, **named)
     module, _, name = function.partition(":")
     return getattr(import_module(module), name)(*arguments, watch=on_news, **named)
+
+
+def start_torch_process() -> None:
+    """Begin to start it, beside what the caller does: for a caller that knows that torch is needed soon."""
+    if "torch" not in sys.modules:
+        threading.Thread(target=_PROCESS.start, name="torch", daemon=True).start()
 
 
 def end_torch_process() -> None:

@@ -1,5 +1,6 @@
 """The command line: exit codes, what it says, what it hands to the flows, which are stand-ins here."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     stand_in(monkeypatch, "flows.plan", plan=lambda **request: f"plan of {request['photos']}")
     stand_in(monkeypatch, "flows.older", check_names=check_names)
     monkeypatch.setattr("flows.context.session", session)
+    monkeypatch.setattr("tasks.torch_process.start_torch_process", lambda: None)
     return calls
 
 
@@ -178,6 +180,18 @@ def test_a_list_is_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
     result = call(*new, file, "--set", text)
     assert result.exit_code == 2 and "selection from a list has none; set selection.dec" in result.output
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_in_a_new_store_torch_is_started_ahead(
+    asked: Asked, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch, new: bool
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("tasks.torch_process.start_torch_process", lambda: started.append("torch"))
+    if not new:
+        (store / "network").mkdir()
+    assert call("run", photos, "--store", store).exit_code == 0
+    assert started == ["torch"] * new
 
 
 def test_force_and_older_code_are_lists_of_stages(asked: Asked, photos: Path, store: Path) -> None:
@@ -383,3 +397,20 @@ def test_help_names_every_command() -> None:
         name in output for name in ("run", "demo", "stage", "export", "inspect", "store", "index", "search")
     )
     assert SimpleNamespace(**{n: n for n in cli_run.StageName}).whiten == "whiten"
+
+
+def test_what_a_command_imports_is_not_looked_through_for_garbage() -> None:
+    kept: list[object] = []
+
+    def load() -> str:
+        assert not gc.isenabled()
+        kept.append([])
+        return "the flow"
+
+    before = gc.get_freeze_count()
+    try:
+        assert cli_common._loaded(load) == "the flow"
+        assert gc.isenabled() and gc.get_freeze_count() > before
+        assert all(each is not kept[0] for each in gc.get_objects())
+    finally:
+        gc.unfreeze()

@@ -27,6 +27,10 @@ def pid(*, watch: Callable[[str], None]) -> int:
     return os.getpid()
 
 
+def has_torch(*, watch: Callable[[str], None]) -> tuple[int, bool]:
+    return os.getpid(), "torch" in sys.modules
+
+
 def pid_and_wait(*, watch: Callable[[str], None]) -> None:
     watch("1 2")
     signal.pause()
@@ -52,6 +56,21 @@ def test_one_process_until_it_ends(apart: TorchProcess) -> None:
     apart.end()
     assert not psutil.pid_exists(first)
     assert apart.call(f"{HERE}:pid", on_news=news.append) != first
+
+
+def test_started_ahead_it_takes_the_first_call(apart: TorchProcess) -> None:
+    apart.start()
+    assert apart._worker._process is not None
+    started = apart._worker._process.pid
+    assert apart.call(f"{HERE}:has_torch", on_news=print) == (started, True)
+
+
+def test_started_ahead_in_vain_it_ends_when_idle() -> None:
+    process = TorchProcess(NEVER_S)
+    process.start(ready_s=0.0)
+    assert process._timer is not None
+    process._timer.join(30)
+    assert process._worker._process is None
 
 
 def test_it_ends_when_idle() -> None:
