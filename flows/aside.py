@@ -16,7 +16,8 @@ def aside() -> Iterator[Aside]:
     it was handed over.
 
     The end waits for all of it and raises its first error, after which nothing more is called. Where the
-    inside raises, that is what is raised: what runs is waited for, the rest is dropped.
+    inside raises, all of it is waited for too, so that a failed run shows what it made; where it is
+    interrupted or cancelled, only for what runs. Its own error is the one that is raised.
     """
     futures: list[Future[Any]] = []
     failed = False
@@ -37,6 +38,8 @@ def aside() -> Iterator[Aside]:
     with ThreadPoolExecutor(1, thread_name_prefix="aside") as pool:
         try:
             yield later
+        except Exception:
+            raise
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -95,7 +95,7 @@ def run_flow(
 
 def _loaded(load: Callable[[], Result]) -> Result:
     """What `load` returns. What it imports stays for good and is not looked through for garbage, now or
-    later: each time would stop all threads for a third of a second."""
+    later: each time would stop all threads for a fifth of a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from storage.limited import Stuck, Worker
 
 IDLE_S = 2.0
-READY_S = 20.0
+READY_S = 20.0  # kept for its first call when it is started ahead
 TIME_LIMIT_S = 3600.0  # without any news; weights may be downloading
 
 

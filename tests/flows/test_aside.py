@@ -43,7 +43,10 @@ def test_the_first_error_is_raised_at_the_end_and_nothing_more_is_called() -> No
     assert seen == [1]
 
 
-def test_an_error_inside_goes_before_and_drops_what_waits() -> None:
+@pytest.mark.parametrize(("error", "called"), [(KeyError, [1, 2]), (KeyboardInterrupt, [1])])
+def test_an_error_inside_goes_before_and_only_an_interruption_drops_what_waits(
+    error: type[BaseException], called: list[int]
+) -> None:
     seen: list[int] = []
     go, running = threading.Event(), threading.Event()
 
@@ -58,8 +61,8 @@ def test_an_error_inside_goes_before_and_drops_what_waits() -> None:
             later(seen.append, 2)
             assert running.wait(10)
             threading.Timer(0.2, go.set).start()
-            raise KeyError("inside")
+            raise error("inside")
 
-    with pytest.raises(KeyError, match="inside"):
+    with pytest.raises(error, match="inside"):
         broken()
-    assert seen == [1]
+    assert seen == called
