@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 
 from storage.hdf5_errors import ArtifactError
+from storage.hdf5_files import open_file
 from storage.hdf5_open import (
     RESERVED_ATTRIBUTES,
     layout_of,
-    open_file,
     root_attributes,
     violations_of,
 )

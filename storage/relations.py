@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.hdf5_files import HDF5_ERRORS
 from storage.hdf5_sources import Source, count, whole
-from storage.hdf5_walk import HDF5_ERRORS
 from storage.schemas import Layout
 from storage.validation import Violation
 
