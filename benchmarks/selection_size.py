@@ -100,6 +100,7 @@ def select(scene_file: Path, root: Path) -> dict[str, float]:
     from sfm.scene import Scene
     from sfm.training_pairs import SplitOptions
     from storage.digests import content_sha256
+    from storage.hdf5_files import open_file
     from storage.store import Store
 
     store, options = Store.create(root, min_free_bytes=0), SplitOptions()
@@ -116,9 +117,7 @@ def select(scene_file: Path, root: Path) -> dict[str, float]:
 
     ref = store.produce(training_pairs.STAGE, options, [content_sha256(scene_file)], build)
     seconds = time.monotonic() - started
-    import h5py
-
-    with h5py.File(store.path(ref)) as file:
+    with open_file(store.path(ref)) as file:
         queries, candidates = len(file["queries/image"]), len(file["candidates/image"])
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -22,7 +22,7 @@ from h5grove.content import (
 from h5grove.encoders import encode
 from h5grove.utils import parse_slice
 
-from storage.hdf5_open import open_file
+from storage.hdf5_files import open_file
 from storage.hdf5_walk import hard_child
 
 MOST_BYTES = 256 << 20

@@ -62,19 +62,24 @@ def verify(
     store: StoreArgument,
     quick: Annotated[bool, typer.Option("--quick", help="believe files that were not touched")] = False,
 ) -> None:
-    """Read every byte and name what is damaged, missing or nobody's. Exit code 1 if something is damaged."""
+    """Read every byte and name what is damaged, missing or nobody's. Exit code 1 if not all is intact."""
     with usage():
         from storage import maintenance
 
         verdicts = maintenance.verify(_open(store), full=not quick)
     bad = [v for v in verdicts if v.status in ("damaged", "missing")]
+    held = [v for v in verdicts if v.status == "open elsewhere"]
     for verdict in verdicts:
         if verdict.status != "ok":
             out.print(f"{verdict.status}: {verdict.path}", highlight=False, soft_wrap=True, markup=False)
     good = sum(v.status == "ok" for v in verdicts)
-    out.print(f"{good} intact, {len(bad)} damaged or missing, {len(verdicts) - good - len(bad)} orphans")
+    orphans = len(verdicts) - good - len(bad) - len(held)
+    out.print(f"{good} intact, {len(bad)} damaged or missing, {orphans} orphans")
+    if held:
+        err.print(f"{len(held)} not looked at: another program has them open for writing; close them there")
     if bad:
         err.print("the next run makes them again", highlight=False)
+    if bad or held:
         raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from flows.aside import aside
 from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
 from flows.older import announce, check_names, notices
 from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
-from flows.pages import show_report, show_stage, show_stale
+from flows.pages import import_what_draws, show_report, show_stage, show_stale
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -42,6 +42,7 @@ def end_to_end(
     used = changed(used, resources).model_copy(update={"photos": photos})
     wanted = STAGES[: STAGES.index(until) + 1] if until else STAGES
     announce(notices(opened, collection_of(photos), whole, used, wanted, [*accept_older_code, *force]))
+    import_what_draws()
     record = begin(opened, whole, used)
     with recorded(opened, record.id), aside() as later:
         for stage in wanted:

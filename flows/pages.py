@@ -2,7 +2,6 @@
 
 import base64
 import io
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.aside import harmless
 from flows.reports import report_run
 from flows.server import serving
 from flows.settings import prefect_home
@@ -28,14 +28,24 @@ from storage import hdf5, runs
 from storage.runs import RunRecord
 from storage.store import Store
 
-logger = logging.getLogger(__name__)
-
 THUMBNAIL_PX = 200
 STALE_ROWS = 200
 PICTURE_BYTES = 600_000
 """As text it is a third longer, and Prefect loses what is above 1.5 MB."""
 
 Still = Callable[[Material], Any]
+DRAWING = (
+    "matplotlib.backends.backend_agg",
+    "mpl_toolkits.mplot3d",
+    "plotly.graph_objects",
+    "plotly.io",
+    "plotly.offline",
+    "report.page",
+    "retrieval.contact_sheet",
+    "sfm.selection_report",
+    "sfm.training_set",
+    "tasks.chunks",
+)
 STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
     "reconstruct": (
         ("models", stills.models_still, "the largest 3D models: points and cameras, cameras from above"),
@@ -50,65 +60,72 @@ STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
 
 
 def import_what_draws() -> None:
-    """The libraries that only pages and reports need: time that is spent better while a server starts."""
-    for name in (
-        "matplotlib.backends.backend_agg",
-        "mpl_toolkits.mplot3d",
-        "plotly.graph_objects",
-        "report.page",
-    ):
+    """Everything that only pages and reports import, at once and while nothing else works.
+
+    Two threads that import modules of one circle at a time can get a half-made one; what draws has a thread.
+    """
+    for name in DRAWING:
         import_module(name)
 
 
 def show_stage(store: Store, record: RunRecord, stage: str) -> None:
-    """Inside a flow: a table of what a stage made; of `evaluate` the result table as well."""
-    create_table_artifact(
-        key=f"{stage}-artifacts",
-        table=artifact_rows(store, record, stage),
-        description=f"What `{stage}` made",
-    )
+    """Inside a flow: a table of what a stage made; of `evaluate` the result table as well.
+
+    Each part by itself: what cannot be shown is missing, and the log says why.
+    """
+    with harmless(f"{stage}-artifacts"):
+        create_table_artifact(
+            key=f"{stage}-artifacts",
+            table=artifact_rows(store, record, stage),
+            description=f"What `{stage}` made",
+        )
     for name, still, words in STILLS.get(stage, ()):
-        show_still(store, record, f"{stage}-{name}", still, words)
+        with harmless(f"{stage}-{name}"):
+            show_still(store, record, f"{stage}-{name}", still, words)
     if stage == "finetune":
-        show_training(store, record)
+        with harmless("finetune-epochs"):
+            show_training(store, record)
     if stage == "evaluate":
-        for ref in record.refs_of("evaluation"):
-            create_table_artifact(
-                key="evaluate-results",
-                table=result_rows(store, ref.path),
-                description="mAP in %, geometry benchmark, interval over clusters",
-            )
+        with harmless("evaluate-results"):
+            show_results(store, record)
+
+
+def show_results(store: Store, record: RunRecord) -> None:
+    """The table of what was measured."""
+    for ref in record.refs_of("evaluation"):
+        create_table_artifact(
+            key="evaluate-results",
+            table=result_rows(store, ref.path),
+            description="mAP in %, geometry benchmark, interval over clusters",
+        )
 
 
 def show_still(store: Store, record: RunRecord, key: str, still: Still, words: str) -> None:
-    """A picture on the run page, where there is something to show; that it cannot be drawn fails nothing."""
-    try:
-        material = Material(store, record)
-        if key == "select-tuples" and material.training_set:
-            material = Material(store, record, "", descriptors_of(store, record, material.training_set))
-        picture = still(material)
-        content = stills.encoded(picture, PICTURE_BYTES) if picture is not None else None
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        logger.warning("%s is not shown: %s: %s", key, type(error).__name__, error)
-        return
-    if content is not None:
-        create_image_artifact(key=key, image_url=data_url(content, "jpeg"), description=words)
+    """A picture on the run page, where there is something to show."""
+    material = Material(store, record)
+    if key == "select-tuples" and material.training_set:
+        material = Material(store, record, "", descriptors_of(store, record, material.training_set))
+    picture = still(material)
+    if picture is not None:
+        content = data_url(stills.encoded(picture, PICTURE_BYTES), "jpeg")
+        create_image_artifact(key=key, image_url=content, description=words)
 
 
 def show_report(store: Store, run: str) -> None:
     """Write the report of a run that has just ended; where `up` serves the store, a link to it."""
-    path = report_run(store, run)
-    if path is not None and serving(prefect_home(store.root)) is not None:
+    with harmless(f"report of run {run}"):
+        path = report_run(store, run)
+        if serving(prefect_home(store.root)) is None:
+            return
         create_markdown_artifact(key="report", markdown=f"[Report of run {run}](/reports/{path.name})")
 
 
 def show_stale(store: Store, record: RunRecord) -> None:
     """A table of what earlier runs made from something that this run has anew, where there is any."""
-    rows = stale_rows(store, record)
-    if rows:
-        create_table_artifact(
-            key="stale", table=rows, description="Kept, but not made from what this run has; rerun to renew"
-        )
+    with harmless("stale"):
+        if rows := stale_rows(store, record):
+            words = "Kept, but not made from what this run has; rerun to renew"
+            create_table_artifact(key="stale", table=rows, description=words)
 
 
 def stale_rows(store: Store, record: RunRecord) -> list[dict[str, Any]]:
@@ -132,19 +149,18 @@ def show_training(store: Store, record: RunRecord) -> None:
         table = read_training(training)
         rows = [{**asdict(row), "kept": row.epoch == table.best_epoch} for row in table.epochs]
         create_table_artifact(key="finetune-epochs", table=rows, description="epoch 0 is before training")
-        create_image_artifact(
-            key="finetune-curves",
-            image_url=data_url(draw_curves(table)),
-            description="dotted: the epoch kept",
-        )
-        last = table.epochs[-1].epoch
-        sheet = hard_negatives_sheet(store, record, training, last)
-        if sheet is not None:
-            create_image_artifact(
-                key="finetune-hard-negatives",
-                image_url=data_url(sheet, "jpeg"),
-                description=f"tuples of epoch {last}: query, positive, hard negatives",
-            )
+        with harmless("finetune-curves"):
+            curves = data_url(draw_curves(table))
+            words = "dotted: the epoch kept"
+            create_image_artifact(key="finetune-curves", image_url=curves, description=words)
+        with harmless("finetune-hard-negatives"):
+            last = table.epochs[-1].epoch
+            sheet = hard_negatives_sheet(store, record, training, last)
+            if sheet is not None:
+                words = f"tuples of epoch {last}: query, positive, hard negatives"
+                create_image_artifact(
+                    key="finetune-hard-negatives", image_url=data_url(sheet, "jpeg"), description=words
+                )
 
 
 def hard_negatives_sheet(store: Store, record: RunRecord, training: Path, epoch: int) -> bytes | None:

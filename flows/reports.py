@@ -1,6 +1,5 @@
 """The report page of a run: `report.html`, one file, written beside the run's record."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ from flows.reproduction import command_of
 from storage import runs
 from storage.runs import RunRecord
 from storage.store import Store
-
-logger = logging.getLogger(__name__)
 
 
 def report_path(store: Store, run: str) -> Path:
@@ -30,11 +27,6 @@ def write_report(store: Store, record: RunRecord, out: Path | None = None) -> An
     return write_page(material, out or report_path(store, record.id))
 
 
-def report_run(store: Store, run: str) -> Path | None:
-    """The report of a run that has just ended; None where it cannot be written: no reason to fail."""
-    try:
-        page = write_report(store, runs.load(store, run))
-    except Exception as error:
-        logger.warning("the report of run %s was not written: %s", run, error)
-        return None
-    return Path(page.path)
+def report_run(store: Store, run: str) -> Path:
+    """Write the report of a run that has just ended; its file."""
+    return Path(write_report(store, runs.load(store, run)).path)

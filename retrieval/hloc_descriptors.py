@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.files import publish, remove, sync_file, temporary_beside
+from storage.hdf5_files import create_file
 
 
 class UnusableFile(ValueError):
@@ -36,7 +36,7 @@ def write_hloc(path: Path, names: Sequence[str], rows: NDArray[np.float32]) -> N
     check_free(path)
     temporary = temporary_beside(path)
     try:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        with create_file(temporary) as file:
             for name, row in zip(names, rows, strict=True):
                 file.create_group(name).create_dataset("global_descriptor", data=row, track_times=False)
         sync_file(temporary)

@@ -18,11 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import h5py
-
 from sfm.exported_photographs import Exported, ImageMode, exported, unique_names, write_photographs
 from sfm.scene import Scene
 from storage.hdf5 import read_items
+from storage.hdf5_files import create_file
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def _write_items(out: Path, items: Iterable[tuple[Path, str, str]], fields: Sequ
     by_file: dict[Path, dict[str, str]] = {}
     for file, item, name in items:
         by_file.setdefault(file, {})[item] = name
-    with h5py.File(out, "w", libver=("v110", "v110")) as written:
+    with create_file(out) as written:
         for file in sorted(by_file):
             names = by_file[file]
             for item, arrays in read_items(file, sorted(names), fields):

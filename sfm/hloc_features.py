@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sfm.outcomes import Outcome
 from storage.hdf5_errors import ArtifactError
-from storage.hdf5_open import open_file
-from storage.hdf5_walk import HDF5_ERRORS, at_path
+from storage.hdf5_files import HDF5_ERRORS, open_file
+from storage.hdf5_walk import at_path
 
 Frame = Literal["auto", "stored", "upright"]
 Names = Mapping[str, str]

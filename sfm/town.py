@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,6 +20,7 @@ from scipy.sparse import csr_array
 
 from sfm.town_photography import Shot, make_subject, take
 from sfm.town_render import Camera
+from storage.hdf5_files import create_file, open_file
 from storage.options import Options
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Town:
 
     def save(self, path: Path) -> None:
         """Write the truth as one HDF5 file; keep it outside of the folder of photographs."""
-        with h5py.File(path, "w") as file:
+        with create_file(path) as file:
             file["photos/name"] = list(self.names)
             for name in ("building", "image_size", "focal_px", "cam_from_world"):
                 file[f"photos/{name}"] = getattr(self, name)
@@ -94,7 +94,7 @@ class Town:
     @classmethod
     def load(cls, path: Path) -> Town:
         """Read what `save` wrote."""
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             names = tuple(file["photos/name"].asstr()[:])
             photos = {
                 name: file[f"photos/{name}"][:]

@@ -142,16 +142,17 @@ def group_sha256(source: Any, name: str = "/") -> str:
     """Canonical digest of one HDF5 group and all below it: relative dataset paths, dtype, shape, values.
 
     source: a file's path (then ``name`` is the group in it), an open h5py File or Group. Attributes, links'
-    creation order, chunks and compression do not count. Raises UnreadableContent.
+    creation order, chunks and compression do not count. Raises UnreadableContent, OpenElsewhere.
     """
     if not isinstance(source, str | Path):
         return _hash_group(source[name] if name != "/" else source)
-    import h5py
+    from storage.hdf5_errors import DamagedArtifact, NotAnArtifact
+    from storage.hdf5_files import open_file
 
     try:
-        with h5py.File(source, "r") as file:
+        with open_file(Path(source)) as file:
             return _hash_group(file[name])
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, DamagedArtifact, NotAnArtifact) as error:
         raise UnreadableContent(f"{str(source)!r}, group {name!r}: {error}") from error
 
 

@@ -25,3 +25,7 @@ class WrongSchema(ArtifactError):
 
 class MissingItem(ArtifactError):
     """An item or a dataset that the file does not hold."""
+
+
+class OpenElsewhere(ArtifactError):
+    """A file that another program has open for writing: nothing can be said about its content."""

@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.hdf5_errors import ArtifactError, DamagedArtifact, MissingItem, NotAnArtifact, WrongSchema
+from storage.hdf5_files import HDF5_ERRORS, open_file
 from storage.hdf5_sources import UNWATCHED, FileSource, decode, type_name
-from storage.hdf5_walk import HDF5_ERRORS, Walk, at_path, walk
+from storage.hdf5_walk import Walk, at_path, walk
 from storage.schemas import Layout, UnknownSchema, layout
 from storage.validation import Violation, check
 
 RESERVED_ATTRIBUTES = ("schema", "schema_version", "stage", "options", "inputs", "description")
 """Root attributes that every file has; callers' own facts go beside them."""
-
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class Artifact:
@@ -172,22 +171,6 @@ def validate(path: Path | str, max_rows: int | None = None) -> list[Violation]:
             return artifact.validate(max_rows)
     except (ArtifactError, OSError, UnknownSchema) as error:
         return [Violation("/", str(error))]
-
-
-def open_file(path: Path) -> h5py.File:
-    """An HDF5 file of any kind. Raises FileNotFoundError, NotAnArtifact, DamagedArtifact."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the path of an HDF5 file")
-    with path.open("rb") as stream:
-        begin = stream.read(len(_SIGNATURE))
-    if begin != _SIGNATURE:
-        what = f"it begins with {begin!r}" if begin else "it is empty"
-        raise NotAnArtifact(f"{path}: not an HDF5 file ({what}); give a file that a stage wrote")
-    try:
-        # Published artifacts never change, so no lock: they open on any file system, read-only ones too.
-        return h5py.File(path, "r", locking=False)
-    except HDF5_ERRORS as error:
-        raise DamagedArtifact(f"{path}: truncated or damaged HDF5 file ({error}); rebuild it") from error
 
 
 def root_attributes(path: Path, file: h5py.File) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import h5py
 
-HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
-"""What h5py raises for damaged bytes, depending on where they are."""
+from storage.hdf5_files import HDF5_ERRORS
 
 _MOST_EXPANSION = 1100  # deflate cannot shrink by more than 1032
 

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.hdf5_errors import InvalidArrays
+from storage.hdf5_files import create_file
 from storage.hdf5_open import RESERVED_ATTRIBUTES
 from storage.hdf5_sources import decode, type_name
 from storage.schemas import Dataset, Layout
 from storage.validation import Violation
 
-# HDF5 1.10 (2016): metadata with checksums, so a flipped byte is an error and not a crash inside the library.
-_LIBVER = ("v110", "v110")
 _COMPRESS_FROM = 4096  # bytes; below, the bookkeeping of chunks costs more than compression saves
 _CHUNK_BYTES = 1 << 18
 _FAST_FROM = 1 << 20  # bytes; gzip-1 from there. LZF would be faster, but only h5py reads it.
@@ -30,9 +29,10 @@ _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps fixed-size attributes in a header of 64 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file under another name beside `path`, renamed when the block ends well, else removed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    hidden = path.name if path.name.startswith(".") else f".{path.name}"
+    partial = path.with_name(f"{hidden}.{os.getpid()}.partial")
     try:
-        with h5py.File(partial, "w", libver=_LIBVER, track_order=False) as file:
+        with create_file(partial) as file:
             yield file
         os.replace(partial, path)
     finally:

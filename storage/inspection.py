@@ -17,22 +17,21 @@ import h5py
 import numpy as np
 
 from storage.hdf5_errors import ArtifactError
+from storage.hdf5_files import open_file
 from storage.hdf5_open import (
     RESERVED_ATTRIBUTES,
     layout_of,
-    open_file,
     root_attributes,
-    violations_of,
 )
-from storage.hdf5_sources import FileSource, Watch
+from storage.hdf5_sources import Watch
 from storage.hdf5_walk import walk
 from storage.inspection_made import compare_bytes, digest_problems, sidecar_facts
 from storage.inspection_other import KINDS as OTHER_KINDS
 from storage.inspection_other import look_into
-from storage.inspection_root import json_of, provenance_problems, unit_problems, value_digest_problems
+from storage.inspection_root import json_of
 from storage.inspection_tree import MAX_ROWS, Node, rows_of, tree
-from storage.relations import related
 from storage.schemas import Layout
+from storage.soundness import HDF5_KINDS, problems_of_hdf5
 from storage.validation import Violation
 
 if TYPE_CHECKING:
@@ -117,11 +116,7 @@ def _describe_hdf5(path: Path, file: h5py.File, full: bool, watch: Watch) -> Des
     try:
         attributes = root_attributes(path, file)
         declared = layout_of(path, file)
-        violations = violations_of(found, declared, max_rows, watch) + provenance_problems(attributes)
-        violations += unit_problems(found, declared)
-        broken = {each.path for each in violations}
-        violations += related(FileSource(found.datasets, watch), declared, broken, max_rows)
-        violations += value_digest_problems(found, attributes, full, watch)
+        violations = problems_of_hdf5(found, attributes, declared, full=full, watch=watch)
         violations += digest_problems(path, full)
     except ArtifactError as error:
         violations = [Violation("/", str(error))]
@@ -202,7 +197,7 @@ def _describe_member(
     """An HDF5 file or a network in full, others by their size; paths within: `member.h5: path`."""
     if path.suffix == ".safetensors":
         return _describe_other(path, full)
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix in HDF5_KINDS:
         begin = f"{path.relative_to(folder).as_posix()}: "
         own = [each.removeprefix(begin) for each in refused if each.startswith(begin)]
         tell = None if watch is None else lambda each: watch(begin + each)

@@ -11,9 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from storage.hdf5_open import open_file, root_attributes
+from storage.hdf5_files import HDF5_ERRORS, open_file
+from storage.hdf5_open import root_attributes
 from storage.hdf5_sources import FileSource, Watch, blocks, type_name
-from storage.hdf5_walk import HDF5_ERRORS, walk
+from storage.hdf5_walk import walk
 from storage.inspection_made import sidecar_facts
 from storage.inspection_tree import MAX_ROWS, rows_of
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.hdf5_errors import DamagedArtifact, MissingItem
-from storage.hdf5_open import open_file
+from storage.hdf5_files import HDF5_ERRORS, open_file
 from storage.hdf5_sources import Watch, decode, type_name
-from storage.hdf5_walk import HDF5_ERRORS, at_path
+from storage.hdf5_walk import at_path
 
 MOST_COLUMNS = 24
 _MOST_BYTES = 64 << 20

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from storage.hdf5_files import HDF5_ERRORS
 from storage.hdf5_sources import FileSource, Watch, blocks
-from storage.hdf5_walk import HDF5_ERRORS, Walk
+from storage.hdf5_walk import Walk
 from storage.inspection_made import MOST_BYTES
 from storage.schemas import Layout
 from storage.validation import Violation

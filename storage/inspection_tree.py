@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from storage.hdf5_files import HDF5_ERRORS
 from storage.hdf5_sources import UNWATCHED, decode, type_name
-from storage.hdf5_walk import HDF5_ERRORS, Walk
+from storage.hdf5_walk import Walk
 from storage.schemas import Layout
 
 MAX_ROWS = 1_000_000

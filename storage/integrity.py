@@ -16,6 +16,7 @@ from storage.files import read_json, write_json
 
 # A file written within one tick of the file system's clock may change again without a new mtime.
 CLOCK_TICK_NS = 20_000_000
+HDF5_SUFFIX = ".h5"
 
 
 def record_path(root: Path, ref: ArtifactRef) -> Path:
@@ -24,7 +25,10 @@ def record_path(root: Path, ref: ArtifactRef) -> Path:
 
 
 def is_intact(root: Path, ref: ArtifactRef, full: bool = False) -> bool:
-    """Whether the artifact is there and has the reference's digest; ``full`` reads every byte."""
+    """Whether the artifact is there and has the reference's digest; ``full`` reads every byte.
+
+    Raises OpenElsewhere where another program has it open for writing: it may be whole again afterwards.
+    """
     record = read_json(record_path(root, ref))
     if not full and _untouched(root / ref.stage, record, ref.file_sha256):
         return True
@@ -32,7 +36,10 @@ def is_intact(root: Path, ref: ArtifactRef, full: bool = False) -> bool:
 
 
 def verify(root: Path, ref: ArtifactRef) -> bool:
-    """Read every byte of the artifact, and remember the verification if all is as it was."""
+    """Read every byte of the artifact, and remember the verification if all is as it was.
+
+    Raises OpenElsewhere.
+    """
     started_ns = time.time_ns()
     try:
         names = _verified_names(root / ref.path, ref)
@@ -62,13 +69,24 @@ def _verified_sidecar(root: Path, ref: ArtifactRef) -> list[str] | None:
 def _verified_names(path: Path, ref: ArtifactRef) -> list[str] | None:
     """Names of the artifact's files, relative to its stage's folder, None where one is damaged."""
     if not path.is_dir():
-        return [path.name] if file_sha256(path) == ref.file_sha256 else None
+        return [path.name] if _has_bytes(path, ref.file_sha256) else None
     if file_sha256(path / MANIFEST) != ref.file_sha256:
         return None
     members = read_manifest(path) or []
-    if any(file_sha256(path / member["path"]) != member["sha256"] for member in members):
+    if not all(_has_bytes(path / member["path"], member["sha256"]) for member in members):
         return None
     return [f"{path.name}/{name}" for name in (MANIFEST, *(member["path"] for member in members))]
+
+
+def _has_bytes(path: Path, sha256: str) -> bool:
+    """Whether a file is as it was. Raises OpenElsewhere, which alone changes a file."""
+    if file_sha256(path) == sha256:
+        return True
+    if path.suffix == HDF5_SUFFIX:
+        from storage.hdf5_files import check_closed
+
+        check_closed(path)
+    return False
 
 
 def _stat(folder: Path, name: str) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from storage import artifacts, files, runs
 from storage.artifacts import ITEMS, SIDECAR, ArtifactRef, Sidecar
 from storage.digests import file_sha256
+from storage.hdf5_errors import OpenElsewhere
 from storage.keys import FORMAT_VERSION, schema_version
 from storage.store import Store
 
@@ -26,6 +27,9 @@ class StoreBusy(ValueError):
 
 class UnknownFile(ValueError):
     """A file that no artifact of the store is."""
+
+
+Status = Literal["ok", "damaged", "missing", "open elsewhere", "orphan"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Verdict:
     """What ``verify`` found: an artifact and how it is, or a file that belongs to none (orphan)."""
 
     path: str
-    status: Literal["ok", "damaged", "missing", "orphan"]
+    status: Status
     ref: ArtifactRef | None
 
 
@@ -113,13 +117,17 @@ def verify(store: Store, full: bool = True) -> list[Verdict]:
     """Look at every artifact, and by default read every byte of it."""
     verdicts = []
     for sidecar in store.index.sidecars():
-        ref = sidecar.ref
-        there = store.path(ref).exists()
-        status: Literal["ok", "damaged", "missing"] = "damaged" if there else "missing"
-        if there and store.is_intact(ref, full=full):
-            status = "ok"
-        verdicts.append(Verdict(ref.path, status, ref))
+        verdicts.append(Verdict(sidecar.ref.path, _status(store, sidecar.ref, full), sidecar.ref))
     return verdicts + [Verdict(path, "orphan", None) for path in _orphans(store)]
+
+
+def _status(store: Store, ref: ArtifactRef, full: bool) -> Status:
+    if not store.path(ref).exists():
+        return "missing"
+    try:
+        return "ok" if store.is_intact(ref, full=full) else "damaged"
+    except OpenElsewhere:
+        return "open elsewhere"
 
 
 def gc(store: Store, *, delete: bool = False, keep_work_s: float = WEEK_S) -> Garbage:

@@ -1,4 +1,4 @@
-"""What must hold between the columns of a file, beyond what each promises alone: looked at by `inspect`.
+"""What must hold between the columns of a file, beyond what each promises alone.
 
 A rule reads the columns that it needs and yields (path, what is wrong); it is left out where one of them is
 missing, broken by itself or too large for a quick look.
@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.hdf5_sources import Source, count, whole
-from storage.hdf5_walk import HDF5_ERRORS
+from storage.hdf5_files import HDF5_ERRORS
+from storage.hdf5_sources import Source, count
 from storage.schemas import Layout
 from storage.validation import Violation
+
+ENTRIES = 1 << 20
+"""Rows of a table that are looked at together where it may be of any length."""
 
 
 class Unsound(Exception):
@@ -37,14 +40,18 @@ class Columns:
 
     def __getitem__(self, path: str) -> NDArray[Any]:
         if path not in self._read:
-            too_large = path in self._there and self.max_rows is not None and self._rows(path) > self.max_rows
-            if path not in self._there or path in self.broken or too_large:
-                raise Unsound(path)
-            try:
-                self._read[path] = whole(self.source, path)
-            except HDF5_ERRORS:
-                raise Unsound(path) from None
+            self._read[path] = self.part(path, 0, self.rows_of(path))
         return self._read[path]
+
+    def part(self, path: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a column, not kept. Raises Unsound."""
+        too_large = self.max_rows is not None and self.rows_of(path) > self.max_rows
+        if path in self.broken or too_large:
+            raise Unsound(path)
+        try:
+            return self.source.rows(path, start, stop)
+        except HDF5_ERRORS:
+            raise Unsound(path) from None
 
     def rows_of(self, path: str) -> int:
         """Number of rows, also of a column that is not read. Raises Unsound where there is none."""
@@ -98,6 +105,20 @@ def first(wrong: Any) -> int | None:
 def rows_from(indptr: NDArray[Any]) -> NDArray[np.int64]:
     """The row of every entry of a CSR: [0, 2, 3] -> 0, 0, 1."""
     return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def csr_blocks(
+    columns: Columns, indptr: str, *paths: str
+) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
+    """Whole rows of a CSR, about ENTRIES entries at a time: (first entry, row of each, its columns)."""
+    pointer = columns[indptr]
+    row = 0
+    while row < len(pointer) - 1:
+        begin = int(pointer[row])
+        end = max(row + 1, int(np.searchsorted(pointer, begin + ENTRIES, side="right")) - 1)
+        rows = np.repeat(np.arange(row, end), np.diff(pointer[row : end + 1]))
+        yield begin, rows, [columns.part(path, begin, int(pointer[end])) for path in paths]
+        row = end
 
 
 def repeated(*keys: NDArray[Any]) -> tuple[int, int] | None:

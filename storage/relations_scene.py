@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from storage.relations import Columns, Rule, first, pairs_once, repeated, rows_from
+from storage.relations import Columns, Rule, csr_blocks, first, pairs_once, repeated
 
 _SLACK = 1e-4  # of rotations and, relative to the distance, of centres: float32 poses keep it
 _NUM_PARAMS = {
@@ -129,30 +129,30 @@ def clusters_of_photographs(columns: Columns) -> Iterator[tuple[str, str]]:
 
 
 def observations(columns: Columns) -> Iterator[tuple[str, str]]:
-    """A camera sees points of its own model, in front of it, each with a keypoint of its own."""
-    row = rows_from(columns["visibility/indptr"])
-    point = columns["visibility/point"]
-    if len(row) != len(point):
-        return
-    of_points = columns["points/model"]
-    at = first(of_points[point] != columns["cameras/model"][row])
-    if at is not None:
-        yield "visibility/point", f"has {point[at]} at [{at}], a point of another model than its camera's"
-    seen = np.bincount(point, minlength=len(of_points))
-    at = first(seen == 0)
-    if at is not None:
-        yield "visibility/point", f"never names point {at}; a 3D point that no camera sees cannot be"
+    """A camera sees points of its own model, and every point is seen."""
+    of_cameras, of_points = columns["cameras/model"], columns["points/model"]
+    path, seen = "visibility/point", np.zeros(len(of_points), dtype=bool)
+    for begin, row, (point,) in csr_blocks(columns, "visibility/indptr", path):
+        seen[point] = True
+        at = first(of_points[point] != of_cameras[row])
+        if at is not None:
+            yield path, f"has {point[at]} at [{begin + at}], a point of another model than its camera's"
+            break
+    else:
+        at = first(~seen)
+        if at is not None:
+            yield path, f"never names point {at}; a 3D point that no camera sees cannot be"
 
 
 def keypoints_once(columns: Columns) -> Iterator[tuple[str, str]]:
     """A local feature is the observation of one point."""
-    row, keypoint = rows_from(columns["visibility/indptr"]), columns["visibility/keypoint"]
-    if len(row) != len(keypoint):
-        return
-    entries = repeated(row, keypoint)
-    if entries is not None:
-        at = entries[1]
-        yield "visibility/keypoint", f"has {keypoint[at]} at [{at}], a second time in camera {row[at]}"
+    path = "visibility/keypoint"
+    for begin, row, (keypoint,) in csr_blocks(columns, "visibility/indptr", path):
+        entries = repeated(row, keypoint)
+        if entries is not None:
+            at = entries[1]
+            yield path, f"has {keypoint[at]} at [{begin + at}], a second time in camera {row[at]}"
+            return
 
 
 _PHOTOS: tuple[Rule, ...] = (reasons, aliases)

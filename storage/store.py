@@ -31,8 +31,6 @@ from storage.stages import RESERVED_NAMES, Stage
 
 log = logging.getLogger(__name__)
 
-_CHECKED_ROWS = 1_000_000  # the writer has checked all of them
-
 Build = Callable[[Path], Mapping[str, Any] | None]
 
 
@@ -275,8 +273,7 @@ def _described(stage: Stage, key: str, built: Path) -> ArtifactRef:
         raise BrokenBuild(
             f"stage {stage.name!r}: the build left no {stage.kind} at the path that it was given"
         )
-    if stage.schema_name is not None:
-        _check_layout(stage, built)
+    _check_soundness(stage, built)
     digest, content, size = (
         artifacts.write_manifest(built) if built.is_dir() else artifacts.describe_file(built)
     )
@@ -292,10 +289,12 @@ def _described(stage: Stage, key: str, built: Path) -> ArtifactRef:
     )
 
 
-def _check_layout(stage: Stage, built: Path) -> None:
-    from storage import hdf5
+def _check_soundness(stage: Stage, built: Path) -> None:
+    """Whatever `inspect` would say against the artifact, before anybody can use it. Raises BrokenBuild."""
+    from storage.soundness import problems_of_artifact
 
-    with hdf5.open_artifact(built, stage.schema_name):
-        pass
-    if violations := hdf5.validate(built, max_rows=_CHECKED_ROWS):
-        raise BrokenBuild(f"stage {stage.name!r} wrote no valid {stage.schema_name!r}: {violations[0]}")
+    if problems := problems_of_artifact(built, stage.schema_name):
+        more = f"; ... {len(problems) - 3} more" if len(problems) > 3 else ""
+        shown = "; ".join(map(str, problems[:3]))
+        what = repr(stage.schema_name) if stage.schema_name else stage.kind
+        raise BrokenBuild(f"stage {stage.name!r} wrote no valid {what}: {shown}{more}")

@@ -63,10 +63,11 @@ def reporter(label: str) -> Progress:
     lines = LogLines(label)
 
     def progress(done: int, total: int, what: str = "") -> None:
-        if _BARS is None:
+        shown = _BARS  # another thread may end it in between
+        if shown is None:
             lines(done, total, what)
         else:
-            _BARS.update(label, done, total, what)
+            shown.update(label, done, total, what)
 
     return progress
 

@@ -55,7 +55,9 @@ def _read_npz(path: Path, benchmark: Benchmark) -> Any:
 def _read_h5(path: Path, benchmark: Benchmark) -> Any:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    from storage.hdf5_files import open_file
+
+    with open_file(path) as file:
         names = [name for name in file if isinstance(file[name], h5py.Dataset)]
         return file[_name(names, path)][:]
 

@@ -1,11 +1,13 @@
 """Calls beside a flow."""
 
 import threading
+from asyncio import CancelledError
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
-from flows.aside import aside
+from flows.aside import aside, harmless
 
 WHERE: ContextVar[str] = ContextVar("WHERE", default="nowhere")
 
@@ -29,18 +31,32 @@ def test_in_order_in_the_context_of_the_caller_and_waited_for() -> None:
     assert seen == [(0, "here", False), (1, "there", False)]
 
 
-def test_the_first_error_is_raised_at_the_end_and_nothing_more_is_called() -> None:
+def test_an_error_is_logged_with_its_cause_and_what_follows_is_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen: list[int] = []
 
-    def three() -> None:
-        with aside() as later:
-            later(seen.append, 1)
-            later(lambda: 1 / 0)
-            later(seen.append, 2)
+    def divide() -> None:
+        seen.append(1 // 0)
 
-    with pytest.raises(ZeroDivisionError):
-        three()
-    assert seen == [1]
+    with caplog.at_level("DEBUG", "flows.aside"), aside() as later:
+        later(seen.append, 1)
+        later(divide)
+        later(partial(seen.append), 2)
+    assert seen == [1, 2]
+    assert "not shown: divide: ZeroDivisionError: " in caplog.text and "(test_aside.py:" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit])
+def test_an_interruption_is_never_taken_for_an_error_of_drawing(error: type[BaseException]) -> None:
+    def drawing() -> None:
+        raise error("now")
+
+    with pytest.raises(error, match="now"), harmless("a picture"):
+        drawing()
+    with pytest.raises(error, match="now"), aside() as later:
+        later(drawing)
 
 
 @pytest.mark.parametrize(("error", "called"), [(KeyError, [1, 2]), (KeyboardInterrupt, [1])])

@@ -2,6 +2,7 @@
 
 import io
 import math
+from asyncio import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from flows import pages
+from flows.options import STAGES
 from retrieval.finetuning import TRAINING_FILE, TrainingOptions
 from retrieval.training_curves import draw_curves
 from retrieval.training_record import EpochRecord, TrainingState, write_training
@@ -83,21 +85,88 @@ def test_what_the_run_page_gets(training: Path, monkeypatch: pytest.MonkeyPatch,
     assert url.startswith("data:image/jpeg;base64,") and len(url) < 1_000_000
 
 
-def test_a_picture_that_cannot_be_drawn_fails_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_picture_is_small_and_there_where_there_is_something_to_show(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(pages, "create_image_artifact", lambda **given: made.update({given["key"]: given}))
-
-    def damaged(material: Any) -> Any:
-        raise OSError("scene.h5 is damaged")
-
-    pages.show_still(None, None, "reconstruct-models", damaged, "")  # type: ignore[arg-type]
     pages.show_still(None, None, "select-overlaps", lambda material: None, "")  # type: ignore[arg-type]
-    assert made == {} and "reconstruct-models is not shown: OSError: scene.h5 is damaged" in caplog.text
+    assert made == {}
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2500, 3), np.uint8)
     pages.show_still(None, None, "select-overlaps", lambda material: Image.fromarray(noise), "w")  # type: ignore[arg-type]
     assert len(made["select-overlaps"]["image_url"]) < 1_000_000
+
+
+PARTS = ("artifact_rows", "show_still", "read_training", "draw_curves", "hard_negatives_sheet", "result_rows")
+SHOWN_BY_WHAT = (*PARTS, "stale_rows", "report_run", "serving", "create_table_artifact")
+
+
+@pytest.mark.parametrize("broken", [*SHOWN_BY_WHAT, "create_image_artifact", "create_markdown_artifact"])
+@pytest.mark.parametrize("error", [OSError, RuntimeError, AttributeError, MemoryError])
+def test_what_cannot_be_drawn_is_logged_and_fails_nothing(
+    broken: str, error: type[Exception], shown: dict[str, Any], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Whatever of it fails, and however: the run goes on, and all the rest is there."""
+    show_all(shown["store"], shown["record"])
+    whole = set(shown["made"])
+    assert "not shown" not in caplog.text and len(whole) == 15
+    shown["made"].clear()
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error("scene.h5 is damaged")
+
+    monkeypatch.setattr(pages, broken, fails)
+    show_all(shown["store"], shown["record"])
+    assert f": {error.__name__}: scene.h5 is damaged (test_pages.py:" in caplog.text
+    lost = whole - set(shown["made"])
+    assert lost and (len(lost) < 9 or broken == "create_table_artifact")
+
+
+@pytest.mark.parametrize("broken", SHOWN_BY_WHAT)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CancelledError])
+def test_an_interruption_of_drawing_goes_through(
+    broken: str, error: type[BaseException], shown: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(pages, broken, interrupted)
+    with pytest.raises(error):
+        show_all(shown["store"], shown["record"])
+
+
+def show_all(store: Any, record: Any) -> None:
+    for stage in STAGES:
+        pages.show_stage(store, record, stage)
+    pages.show_stale(store, record)
+    pages.show_report(store, "r1")
+
+
+@pytest.fixture
+def shown(training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A run of which everything can be shown, each picture drawn by nobody; what was made, by key."""
+    made: dict[str, Any] = {}
+    for kind in ("table", "image", "markdown"):
+        name = f"create_{kind}_artifact"
+        monkeypatch.setattr(pages, name, lambda **given: made.update({given["key"]: given}))
+    picture = Image.new("RGB", (4, 3))
+    stills = {
+        stage: tuple((n, lambda _: picture, w) for n, _, w in each) for stage, each in pages.STILLS.items()
+    }
+    monkeypatch.setattr(pages, "STILLS", stills)
+    monkeypatch.setattr(pages, "Material", lambda *_: SimpleNamespace(training_set={}))
+    for name, value in {
+        "artifact_rows": [{}],
+        "result_rows": [{}],
+        "stale_rows": [{}],
+        "hard_negatives_sheet": b"",
+        "report_run": tmp_path / "r1.html",
+        "serving": "http://127.0.0.1:1/api",
+    }.items():
+        monkeypatch.setattr(pages, name, lambda *_, value=value: value)
+    record = SimpleNamespace(refs_of=lambda name: [SimpleNamespace(path=name)], resources={})
+    return {"made": made, "store": SimpleNamespace(root=tmp_path), "record": record}
 
 
 def test_the_report_is_linked_where_it_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

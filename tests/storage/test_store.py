@@ -94,9 +94,9 @@ def test_hdf5_artifact_is_checked(store, options):
     ref = store.produce(stage, options, [], build)
     assert ref.schema == "whitening"
     assert ref.path.endswith(".h5")
-    with pytest.raises(ValueError, match="scene"):
+    with pytest.raises(BrokenBuild, match="a 'whitening' file, not 'scene'"):
         store.produce(stage.model_copy(update={"schema_name": "scene"}), options, [], build)
-    with pytest.raises(ValueError, match="HDF5"):
+    with pytest.raises(BrokenBuild, match="not an HDF5 file"):
         store.produce(stage, options, ["other"], Counted("no"))
     assert [p.name for p in (store.root / "whitening").iterdir() if p.name.startswith(".")] == []
 
