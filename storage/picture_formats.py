@@ -1,0 +1,20 @@
+"""The formats of pictures that are read as photographs, stated once.
+
+Nothing else is tried on a file: a format outside the list may start a program (PostScript) or
+has nothing to do with a camera.
+"""
+
+PILLOW_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "TIFF",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "PPM",
+    "JPEG2000",
+    "HEIF",
+    "AVIF",
+)
+"""Pillow's names; the last two are there where Pillow or its plugin pillow-heif reads them."""
