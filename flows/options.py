@@ -28,9 +28,10 @@ from sfm.scene import SceneOptions
 from sfm.training_lists import ListOptions, kind_of, read_list
 from sfm.training_pairs import SplitOptions
 from sfm.vocabulary import VocabularyResources
-from sfm.working import WorkingOptions
+from sfm.working import WorkingOptions, WorkingResources
 from storage import runs
 from storage.options import ContentPath, Options, Resources
+from storage.pictures import CEILING_MEGAPIXELS, MOST_MEGAPIXELS
 from storage.store import Store
 
 STAGES = ("reconstruct", "select", "finetune", "whiten", "evaluate")
@@ -201,6 +202,12 @@ class PipelineResources(Resources):
         1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
     )
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between a training's checkpoints")
+    max_megapixels: float = Field(
+        MOST_MEGAPIXELS,
+        gt=0,
+        le=CEILING_MEGAPIXELS,
+        description="larger photographs are rejected by their header, a million px",
+    )
     photographs_per_task: int = Field(64, ge=1, description="photographs of one task's chunk")
     pairs_per_task: int = Field(500, ge=1, description="photograph pairs of one task's chunk")
     chunk_time_limit_s: float = Field(3600.0, gt=0, description="a chunk that takes longer fails, seconds")
@@ -254,6 +261,9 @@ class PipelineResources(Resources):
             training_processes=self.training_processes,
             checkpoint_steps=self.checkpoint_steps,
         )
+
+    def working(self) -> WorkingResources:
+        return WorkingResources(max_megapixels=self.max_megapixels)
 
     def features(self) -> FeatureResources:
         return FeatureResources(time_limit_s=self.chunk_time_limit_s)

@@ -1,6 +1,6 @@
 """Photographs to 3D models: catalogue, descriptors, features, pairs, matches, clusters, models, scene."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from prefect import flow
@@ -37,6 +37,7 @@ from tasks.photographs import (
     proposal_facts,
     scan_photographs,
     to_decode,
+    to_try_again,
 )
 from tasks.torch_process import end_torch_process
 
@@ -82,17 +83,12 @@ def read_photographs(work: Work) -> None:
 
 def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef], ArtifactRef]:
     """Scan, working copies and catalogue of a folder of photographs."""
-    options = work.options.reconstruction
     scan = work.task(scan_photographs)(work.root, folder)
     wanted = to_decode(work.store, scan)
-    copies = work.fan_out(
-        make_working_copies,
-        work.chunks(working.STAGE, options.working, wanted),
-        workers=work.resources.workers,
-        store=work.root,
-        options=options.working,
-        photos=folder,
-    )
+    copies = _copies(work, folder, wanted)
+    again = to_try_again(work.store, copies, work.resources.working())
+    if again:
+        copies += _copies(work, folder, again, again=True)
     catalogue = work.task(build_catalogue)(
         store=work.root,
         options=CatalogueOptions(),
@@ -101,6 +97,20 @@ def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef]
         working=copies,
     )
     return scan, copies, catalogue
+
+
+def _copies(work: Work, folder: str, wanted: Mapping[str, str], again: bool = False) -> list[ArtifactRef]:
+    options = work.options.reconstruction.working
+    return work.fan_out(
+        make_working_copies,
+        work.chunks(working.STAGE, options, wanted),
+        workers=work.resources.workers,
+        store=work.root,
+        options=options,
+        photos=folder,
+        resources=work.resources.working(),
+        again=again,
+    )
 
 
 def describe(work: Work) -> None:

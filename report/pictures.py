@@ -65,12 +65,8 @@ class Pictures:
 
 def _thumbnail(path: Path) -> str:
     """A WebP of at most LONGER_SIDE_PX, base64."""
-    from PIL import Image, ImageOps
+    from storage.pictures import thumbnail
 
-    with Image.open(path) as photograph:
-        photograph.draft("RGB", (LONGER_SIDE_PX, LONGER_SIDE_PX))
-        small = ImageOps.exif_transpose(photograph).convert("RGB")
-        small.thumbnail((LONGER_SIDE_PX, LONGER_SIDE_PX))
-        file = io.BytesIO()
-        small.save(file, format="WEBP", quality=QUALITY, method=2)
+    file = io.BytesIO()
+    thumbnail(path, LONGER_SIDE_PX).save(file, format="WEBP", quality=QUALITY, method=2)
     return base64.b64encode(file.getvalue()).decode()

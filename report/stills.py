@@ -124,11 +124,9 @@ def _has_pictures(material: Material, row: Ranking) -> bool:
 
 
 def _tile(material: Material, sha: str) -> NDArray[np.uint8]:
-    from PIL import Image
+    from storage.pictures import thumbnail
 
-    with Image.open(material.pictures.files[sha]) as photograph:
-        photograph.draft("RGB", (TILE_PX, TILE_PX))
-        return np.asarray(photograph.convert("RGB"))
+    return np.asarray(thumbnail(material.pictures.files[sha], TILE_PX))
 
 
 def _model(scene: dict[str, NDArray[Any]], model: int) -> tuple[NDArray[Any], ...]:

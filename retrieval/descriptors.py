@@ -45,7 +45,7 @@ def extract(
     threads: int | None = None,
     loader_threads: int = 1,
     draft: bool = False,
-    exif: bool = True,
+    as_reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Descriptors [N, D] of photographs (paths, or arrays [H, W, 3] uint8), L2-normalised, row i = photograph
@@ -57,7 +57,7 @@ def extract(
     descriptors = np.empty((len(images), network.description.dimension), dtype=np.float32)
     rows = iterate_descriptors(
         network,
-        photograph_loader(image_size, draft=draft, exif=exif),
+        photograph_loader(image_size, draft=draft, as_reference=as_reference),
         images,
         scales=scales,
         batch_size=batch_size,
@@ -73,13 +73,13 @@ def extract(
     return descriptors
 
 
-def photograph_loader(image_size: int | None, *, draft: bool = False, exif: bool = True) -> Load:
+def photograph_loader(image_size: int | None, *, draft: bool = False, as_reference: bool = False) -> Load:
     """What turns a path or an array into [H, W, 3] uint8 with a longer side of at most image_size px."""
 
     def load(photograph: Photograph) -> NDArray[np.uint8]:
         if isinstance(photograph, np.ndarray):
             return limit_array(photograph, image_size)
-        return load_photograph(photograph, image_size, exif=exif, draft=draft)
+        return load_photograph(photograph, image_size, as_reference=as_reference, draft=draft)
 
     return load
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from storage.options import Options, Resources
+from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Precision = Literal["float32", "bfloat16"]
@@ -85,6 +86,7 @@ STAGE = Stage(
         "retrieval.network_options",
         "retrieval.networks",
         "retrieval.pooling",
+        *PICTURE_MODULES,
     ),
 )
 

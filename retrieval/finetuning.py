@@ -14,6 +14,7 @@ from pydantic import Field
 
 from retrieval.extraction import Precision
 from storage.options import Options, Resources
+from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Strategy = Literal["m1", "m2", "m3"]
@@ -233,6 +234,7 @@ STAGE = Stage(
         "retrieval.training",
         "retrieval.training_record",
         "retrieval.tuples",
+        *PICTURE_MODULES,
     ),
 )
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from storage.pictures import CEILING_MEGAPIXELS, Rejected, Unsupported, decode, open_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Box = tuple[float, float, float, float]
-_HEIF_SUFFIXES = {".heic", ".heif", ".avif"}
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -31,26 +32,27 @@ def load_photograph(
     image_size: int | None,
     box: Box | None = None,
     *,
-    exif: bool = True,
+    as_reference: bool = False,
     draft: bool = False,
+    max_megapixels: float = CEILING_MEGAPIXELS,
 ) -> NDArray[np.uint8]:
-    """Decode an RGB photograph whose longer side has at most image_size pixels.
+    """Decode an RGB photograph whose longer side has at most image_size pixels, upright.
 
     -> [H, W, 3] uint8. Lanczos, never enlarged. box (left, top, right, bottom) in pixels of the full
     photograph: the crop is limited to image_size * max(crop) / max(full), so that it has the resolution it
-    would have in the whole photograph. exif: turn upright first. draft: let the JPEG decoder skip resolution
-    that is not needed (faster, other rounding). Raises UnreadablePhotograph. Source: cirtorch ImagesFromList,
-    imresize.
+    would have in the whole photograph. draft: let the JPEG decoder skip resolution that is not needed
+    (faster, other rounding). as_reference: of an official benchmark, see `_as_reference`. Raises
+    UnreadablePhotograph. Source: cirtorch ImagesFromList, imresize.
     """
     try:
-        if Path(path).suffix.lower() in _HEIF_SUFFIXES:
-            _register_heif()
-        with Image.open(path) as opened:
-            if draft and image_size is not None and box is None:
-                # twice the wanted size, so that Lanczos still has something to filter
-                opened.draft("RGB", (2 * image_size, 2 * image_size))
-            photograph = _as_rgb(ImageOps.exif_transpose(opened) if exif else opened)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if as_reference:
+            photograph = _as_reference(path, 2 * image_size if draft and image_size and box is None else None)
+        else:
+            # twice the wanted size, so that Lanczos still has something to filter
+            halved_to = 2 * image_size if draft and image_size is not None and box is None else None
+            decoded = decode(Path(path), halved_to=halved_to, max_megapixels=max_megapixels)
+            photograph = decoded.upright().convert("RGB")
+    except (Rejected, Unsupported, OSError) as error:
         raise UnreadablePhotograph(
             f"photograph {str(path)!r}: {error}; leave it out or convert it to JPEG or PNG"
         ) from error
@@ -143,19 +145,21 @@ def _limited(photograph: Image.Image, image_size: int | None, box: Box | None) -
     return photograph
 
 
-def _as_rgb(photograph: Image.Image) -> Image.Image:
-    """RGB in 8 bits; 16-bit greys are scaled, where Pillow's own conversion would clip them to white."""
-    if photograph.mode.startswith("I;16"):
-        deep = np.asarray(photograph, dtype=np.uint16)
-        return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
-    return photograph.convert("RGB")
+def _as_reference(path: Path | str, halved_to: int | None) -> Image.Image:
+    """As the references of the official benchmarks read their images: not turned, what Pillow calls RGB.
 
-
-def _register_heif() -> None:
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise UnreadablePhotograph(
-            "HEIC and AVIF need the package pillow-heif; install retrieval-sfm[heif]"
-        ) from error
-    pillow_heif.register_heif_opener()
+    16-bit greys are scaled, where Pillow's own conversion would clip them to white. Raises Rejected, OSError.
+    """
+    with open(path, "rb") as file:
+        try:
+            with open_picture(file) as opened:
+                if halved_to is not None:
+                    opened.draft("RGB", (halved_to, halved_to))
+                if not opened.mode.startswith("I;16"):
+                    return opened.convert("RGB")
+                deep = np.asarray(opened, dtype=np.uint16)
+        except UnidentifiedImageError:
+            raise Rejected("not an image of a format that is read") from None
+        except Exception as error:  # of many kinds, as in storage.pictures
+            raise Rejected(f"cannot be decoded: {error}") from error
+    return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")

@@ -13,6 +13,7 @@ from retrieval.extraction import ExtractionOptions
 from retrieval.images import Box, load_photograph
 from retrieval.networks import RetrievalNetwork
 from retrieval.search import SearchIndex, UnusableIndex
+from storage.pictures import MOST_MEGAPIXELS
 
 
 class UnusableBox(ValueError):
@@ -39,7 +40,9 @@ def describe_query(
         check_box(photograph, box)
     described = iterate_descriptors(
         network,
-        lambda path: load_photograph(path, options.image_size, box, draft=options.draft),
+        lambda path: load_photograph(
+            path, options.image_size, box, draft=options.draft, max_megapixels=MOST_MEGAPIXELS
+        ),
         [photograph],
         scales=options.scales,
         precision=options.precision,
@@ -60,7 +63,7 @@ def describe_query(
 
 def check_box(photograph: Path, box: Box) -> None:
     """Raise UnusableBox unless the box has an area and lies on the upright photograph."""
-    height, width = load_photograph(photograph, None).shape[:2]
+    height, width = load_photograph(photograph, None, max_megapixels=MOST_MEGAPIXELS).shape[:2]
     left, top, right, bottom = box
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         shown = ",".join(f"{value:g}" for value in box)

@@ -91,10 +91,10 @@ def _absent(name: str, by_last_part: Mapping[str, str]) -> str:
 
 
 def _unreadable(path: Path) -> str:
-    from sfm.decoding import PILLOW_PIXEL_LIMIT, Rejected, Unsupported, decode
+    from storage.pictures import MOST_MEGAPIXELS, Rejected, Unsupported, check_usable, decode
 
     try:
-        decode(path.read_bytes(), _CHECKED_PX, PILLOW_PIXEL_LIMIT)
+        check_usable(decode(path, halved_to=2 * _CHECKED_PX, max_megapixels=MOST_MEGAPIXELS))
     except (Rejected, Unsupported) as why:
         return str(why)
     except OSError as error:

@@ -14,7 +14,8 @@ OUTCOMES = "photos.json"
 @dataclass(frozen=True)
 class Outcome:
     """What became of one photograph; sizes and focal prior in px, 0 = unknown; orientation as in EXIF;
-    GPS position in degrees and m above the sea, None = unknown."""
+    GPS position in degrees and m above the sea, None = unknown. limit_megapixels: the limit that it was
+    rejected for, None = for another reason or not at all."""
 
     status: Literal["ok", "rejected", "unsupported"]
     reason: str = ""
@@ -27,6 +28,7 @@ class Outcome:
     latitude_deg: float | None = None
     longitude_deg: float | None = None
     altitude_m: float | None = None
+    limit_megapixels: float | None = None
 
     def as_row(self) -> dict[str, Any]:
         """The outcome as JSON values, what is unknown left out."""

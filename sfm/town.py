@@ -22,6 +22,7 @@ from sfm.town_photography import Shot, make_subject, take
 from sfm.town_render import Camera
 from storage.hdf5_files import create_file, open_file
 from storage.options import Options
+from storage.pictures import thumbnail
 
 _log = logging.getLogger(__name__)
 
@@ -198,9 +199,7 @@ def contact_sheet(paths: Sequence[Path], columns: int = 8, thumbnail_px: int = 1
     rows = -(-len(paths) // columns)
     sheet = Image.new("RGB", (columns * thumbnail_px, rows * thumbnail_px), (250, 250, 250))
     for index, path in enumerate(paths):
-        with Image.open(path) as photograph:
-            small = photograph.convert("RGB")
-        small.thumbnail((thumbnail_px - 4, thumbnail_px - 4))
+        small = thumbnail(path, thumbnail_px - 4)
         x = index % columns * thumbnail_px + (thumbnail_px - small.width) // 2
         y = index // columns * thumbnail_px + (thumbnail_px - small.height) // 2
         sheet.paste(small, (x, y))

@@ -29,6 +29,7 @@ from sfm.training_set import TrainingSet
 from sfm.twins import first_with, twin_error
 from storage.options import ContentPath, Options
 from storage.photographs import PhotoEntry
+from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Kind = Literal["positions", "identities", "cirtorch", "training_set"]
@@ -42,10 +43,8 @@ STAGE = Stage(
     modules=(
         "sfm.training_lists",
         "sfm.cirtorch_lists",
-        "sfm.decoding",
         "sfm.entry_tables",
         "sfm.exchange",
-        "sfm.exif",
         "sfm.identities",
         "sfm.known_places",
         "sfm.listed_photographs",
@@ -53,6 +52,7 @@ STAGE = Stage(
         "sfm.splits",
         "sfm.training_set",
         "sfm.twins",
+        *PICTURE_MODULES,
     ),
 )
 IMAGE_TREE = "ims"

@@ -12,16 +12,28 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sfm.decoding import PILLOW_PIXEL_LIMIT, Decoded, Rejected, Unsupported, decode
 from sfm.outcomes import OUTCOMES, Outcome, read_outcomes
-from storage.digests import canonical_json
-from storage.options import Options
+from storage.digests import canonical_json, json_sha256
+from storage.options import Options, Resources
+from storage.picture_formats import MODULES as PICTURE_MODULES
+from storage.pictures import (
+    CEILING_MEGAPIXELS,
+    MOST_MEGAPIXELS,
+    Decoded,
+    Rejected,
+    TooLarge,
+    Unsupported,
+    check_usable,
+    decode,
+    turned,
+)
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -31,9 +43,19 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pillow", "pillow-heif", "numpy"),
-    modules=("sfm.working", "sfm.decoding", "sfm.exif", "sfm.outcomes"),
+    modules=("sfm.working", "sfm.outcomes", *PICTURE_MODULES),
 )
-__all__ = ["STAGE", "FileChanged", "WorkingOptions", "make_working_copies", "read_outcomes", "working_copy"]
+__all__ = [
+    "STAGE",
+    "FileChanged",
+    "WorkingOptions",
+    "WorkingResources",
+    "input_under_limit",
+    "make_working_copies",
+    "read_outcomes",
+    "working_copy",
+]
+_EARLIER_MAX_PIXELS = 178_956_970  # an option that every run before had in its record
 
 
 class WorkingOptions(Options):
@@ -41,11 +63,24 @@ class WorkingOptions(Options):
 
     working_size: int = Field(640, ge=64, le=8192, description="longer side of a working copy at most, px")
     jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of working copies, 1..100")
-    max_pixels: int = Field(
-        PILLOW_PIXEL_LIMIT,
-        ge=1,
-        le=PILLOW_PIXEL_LIMIT,
-        description="larger photographs are rejected unread, px",
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_run(cls, values: Any) -> Any:
+        """The record of a run from before the limit was a resource can still be read."""
+        if isinstance(values, Mapping) and values.get("max_pixels") == _EARLIER_MAX_PIXELS:
+            return {name: value for name, value in values.items() if name != "max_pixels"}
+        return values
+
+
+class WorkingResources(Resources):
+    """What decoding may use. A photograph that was rejected for a limit is tried again under another one."""
+
+    max_megapixels: float = Field(
+        MOST_MEGAPIXELS,
+        gt=0,
+        le=CEILING_MEGAPIXELS,
+        description="larger photographs are rejected by their header, a million px",
     )
 
 
@@ -54,7 +89,10 @@ class FileChanged(ValueError):
 
 
 def make_working_copies(
-    photographs: Sequence[tuple[str, Path]], options: WorkingOptions, out: Path
+    photographs: Sequence[tuple[str, Path]],
+    options: WorkingOptions,
+    out: Path,
+    resources: WorkingResources | None = None,
 ) -> dict[str, str]:
     """Fill the folder `out` with the working copies and outcomes of a chunk of photographs.
 
@@ -66,7 +104,7 @@ def make_working_copies(
     outcomes: dict[str, Outcome] = {}
     digests: dict[str, str] = {}
     for sha, path in sorted(set(photographs)):
-        outcome, copy = working_copy(_read(sha, path), options)
+        outcome, copy = working_copy(_read(sha, path), options, resources)
         if copy:
             (out / f"{sha}.jpg").write_bytes(copy)
         outcomes[sha] = outcome
@@ -81,18 +119,40 @@ def make_working_copies(
     return digests
 
 
-def working_copy(content: bytes, options: WorkingOptions) -> tuple[Outcome, bytes]:
+def input_under_limit(sha: str, resources: WorkingResources) -> str:
+    """What the outcome of a photograph is made from that another limit once rejected: this limit too."""
+    return json_sha256(["under limit", sha, resources.max_megapixels])
+
+
+def working_copy(
+    content: bytes, options: WorkingOptions, resources: WorkingResources | None = None
+) -> tuple[Outcome, bytes]:
     """A file's bytes -> its outcome and the working copy as JPEG, empty where there is none.
 
     An upright JPEG within the limit is its own working copy, byte for byte.
     """
+    size, limit = options.working_size, (resources or WorkingResources()).max_megapixels
     try:
-        decoded = decode(content, options.working_size, options.max_pixels)
+        decoded = decode(content, halved_to=2 * size, max_megapixels=limit)
+        check_usable(decoded)
+    except TooLarge as why:
+        return Outcome("rejected", str(why), limit_megapixels=limit), b""
     except Rejected as why:
         return Outcome("rejected", str(why)), b""
     except Unsupported as why:
         return Outcome("unsupported", str(why)), b""
-    return _good(decoded), content if decoded.as_stored else _jpeg(decoded.picture, options.jpeg_quality)
+    picture = turned(_limited(decoded, size), decoded.turn)
+    kept = decoded.as_stored and max(decoded.size) <= size
+    return _good(decoded, picture), content if kept else _jpeg(picture, options.jpeg_quality)
+
+
+def _limited(decoded: Decoded, longer_side: int) -> Image.Image:
+    """The pixels of limited size, never enlarged, not yet turned."""
+    scale = min(1.0, longer_side / max(decoded.size))
+    width, height = (max(1, round(side * scale)) for side in decoded.size)
+    if (width, height) == decoded.pixels.size:
+        return decoded.pixels
+    return decoded.pixels.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _read(sha: str, path: Path) -> bytes:
@@ -102,17 +162,18 @@ def _read(sha: str, path: Path) -> bytes:
     return content
 
 
-def _good(decoded: Decoded) -> Outcome:
+def _good(decoded: Decoded, picture: Image.Image) -> Outcome:
     latitude, longitude, altitude = decoded.position or (None, None, math.nan)
+    focal = decoded.focal_px * (max(picture.size) / max(decoded.size))
     return Outcome(
         status="ok",
         reason=decoded.note,
         width=decoded.width,
         height=decoded.height,
         orientation=decoded.orientation,
-        working_width=decoded.picture.width,
-        working_height=decoded.picture.height,
-        focal_prior_px=0.0 if math.isnan(decoded.focal_prior_px) else decoded.focal_prior_px,
+        working_width=picture.width,
+        working_height=picture.height,
+        focal_prior_px=0.0 if math.isnan(focal) else focal,
         latitude_deg=latitude,
         longitude_deg=longitude,
         altitude_m=None if math.isnan(altitude) else altitude,

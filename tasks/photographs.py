@@ -1,5 +1,6 @@
 """From a folder to a catalogue: scan, working copies in chunks, the table of all files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sfm.catalogue import CatalogueOptions
 from sfm.features import FeatureOptions
 from sfm.matching import MatchingOptions
 from sfm.pairs import PairOptions
-from sfm.working import WorkingOptions, read_outcomes
+from sfm.working import WorkingOptions, WorkingResources, read_outcomes
 from storage import hdf5
 from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
@@ -64,17 +65,28 @@ def scan_arrays(table: ScanTable) -> dict[str, Any]:
     }
 
 
-@stage_task(working.STAGE, labels=("items", "photos"))
+@stage_task(working.STAGE, labels=("items", "photos", "again"))
 def make_working_copies(
-    store: str, options: WorkingOptions, inputs: list[str], items: list[str], photos: str
+    store: str,
+    options: WorkingOptions,
+    inputs: list[str],
+    items: list[str],
+    photos: str,
+    resources: WorkingResources | None = None,
+    again: bool = False,
 ) -> ArtifactRef:
-    """Upright, size-limited copies of a chunk of photographs (items: sha256)."""
+    """Upright, size-limited copies of a chunk of photographs (items: sha256; again: see `to_try_again`)."""
     source = photo_source(running().store, photos)
     names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
+    used = resources or WorkingResources()
 
     def build(out: Path) -> dict[str, Any]:
-        content = working.make_working_copies([(sha, source.path(names[sha])) for sha in items], options, out)
-        return {"items": {sha: {"input": sha, "content": digest} for sha, digest in content.items()}}
+        photographs = [(sha, source.path(names[sha])) for sha in items]
+        content = working.make_working_copies(photographs, options, out, used)
+        made_from = {sha: working.input_under_limit(sha, used) if again else sha for sha in items}
+        return {
+            "items": {sha: {"input": made_from[sha], "content": digest} for sha, digest in content.items()}
+        }
 
     return publish(build)
 
@@ -160,3 +172,16 @@ def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOption
 def to_decode(store: Store, scan_ref: ArtifactRef) -> dict[str, str]:
     """sha256 -> itself, of every different readable content of a scan: items of working copies."""
     return {sha: sha for sha, _ in catalogue.to_decode(scanned_files(store.path(scan_ref)))}
+
+
+def to_try_again(store: Store, copies: Sequence[ArtifactRef], resources: WorkingResources) -> dict[str, str]:
+    """sha256 -> what it is made from now, of photographs that were rejected for another limit than today's.
+
+    The limit is a resource and in no key, so that the outcome of such a photograph has one of its own.
+    """
+    outcomes = read_outcomes([store.path(ref) for ref in copies])
+    return {
+        sha: working.input_under_limit(sha, resources)
+        for sha, outcome in sorted(outcomes.items())
+        if outcome.limit_megapixels not in (None, resources.max_megapixels)
+    }

@@ -59,7 +59,7 @@ def describe_chunk(
         STAGE.name,
         network,
         lambda image: load_photograph(
-            image[0], options.image_size, image[1], exif=False, draft=options.draft
+            image[0], options.image_size, image[1], as_reference=True, draft=options.draft
         ),
         [(item, (path, box)) for item, path, box in images],
         input_digests,

@@ -23,6 +23,7 @@ from retrieval.extraction import ExtractionOptions
 from retrieval.whitening import Whitening
 from storage.hdf5 import write
 from storage.options import ContentPath, Options
+from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ STAGE = Stage(
         "retrieval.scatter",
         "retrieval.topk",
         "retrieval.whitening",
+        *PICTURE_MODULES,
     ),
 )
 

@@ -85,7 +85,7 @@ def write_sheet(
     def load(tile: SheetTile) -> NDArray[np.uint8]:
         if tile.verdict == "query":
             image = benchmark.queries[tile.index * benchmark.query_frames]
-            return load_photograph(benchmark.root / image.file, 2 * TILE_PX, image.box, exif=False)
+            return load_photograph(benchmark.root / image.file, 2 * TILE_PX, image.box, as_reference=True)
         position = tile.index * benchmark.database_frames
         if position < len(benchmark.database):
             path = benchmark.root / benchmark.database[position].file
@@ -93,7 +93,7 @@ def write_sheet(
             path = distractors / result.distractors[tile.index]
         else:
             return np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
-        return load_photograph(path, 2 * TILE_PX, exif=False)
+        return load_photograph(path, 2 * TILE_PX, as_reference=True)
 
     draw(rows, load, out)
     return len(rows)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfm.exif import UPRIGHT
 from sfm.features import FeatureOptions, MissingFeatures, extract_features
 from sfm.hloc_features import UnusableLocalFeatures, group_names, on_working_copy, read_features
 from sfm.outcomes import Outcome
+from storage.exif import UPRIGHT
 from storage.hdf5 import open_artifact, read_items
 from tests.sfm.feature_scenes import sha_of
 from tests.sfm.hloc_files import blank, write_hloc

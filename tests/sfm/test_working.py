@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from sfm import decoding, exif
-from sfm.decoding import Rejected, Unsupported, decode
-from sfm.working import FileChanged, WorkingOptions, make_working_copies, read_outcomes, working_copy
+from sfm.working import (
+    FileChanged,
+    WorkingOptions,
+    WorkingResources,
+    make_working_copies,
+    read_outcomes,
+    working_copy,
+)
+from storage import exif, pictures
+from storage.pictures import Rejected, Unsupported, decode
 
 SMALL = WorkingOptions(working_size=64)
 NO_NUMBER = TiffImagePlugin.IFDRational(0, 0)
@@ -68,11 +75,7 @@ def test_a_large_photograph_is_reduced_and_a_small_one_never_enlarged():
     outcome, copy = working_copy(encoded(picture(200, 100)), SMALL)
     assert opened(copy).size == (64, 32) == (outcome.working_width, outcome.working_height)
     assert (outcome.width, outcome.height) == (200, 100)
-    assert opened(working_copy(encoded(picture(30, 20), "PNG"), SMALL)[1]).size == (30, 20)
-
-
-def test_a_long_strip_keeps_at_least_one_pixel():
-    assert opened(working_copy(encoded(picture(1000, 2), "PNG"), SMALL)[1]).size == (64, 1)
+    assert opened(working_copy(encoded(picture(40, 32), "PNG"), SMALL)[1]).size == (40, 32)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -235,11 +238,19 @@ def test_random_damage_never_raises():
             assert (outcome.status == "ok") == bool(copy)
 
 
-def test_the_size_limit_is_an_option():
-    content = encoded(picture(40, 30), "PNG")
-    assert working_copy(content, WorkingOptions(max_pixels=1200))[0].status == "ok"
-    outcome, _ = working_copy(content, WorkingOptions(max_pixels=1199))
-    assert outcome.reason.startswith("its header claims 40 x 30 pixels, the limit is 1199")
+def test_the_size_limit_is_a_resource():
+    content = encoded(picture(40, 32), "PNG")
+    within, above = (WorkingResources(max_megapixels=px / 10**6) for px in (1280, 1279))
+    assert working_copy(content, SMALL, within)[0].status == "ok"
+    outcome, _ = working_copy(content, SMALL, above)
+    assert outcome.reason.startswith("its header claims 40 x 32 pixels, the limit is 0.001279 megapixels")
+    assert outcome.limit_megapixels == 0.001279
+
+
+def test_the_options_of_an_earlier_run_are_read_without_their_limit():
+    assert WorkingOptions.model_validate({"max_pixels": 178_956_970}) == WorkingOptions()
+    with pytest.raises(ValueError, match="max_pixels"):
+        WorkingOptions.model_validate({"max_pixels": 1000})
 
 
 @pytest.mark.parametrize(
@@ -269,11 +280,15 @@ def test_sixteen_bits_are_scaled_not_clipped():
 
 def test_transparency_shows_white():
     clear = Image.new("RGBA", (60, 40), (10, 20, 30, 0))
-    assert np.asarray(opened(working_copy(encoded(clear, "PNG"), SMALL)[1])).min() >= 250
+    clear.paste((10, 20, 30, 255), (0, 0, 20, 40))
+    shown = np.asarray(opened(working_copy(encoded(clear, "PNG"), SMALL)[1]))
+    assert shown[:, 30:].min() >= 250 and shown[:, :10].max() < 40
 
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue", "green")]
+    for frame in frames:
+        frame.paste("black", (0, 0, 10, 40))
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     outcome, copy = working_copy(content, SMALL)
     assert (outcome.status, outcome.reason) == ("ok", "first of 3 frames")
@@ -286,21 +301,21 @@ def test_video_is_unsupported_with_the_remedy():
 
 
 def test_heic_is_read_or_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(decoding, "register_heif", lambda: False)
+    monkeypatch.setattr(pictures, "register_heif", lambda: False)
     with pytest.raises(Unsupported, match=r"retrieval-sfm\[heif\]"):
-        decode(b"\0\0\0\x18ftypheic" + bytes(64), 64, 10**6)
+        decode(b"\0\0\0\x18ftypheic" + bytes(64))
 
 
 def test_heic_of_the_extra_is_a_photograph():
     pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
-    assert decoding.register_heif()
+    assert pictures.register_heif()
     outcome, _ = working_copy(encoded(picture(60, 40), "HEIF"), SMALL)
     assert (outcome.status, outcome.working_width) == ("ok", 60)
 
 
 def test_a_rejection_does_not_name_the_machine(tmp_path):
     with pytest.raises(Rejected) as caught:
-        decode(b"no picture", 64, 10**6)
+        decode(b"no picture")
     assert "object at" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 

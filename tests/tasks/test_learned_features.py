@@ -13,7 +13,6 @@ from PIL import Image
 from flows.options import load
 from sfm.catalogue import CatalogueOptions, read_names
 from sfm.clusters import ClusterOptions
-from sfm.exif import UPRIGHT
 from sfm.features import FeatureOptions
 from sfm.hloc_features import UnusableLocalFeatures
 from sfm.mapping import MappingOptions
@@ -22,6 +21,7 @@ from sfm.pairs import PairOptions, UnusableStrategy
 from sfm.town import TownOptions, render_town
 from sfm.working import WorkingOptions, read_outcomes
 from storage.artifacts import ArtifactRef
+from storage.exif import UPRIGHT
 from storage.hdf5 import read_items
 from storage.store import Store
 from tasks.chunks import chunk_calls, holders, item_digests, items_input

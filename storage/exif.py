@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -33,13 +34,34 @@ UPRIGHT = {
 }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """Orientation 1..8, focal length in px of the stored picture (nan = unknown), see `position`."""
+
+    orientation: int
+    focal_px: float
+    position: tuple[float, float, float] | None
+
+
+def read(image: Image.Image, width: int, height: int) -> Facts:
+    """What the EXIF block of an opened image says; width, height: px as stored. Nothing of it is written."""
+    return Facts(orientation(image), focal_prior_px(image, width, height), position(image))
+
+
+def keep_orientation_alone(image: Image.Image) -> None:
+    """Let an opened image forget all else, which Pillow would follow, and fail on, while it turns a TIFF."""
+    block = image.getexif()
+    for tag in [tag for tag in block if tag != _ORIENTATION]:
+        del block[tag]
+
+
 def orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 of an opened image; 1 where the block is missing, broken or says nonsense."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = _number(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block is no reason to lose the photograph
         return 1
-    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+    return int(value) if value in UPRIGHT else 1
 
 
 def focal_prior_px(image: Image.Image, width: int, height: int) -> float:
