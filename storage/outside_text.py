@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 128 << 20
 MOST_LINE = 1 << 20
+MOST_LINES = 5_000_000
 _MARKS = (  # the longer ones first: UTF-16's mark is the beginning of UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class BadText(ValueError):
-    """A file from outside that is no text that can be read; the message names the file, the line, the remedy."""
+    """A file from outside that cannot be read as text; the message names file, line and remedy."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Text:
         Raises BadText for one that is longer than any line of such a file.
         """
         begin = number = 0
-        for end in _ENDS.finditer(self.content):
-            number += 1
+        for number, end in enumerate(_ENDS.finditer(self.content), start=1):
+            if number > MOST_LINES:
+                raise BadText(f"{self.path}: more than {MOST_LINES} lines are not read; divide the file")
             yield number, self._line(number, begin, end.end() if keep_ends else end.start())
             begin = end.end()
         if begin < len(self.content):
@@ -102,7 +104,7 @@ def read_text(path: Path | str, *, most_bytes: int = MOST_BYTES, most_line: int 
 
 
 def decoded(content: bytes, where: str, *, fallback: bool = True) -> str:
-    """Bytes of a text file -> its text without a mark. where: the file, for errors and the note of a fallback.
+    """Bytes of a text file -> its text without a mark. where: the file, for errors and the note.
 
     fallback: whether Windows-1252 is taken where it is beyond doubt. Raises BadText with line and byte.
     """
@@ -110,19 +112,19 @@ def decoded(content: bytes, where: str, *, fallback: bool = True) -> str:
         ((name, len(mark)) for mark, name in _MARKS if content.startswith(mark)), ("utf-8", 0)
     )
     try:
-        text = content[begin:].decode(encoding)
+        text = str(memoryview(content)[begin:], encoding)
     except UnicodeDecodeError as error:
         if not (fallback and encoding == "utf-8" and begin == 0 and _is_western(content)):
             raise _undecodable(content, begin + error.start, encoding, where) from error
         text = content.decode("cp1252")
-        line = content[: error.start].count(b"\n") + 1
+        line = _line_of(text, error.start)
         _log.warning("%s: is not UTF-8 (line %d), read as Windows-1252; save it as UTF-8", where, line)
     nul = text.find("\0")
     if nul >= 0:
         line = _line_of(text, nul)
         raise BadText(
-            f"{where}, line {line}: holds a NUL byte at character {nul}; it is no text, or UTF-16 without its "
-            "mark: save it as UTF-8"
+            f"{where}, line {line}: holds a NUL byte at character {nul}; it is no text, or UTF-16 without "
+            "its mark: save it as UTF-8"
         )
     return text
 
