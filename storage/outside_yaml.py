@@ -1,7 +1,7 @@
 """YAML that comes from outside: what it says, or one line that names the file and the line.
 
-Depth, size and aliases are looked at before values are made of the text, so that no file exhausts the memory or
-the stack.
+Depth, size and aliases are looked at before values are made of the text, so that no file exhausts the memory
+or the stack.
 """
 
 from __future__ import annotations
