@@ -1,4 +1,4 @@
-"""Commands on a store: `store init|ls|verify|gc|lineage|migrate`."""
+"""Commands on a store: `store init|ls|verify|gc|lineage|migrate|environment`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,6 +133,26 @@ def migrate(store: StoreArgument) -> None:
     out.print(f"{formats}, {result.indexed} artifacts indexed", highlight=False)
     for path in result.older_layouts:
         out.print(f"older layout, still read: {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+@store_app.command()
+def environment(
+    store: StoreArgument,
+    server: Annotated[
+        str | None, typer.Option(help="address of its `up` on another machine: http://NAME:4200")
+    ] = None,
+) -> None:
+    """What `prefect` commands and further workers need for the `up` of this store: eval "$(...)"
+
+    The key is among it: it is for a shell, not for a screen.
+    """
+    with usage():
+        from shlex import quote
+
+        from flows.access import settings_for_prefect
+
+        for name, value in settings_for_prefect(_open(store).root, server).items():
+            typer.echo(f"export {name}={quote(value)}")
 
 
 def _open(store: Path) -> "Store":

@@ -15,9 +15,15 @@ from flows.cli_common import StoreOption, complain, err, out, usage
 def up(
     store: StoreOption,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of UI and API; 0: a free one")] = 4200,
-    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0: all, no password")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0: all")] = "127.0.0.1",
     photos: Annotated[
         Path | None, typer.Option(help="folder of photographs that the end-to-end form starts with")
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a further name under which browsers and workers reach it", envvar="RETRIEVAL_SFM_NAMES"
+        ),
     ] = None,
 ) -> None:
     """Prefect's UI, all deployments and a worker for them, until Ctrl-C."""
@@ -30,7 +36,7 @@ def up(
         if photos is not None:
             _check_folder(photos)
         root = Store.create(store).root
-        request = Request(root, host, port, photos.absolute() if photos else None)
+        request = Request(root, host, port, photos.absolute() if photos else None, tuple(name or ()))
         try:
             serve(request, _say, _stop_on_signals())
         except RuntimeError as error:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flows.access import serving_settings
+from flows.keys import client_key_settings
 from flows.reconcile import reconcile, registered
 from flows.server import TemporaryServer, serving
 from flows.settings import (
@@ -79,12 +81,13 @@ def session(store: str | os.PathLike[str], *, log_level: str = "INFO") -> Iterat
     with ExitStack() as stack:
         server = None
         settings = logging_settings(log_level)
-        if user_api_url() is None and (lasting := serving(home)) is not None:
-            settings |= client_settings(home, lasting)
+        lasting = serving(home)
+        if lasting is not None and user_api_url() in (None, lasting):
+            settings |= client_settings(home, lasting) | serving_settings(home)
         elif user_api_url() is None:
             server = TemporaryServer(root)
             stack.callback(server.stop)
-            settings |= client_settings(home, server.api_url)
+            settings |= client_settings(home, server.api_url) | client_key_settings(server.key)
         tag = stack.enter_context(registered(home))
         stack.enter_context(environment(settings))
         log = home / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{tag[-6:]}.log"

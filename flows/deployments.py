@@ -29,6 +29,13 @@ AUTOMATION = "retrieval-sfm: silent runs have crashed"
 SILENCE_S = 3 * HEARTBEAT_S
 FILE = "prefect.yaml"
 NAMED = ("store", "photos")
+TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"stream_output": True},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+"""How a run is started, with nothing that a run or a deployment could change: Prefect's own template lets any
+run bring its command, environment and folder. `env` is not even named: Prefect merges into one that is there.
+"""
 
 
 class DeploymentsFailed(RuntimeError):
@@ -73,18 +80,19 @@ def install(environment: Mapping[str, str]) -> list[str]:
 
 
 def _make_pool(client: "SyncPrefectClient") -> None:
-    from prefect.client.schemas.actions import WorkPoolCreate
+    """The pool; one of type process that is there already, older or changed, is locked again."""
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectAlreadyExists
-    from prefect.workers.process import ProcessWorker
 
-    template = ProcessWorker.get_default_base_job_template()
     pool = WorkPoolCreate(
-        name=POOL, type="process", description="runs of retrieval-sfm", base_job_template=template
+        name=POOL, type="process", description="runs of retrieval-sfm", base_job_template=TEMPLATE
     )
     try:
         client.create_work_pool(pool)
     except ObjectAlreadyExists:
-        logger.debug("work pool %s is there already", POOL)
+        found = client.read_work_pool(POOL)
+        if found.type == "process" and found.base_job_template != TEMPLATE:
+            client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=TEMPLATE))
 
 
 def _deploy(root: Path, environment: Mapping[str, str]) -> None:

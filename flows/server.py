@@ -11,10 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from flows.settings import STARTUP_LIMIT_S, lasting_server_settings, prepare_home, server_settings
+from flows.keys import key_of_up, new_key, server_key_settings
+from flows.settings import (
+    STARTUP_LIMIT_S,
+    lasting_server_settings,
+    prepare_home,
+    server_settings,
+)
 
 STOP_LIMIT_S = 30.0
 
@@ -29,7 +36,7 @@ class PortTaken(ValueError):
 
 class TemporaryServer:
     """A Prefect server on a free port of the loopback interface; its database is
-    `<store>/prefect/prefect.db`.
+    `<store>/prefect/prefect.db`. It answers to a key that this process alone knows.
 
     Two of them on one store share the database file. Created, it is starting; `wait` returns when it answers.
     Raises StoreNotWritable.
@@ -37,11 +44,14 @@ class TemporaryServer:
 
     kind = "temporary"
 
-    def __init__(self, store: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, store: Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
+    ) -> None:
         self.home = prepare_home(store)
         stop_orphans(self.home)
         self.log = self.home / "server.log"
-        self.host = host
+        self.host, self.names = host, names
+        self.key, self.users_key = self._choose_key()
         with _listening_socket(host, port) as listening:
             self.port: int = listening.getsockname()[1]
             self.process = self._spawn(listening.fileno())
@@ -52,6 +62,9 @@ class TemporaryServer:
     def api_url(self) -> str:
         return f"http://{address_of(self.host)}:{self.port}/api"
 
+    def _choose_key(self) -> tuple[str, bool]:
+        return new_key(), False
+
     def settings(self) -> dict[str, str]:
         """Variables of the server's process."""
         return server_settings(self.home)
@@ -59,9 +72,11 @@ class TemporaryServer:
     def _spawn(self, listening: int) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
         inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+        inherited |= server_key_settings(self.key, self.api_url.removesuffix("/api"))
+        words = [str(listening), str(os.getpid()), self.kind, self.host, *self.names]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "flows.server_process", str(listening), str(os.getpid()), self.kind],
+                [sys.executable, "-m", "flows.server_process", *words],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -101,12 +116,16 @@ class TemporaryServer:
 
 
 class LastingServer(TemporaryServer):
-    """The Prefect server of `retrieval-sfm up`: with the UI, schedules, events and automations.
+    """The Prefect server of `retrieval-sfm up`: with the UI, schedules, events and automations. Its key is
+    the user's, else the store's.
 
-    Raises StoreNotWritable, PortTaken.
+    names: further names under which it is reached. Raises StoreNotWritable, PortTaken, KeyNotUsable.
     """
 
     kind = "lasting"
+
+    def _choose_key(self) -> tuple[str, bool]:
+        return key_of_up(self.home)
 
     def settings(self) -> dict[str, str]:
         return lasting_server_settings(self.home, self.host, self.port)
@@ -141,11 +160,15 @@ def serving(home: Path) -> str | None:
 
 
 @contextmanager
-def announced(home: Path, api_url: str) -> Iterator[None]:
-    """The file by which `serving` finds this process."""
+def announced(home: Path, api_url: str, users_key: bool = False) -> Iterator[None]:
+    """The file by which `serving` finds this process.
+
+    users_key: the key is one that the user has set; no key is in the file.
+    """
     path = home / "up.json"
     temporary = path.with_suffix(f".tmp{os.getpid()}")
-    record = {"api_url": api_url, "owner": identity(os.getpid()), "machine": socket.gethostname()}
+    record: dict[str, Any] = {"api_url": api_url, "owner": identity(os.getpid())}
+    record |= {"machine": socket.gethostname(), "users_key": users_key}
     temporary.write_text(json.dumps(record))
     os.replace(temporary, path)
     try:

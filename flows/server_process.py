@@ -1,4 +1,6 @@
-"""A Prefect server as a process: `python -m flows.server_process LISTENING_FD PARENT_PID [lasting]`.
+"""A Prefect server as a process: `python -m flows.server_process LISTENING_FD PARENT_PID KIND HOST [NAME...]`
+
+KIND: temporary or lasting; HOST: the address that the socket listens on; NAME: further ones it answers to.
 
 It serves on a socket that its parent has bound and ends with it: standard input is a pipe from the parent,
 whose end (also after `kill -9`), or another parent process, ends the server at once. SIGTERM ends it in
@@ -9,16 +11,18 @@ import asyncio
 import fcntl
 import gc
 import os
-import re
 import select
 import socket
 import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from flows.guard import Guard
 
 POLL_S = 0.5
 DRAIN_LIMIT_S = 20.0
@@ -110,19 +114,18 @@ async def everything_recorded(limit_s: float = DRAIN_LIMIT_S) -> None:
         await asyncio.sleep(0.05)
 
 
-def serve_reports(app: Any, folder: Path) -> None:
-    """Beside the UI, /reports/RUN.html: the report pages of a store, and nothing else of it."""
-    from starlette.responses import FileResponse, Response
-    from starlette.routing import Route
+def guarded(prefect: Any, host: str, names: Iterable[str]) -> Guard:
+    """Prefect's application behind our own pages, and both behind the guard. Raises ValueError without a
+    key."""
+    from prefect.settings import PREFECT_HOME, PREFECT_SERVER_API_AUTH_STRING
 
-    async def report(request: Any) -> Response:
-        name = request.path_params["run"]
-        path = folder / f"{name}.html"
-        if not re.fullmatch("[0-9A-Za-z-]+", name) or not path.is_file():
-            return Response("there is no report of this run", status_code=404)
-        return FileResponse(path, media_type="text/html")
+    from flows.sign_in import with_pages
 
-    app.router.routes.insert(0, Route("/reports/{run}.html", report))
+    key = PREFECT_SERVER_API_AUTH_STRING.value()
+    if not key:
+        raise ValueError("no server is started without a key")
+    reports = Path(PREFECT_HOME.value()).parent / "runs"
+    return Guard(with_pages(prefect, key, reports), host, names)
 
 
 def main() -> None:
@@ -132,7 +135,6 @@ def main() -> None:
     gc.disable()  # what is imported stays: looking for garbage in it is a tenth of the start
     import uvicorn
     from prefect.server.api.server import create_app
-    from prefect.settings import PREFECT_HOME
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -140,10 +142,8 @@ def main() -> None:
             await super().shutdown(sockets)
 
     migrate_once()
-    lasting = sys.argv[3:] == ["lasting"]
-    app = create_app(ephemeral=not lasting, final=True)
-    if lasting and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # reports know no password
-        serve_reports(app, Path(PREFECT_HOME.value()).parent / "runs")
+    lasting = sys.argv[3] == "lasting"
+    app = guarded(create_app(ephemeral=not lasting, final=True), sys.argv[4], sys.argv[5:])
     gc.freeze()
     gc.enable()
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5)

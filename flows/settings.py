@@ -46,15 +46,20 @@ def prepare_home(store: Path) -> Path:
 def user_api_url(environment: Mapping[str, str] | None = None) -> str | None:
     """The address of a Prefect server that the user configured: PREFECT_API_URL, else the active
     profile's."""
+    return user_setting("PREFECT_API_URL", environment)
+
+
+def user_setting(name: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """What the user set of Prefect's: the variable, else what the active profile says."""
     environment = os.environ if environment is None else environment
-    if url := environment.get("PREFECT_API_URL"):
-        return url
+    if found := environment.get(name):
+        return found
     home = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
     path = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").expanduser()
     try:
         profiles = tomllib.loads(path.read_text(encoding="utf-8"))
         active = environment.get("PREFECT_PROFILE") or profiles.get("active")
-        return profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+        return profiles.get("profiles", {}).get(active, {}).get(name)
     except (OSError, tomllib.TOMLDecodeError, AttributeError):
         return None
 
@@ -133,6 +138,15 @@ def worker_settings(home: Path, api_url: str) -> dict[str, str]:
     settings["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT_S)
     settings["PREFECT_WORKER_QUERY_SECONDS"] = os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2")
     return settings
+
+
+def further_worker_settings(api_url: str) -> dict[str, str]:
+    """Variables of a worker that `up` did not start, and of `prefect` commands."""
+    return {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": LIBRARY_LOGGERS,
+    }
 
 
 def _database(home: Path) -> dict[str, str]:

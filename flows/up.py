@@ -14,8 +14,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.access import serving_settings, sign_in_address
 from flows.context import environment, prefect_settings
 from flows.deployments import POOL, install
+from flows.keys import CLIENT_KEY, KeyNotUsable, client_key_settings
 from flows.reconcile import WORKER, reconcile_if_possible, register_worker
 from flows.server import LastingServer, announced, serving
 from flows.settings import prepare_home, worker_settings
@@ -37,12 +39,14 @@ class AlreadyUp(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What `up` is asked for. photos: default of the end-to-end flow's form."""
+    """What `up` is asked for. photos: default of the end-to-end flow's form; names: under which the server is
+    reached besides its address."""
 
     store: Path
     host: str = "127.0.0.1"
     port: int = 4200
     photos: Path | None = None
+    names: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
         """What prefect.yaml fills into the forms."""
@@ -53,9 +57,9 @@ class Request:
 class Worker:
     """Prefect's process worker in a child process, and every process under it."""
 
-    def __init__(self, home: Path, api_url: str) -> None:
+    def __init__(self, home: Path, settings: dict[str, str]) -> None:
         self._home, self.log = home, home / "worker.log"
-        self._settings = worker_settings(home, api_url)
+        self._settings = settings
         self._mark = uuid.uuid4().hex
         self.process = self._start()
 
@@ -123,24 +127,25 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
     """Serve until `stop` is set, then end everything that was started.
 
     say: one line at a time for the person at the terminal. Raises AlreadyUp, PortTaken, StoreNotWritable,
-    ServerFailed, DeploymentsFailed.
+    KeyNotUsable, ServerFailed, DeploymentsFailed.
     """
     home = prepare_home(request.store)
     with ExitStack() as stack:
         stack.callback(_only_one(home, request.store).release)
-        server = LastingServer(request.store, request.host, request.port)
+        server = LastingServer(request.store, request.host, request.port, request.names)
         stack.callback(server.stop)
         say(f"starting the server; log: {server.log}")
         server.wait()
-        settings = worker_settings(home, server.api_url)
+        settings = worker_settings(home, server.api_url) | client_key_settings(server.key)
         stack.enter_context(environment(settings))
         stack.enter_context(prefect_settings(settings, heartbeats=True))
         names = install({**settings, **request.variables()})
-        stack.enter_context(announced(home, server.api_url))
+        stack.enter_context(announced(home, server.api_url, server.users_key))
         stack.callback(reconcile_if_possible, home)
-        worker = Worker(home, server.api_url)
+        worker = Worker(home, settings)
         stack.callback(worker.stop)
         say(f"{len(names)} deployments: {', '.join(names)}")
+        say(f"sign in with a browser, once, within an hour: {sign_in_address(server.api_url, server.key)}")
         say(f"Prefect UI: {server.api_url.removesuffix('/api')}   store: {request.store}   Ctrl-C ends it")
         _watch(home, server, worker, stop)
         say("ending: runs, worker, server")
@@ -151,12 +156,13 @@ def _only_one(home: Path, store: Path) -> FileLock:
     lock = FileLock(home / "up.lock", "up")
     if lock.try_acquire():
         return lock
-    where = (serving(home) or "").removesuffix("/api")
-    raise AlreadyUp(
-        f"{str(store)!r} is already served at {where}"
-        if where
-        else f"another `up` of {str(store)!r} is starting or ending; wait for it"
-    )
+    api_url = serving(home)
+    if api_url is None:
+        raise AlreadyUp(f"another `up` of {str(store)!r} is starting or ending; wait for it")
+    where = f"{str(store)!r} is already served at {api_url.removesuffix('/api')}"
+    with suppress(KeyNotUsable, OSError):
+        where += f"; sign in with a browser: {sign_in_address(api_url, serving_settings(home)[CLIENT_KEY])}"
+    raise AlreadyUp(where)
 
 
 def _watch(home: Path, server: LastingServer, worker: Worker, stop: threading.Event) -> None:

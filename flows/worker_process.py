@@ -1,7 +1,7 @@
 """The worker of `retrieval-sfm up` as a process: `python -m flows.worker_process POOL NAME PARENT_PID`.
 
-It is Prefect's process worker. With the end of its parent (standard input is a pipe from it) it ends at once,
-and every process that it started with it; what these had finished is in the store.
+It is Prefect's process worker, for our own flows only. With the end of its parent (standard input is a pipe
+from it) it ends at once, and every process that it started with it; what these had finished is in the store.
 """
 
 import os
@@ -38,6 +38,9 @@ def main() -> None:
     threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
     from prefect.cli import app
 
+    from flows.locked_worker import lock
+
+    lock()
     sys.argv = ["prefect", "worker", "start", "--pool", pool, "--name", name, "--type", "process"]
     app()
 

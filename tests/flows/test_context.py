@@ -94,7 +94,8 @@ def test_ctrl_c_ends_soon_also_while_threads_compute(tmp_path: Path) -> None:
 
 def test_the_users_server_is_used_and_no_other(tmp_path: Path) -> None:
     with temporary_server(tmp_path / "server") as server:
-        command = start(tmp_path / "store", PREFECT_API_URL=server.api_url)
+        theirs = {"PREFECT_API_URL": server.api_url, "PREFECT_API_AUTH_STRING": server.key}
+        command = start(tmp_path / "store", **theirs)
         output, log = command.communicate(timeout=90)
         assert command.returncode == 0, log
         assert output.startswith("total 6 ")

@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import psutil
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from flows.reconcile import killed_commands, registered
 from flows.server import ServerFailed, TemporaryServer, identity, stop_orphans, temporary_server
-from flows.server_process import is_own, serve_reports
+from flows.server_process import is_own
 from flows.settings import (
     StoreNotWritable,
     lasting_server_settings,
@@ -193,12 +194,11 @@ def test_the_users_database_is_made_ready(tmp_path: Path, monkeypatch: pytest.Mo
     """Another SQLite file stands for Postgres: a database that is not the store's own, and still empty."""
     theirs = tmp_path / "theirs.db"
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{theirs}")
-    json_ = {"Content-Type": "application/json"}
     with (
         temporary_server(tmp_path / "store", limit_s=300) as server,  # tables are made one by one
-        urlopen(Request(f"{server.api_url}/flow_runs/count", b"{}", json_)) as answer,
+        SyncPrefectClient(server.api_url, auth_string=server.key) as client,
     ):
-        assert answer.read() == b"0"
+        assert client.read_flow_runs() == []
     assert theirs.exists() and not (tmp_path / "store" / "prefect" / "prefect.db").exists()
 
 
@@ -214,27 +214,6 @@ def test_the_users_database_is_made_ready(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_the_stores_own_database_is_known_from_its_address(url: str, own: bool) -> None:
     assert is_own(url, Path("/s/prefect/prefect.db")) == own
-
-
-def test_reports_are_served_and_nothing_else(tmp_path: Path) -> None:
-    from starlette.applications import Starlette
-    from starlette.responses import PlainTextResponse
-    from starlette.routing import Mount
-    from starlette.testclient import TestClient
-
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "r1.html").write_text("<p>report")
-    (tmp_path / "secret.html").write_text("secret")
-    (tmp_path / "runs" / "r1.json").write_text("{}")
-    app = Starlette(routes=[Mount("/", PlainTextResponse("the UI"))])
-    serve_reports(app, tmp_path / "runs")
-    client = TestClient(app)
-    found = client.get("/reports/r1.html")
-    assert found.text == "<p>report" and found.headers["content-type"].startswith("text/html")
-    for other in ("r2", "..%2Fsecret", "../secret", "r1.json"):
-        assert "secret" not in client.get(f"/reports/{other}.html").text
-    assert client.get("/reports/r2.html").status_code == 404
-    assert client.get("/reports/r1.json").text == "the UI"
 
 
 def test_commands_that_were_killed_are_known_living_ones_are_not(tmp_path: Path) -> None:

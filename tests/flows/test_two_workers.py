@@ -19,6 +19,7 @@ import pytest
 from benchmarks.acceptance_runs import content_digests, sidecars, small_town
 from flows.context import Session
 from flows.deployments import POOL
+from flows.keys import client_key_settings
 from flows.options import PipelineOptions
 from flows.reconcile import LABEL
 from flows.settings import worker_settings
@@ -48,7 +49,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def second_worker(served: Served) -> psutil.Process:
     """A worker beside that of `up`."""
-    settings = worker_settings(served.store / "prefect", served.api_url)
+    settings = worker_settings(served.store / "prefect", served.api_url) | client_key_settings(served.key)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.worker_process", POOL, "second", str(os.getpid())],

@@ -19,6 +19,7 @@ import pytest
 
 from flows import deployments
 from flows.deployments import AUTOMATION, POOL, DeploymentsFailed, install
+from flows.keys import CLIENT_KEY, read_key
 from flows.options import STAGES
 from flows.server import LastingServer, PortTaken, serving
 from flows.settings import prepare_home
@@ -43,6 +44,10 @@ class Up:
         found = serving(self.store / "prefect")
         assert found is not None
         return found
+
+    @property
+    def key(self) -> str:
+        return read_key(self.store / "prefect")
 
 
 def start(store: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -91,14 +96,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def client(up: Up) -> Iterator[Any]:
     from prefect.client.orchestration import SyncPrefectClient
 
-    with SyncPrefectClient(up.api_url) as found:
+    with SyncPrefectClient(up.api_url, auth_string=up.key) as found:
         yield found
 
 
 def test_the_ui_is_served_and_what_is_there_is_said(up: Up) -> None:
     import httpx
 
-    assert up.said[-2] == f"{len(NAMES)} deployments: {', '.join(NAMES)}"
+    assert up.said[-3] == f"{len(NAMES)} deployments: {', '.join(NAMES)}"
     assert up.said[-1].startswith(f"Prefect UI: {up.api_url.removesuffix('/api')} ")
     page = httpx.get(up.api_url.removesuffix("/api") + "/", follow_redirects=True, trust_env=False)
     assert page.status_code == 200 and "<title>Prefect" in page.text
@@ -126,7 +131,7 @@ def test_a_second_start_keeps_what_a_person_changed(
     up: Up, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     (before,) = (each for each in client.read_deployments() if each.name == "whiten")
     (schedule,) = before.schedules
@@ -134,7 +139,8 @@ def test_a_second_start_keeps_what_a_person_changed(
     changes = {"parameters": {**before.parameters, "force": True, "gone": 1}, "schedules": [on]}
     client.update_deployment(before.id, DeploymentUpdate(**changes))
     monkeypatch.setenv("PREFECT_API_URL", up.api_url)
-    with temporary_settings({PREFECT_API_URL: up.api_url}):
+    monkeypatch.setenv(CLIENT_KEY, up.key)
+    with temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.key}):
         assert install({"RETRIEVAL_SFM_STORE": "/elsewhere"}) == NAMES
     after = client.read_deployment(before.id)
     assert [each.active for each in after.schedules] == [True]

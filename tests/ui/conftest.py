@@ -4,6 +4,7 @@ Debian's Chromium, or any other that is found, driven by Playwright."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.programs import BROWSER, CHROMIUMS, DEMANDED
 from tests.ui.served import SMALL, Served, below, start
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Page, Route, StorageState
 
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -66,10 +67,28 @@ def stop(served: Served) -> None:
             process.kill()
 
 
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, served: Served) -> StorageState:
+    """What a browser keeps that has opened the address which `up` printed."""
+    context = browser.new_context()
+    context.set_default_timeout(LIMIT_MS)
+    context.route("**/*", stay_here)
+    page = context.new_page()
+    page.goto(served.sign_in)
+    page.wait_for_url(re.compile("/v2/(dashboard|login)"))
+    kept = context.storage_state()
+    context.close()
+    return kept
+
+
 @pytest.fixture
-def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(
+    browser: Browser, served: Served, signed_in: StorageState, request: pytest.FixtureRequest
+) -> Iterator[Page]:
     """A new page of the UI. With SCREENSHOTS=DIR in the environment its end is kept there."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, base_url=served.url)
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, base_url=served.url, storage_state=signed_in
+    )
     context.set_default_timeout(LIMIT_MS)
     context.route("**/*", stay_here)
     found = context.new_page()

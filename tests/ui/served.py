@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
+from flows.keys import read_key
 from flows.server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,21 +37,27 @@ MARK = "RETRIEVAL_SFM_UI_TESTS"
 
 @dataclass
 class Served:
-    """`up` on a store. mark: value of MARK in the environment of every process that it started."""
+    """`up` on a store. mark: value of MARK in the environment of every process that it started; sign_in: the
+    address that it printed for a browser."""
 
     store: Path
     photos: Path
     process: subprocess.Popen[bytes]
     mark: str
     api_url: str
+    sign_in: str
 
     @property
     def url(self) -> str:
         return self.api_url.removesuffix("/api")
 
+    @property
+    def key(self) -> str:
+        return read_key(self.store / "prefect")
+
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
-        with SyncPrefectClient(self.api_url) as found:
+        with SyncPrefectClient(self.api_url, auth_string=self.key) as found:
             yield found
 
     def deployment(self, name: str) -> DeploymentResponse:
@@ -103,7 +110,7 @@ def start(store: Path, photos: Path) -> Served:
     said = read_until(process, b"Prefect UI")
     api_url = serving(store / "prefect")
     assert api_url is not None, said
-    return Served(store, photos, process, mark, api_url)
+    return Served(store, photos, process, mark, api_url, said[-2].decode().split()[-1])
 
 
 def read_until(process: subprocess.Popen[bytes], wanted: bytes) -> list[bytes]:
