@@ -108,7 +108,7 @@ class PlainRun:
     def describe_for_pairs(self) -> None:
         options = self.options.reconstruction
         network = self.new("proposal_network", ".safetensors")
-        with_torch("retrieval.watched:make", options.network, out=network)
+        with_torch("retrieval.network_options:make_network", options.network, out=network)
         self.proposed = self.describe("proposal_descriptors", network, options.description)
         end_torch_process()
 
@@ -119,7 +119,7 @@ class PlainRun:
         for chunk, file in zip(chunks, files, strict=True):
             photographs = [(sha, self.source.path(self.names[sha])) for sha in chunk]
             with_torch(
-                "retrieval.watched:extract",
+                "retrieval.extraction:extract_chunk",
                 network,
                 photographs,
                 options,
@@ -218,7 +218,7 @@ class PlainRun:
         self.network = self.made["proposal_network"][0]
         if self.options.network != self.options.reconstruction.network:
             self.network = self.new("network", ".safetensors")
-            with_torch("retrieval.watched:make", self.options.network, out=self.network)
+            with_torch("retrieval.network_options:make_network", self.options.network, out=self.network)
         self.images = images_of(self.chosen)
         limits = matching.MatchingResources(threads=self.resources.threads or self.resources.workers)
         scratch = self.folder / "work"

@@ -1,4 +1,4 @@
-"""What h5web asks about a file, answered by h5grove. Runs in a process of its own (`storage.limited`).
+"""What h5web asks about a file, answered by h5grove. Runs in a process of its own (`storage.children`).
 
 Links are shown and never followed, values in other files never read: a file may name any path on the disk.
 """

@@ -11,8 +11,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from browse import pages
 from browse.confinement import Refused, Scope
+from storage.children import Child, ChildFailed
 from storage.hdf5_errors import ArtifactError
-from storage.limited import Stuck, Worker
 
 HOSTS = ["127.0.0.1", "localhost"]
 TIME_LIMIT_S = 30.0
@@ -29,22 +29,22 @@ _HEADERS = {  # h5web compiles its loops over arrays, hence unsafe-eval; no scri
 }
 
 
-def application(scope: Scope, worker: Worker, time_limit_s: float = TIME_LIMIT_S) -> FastAPI:
-    """The server's application. Files are read by `worker`, at most `time_limit_s` seconds each time."""
+def application(scope: Scope, child: Child, time_limit_s: float = TIME_LIMIT_S) -> FastAPI:
+    """The server's application. Files are read by `child`, at most `time_limit_s` seconds each time."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     def answer(question: str, file: str, *arguments: Any) -> Response:
         try:
             path = scope.file(file)
-            content, headers = worker.call(
+            content, headers = child.call(
                 f"browse.content:{question}", path, *arguments, time_limit_s=time_limit_s
             )
         except Refused as error:
             return _message(404, str(error))
         except (ArtifactError, FileNotFoundError) as error:
             return _message(422, str(error).replace(str(scope.root), "."))
-        except Stuck as error:
-            return _message(504, f"{file}: {error}; the file is damaged, or a slice of it is faster")
+        except ChildFailed as error:
+            return _message(504, f"{file}: {error.what}; the file is damaged, or a slice of it is faster")
         except Exception as error:
             return _message(
                 422, f"cannot be read ({type(error).__name__}: {error})".replace(str(scope.root), ".")

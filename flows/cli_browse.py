@@ -35,10 +35,10 @@ def browse(
     import uvicorn
 
     from browse.server import application
-    from storage.limited import Worker
+    from storage.children import Child
 
-    with Worker() as worker, listener:
-        settings = uvicorn.Config(application(scope, worker), log_level="warning", access_log=False)
+    with Child() as child, listener:
+        settings = uvicorn.Config(application(scope, child), log_level="warning", access_log=False)
         uvicorn.Server(settings).run(sockets=[listener])
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from storage.children import Child, ChildFailed, ChildOverMemory
 from storage.hdf5_errors import DamagedArtifact
 from storage.inspection import Description, describe
-from storage.limited import Stuck, Worker
 from storage.validation import Violation
 
 TIME_LIMIT_S = 20.0
@@ -31,14 +31,14 @@ def describe_limited(
         return describe(path)
     refused: list[str] = []
     limit = time_limit_s
-    with Worker() as worker:
+    with Child() as child:
         while True:
             try:
-                found = worker.call(
+                found = child.call(
                     "storage.inspection:describe", path, full=full, refused=refused, time_limit_s=limit
                 )
                 return replace(found, violations=_with_refused(found, refused))
-            except Stuck as stuck:
+            except ChildFailed as stuck:
                 refused.append(stuck.at or "/")
                 if refused[-1] == "/" or len(refused) == _MOST_STUCK:
                     return _hopeless(path, refused, stuck)
@@ -46,19 +46,38 @@ def describe_limited(
 
 
 def guarded(
-    function: str, path: Path, *arguments: Any, time_limit_s: float = TIME_LIMIT_S, **named: Any
+    function: str,
+    path: Path,
+    *arguments: Any,
+    time_limit_s: float = TIME_LIMIT_S,
+    memory_limit_bytes: int | None = None,
+    **named: Any,
 ) -> Any:
-    """A reading function ("module:name") of a file in another process. Raises DamagedArtifact where it hangs,
-    and what the function raises."""
-    with Worker() as worker:
+    """A reading function ("module:name") of a file in another process. time_limit_s: without progress;
+    memory_limit_bytes: beside what the process has before it reads.
+
+    Raises DamagedArtifact where it hangs, dies or wants more memory, and what the function raises.
+    """
+    with Child() as child:
         try:
-            return worker.call(function, path, *arguments, time_limit_s=time_limit_s, **named)
-        except Stuck as stuck:
-            raise DamagedArtifact(f"{path}: {stuck.at or '/'} cannot be read: {_why(stuck)}") from None
+            return child.call(
+                function,
+                path,
+                *arguments,
+                time_limit_s=time_limit_s,
+                memory_limit_bytes=memory_limit_bytes,
+                **named,
+            )
+        except ChildFailed as failed:
+            raise DamagedArtifact(f"{path}: {failed.at or '/'} cannot be read: {_why(failed)}") from None
 
 
-def _why(stuck: Stuck) -> str:
-    return f"{stuck}; its bytes are damaged or the disk is too slow: rebuild the file, or allow more time"
+def _why(failed: ChildFailed) -> str:
+    if isinstance(failed, ChildOverMemory):
+        return f"{failed.what}; its bytes are damaged, or it announces more than it holds: rebuild the file"
+    return (
+        f"{failed.what}; its bytes are damaged or the disk is too slow: rebuild the file, or allow more time"
+    )
 
 
 def _with_refused(found: Description, refused: list[str]) -> tuple[Violation, ...]:
@@ -68,7 +87,7 @@ def _with_refused(found: Description, refused: list[str]) -> tuple[Violation, ..
     return (*others, *(Violation(path, text) for path in refused))
 
 
-def _hopeless(path: Path, refused: list[str], stuck: Stuck) -> Description:
+def _hopeless(path: Path, refused: list[str], stuck: ChildFailed) -> Description:
     size = path.stat().st_size if path.is_file() else 0
     problems = tuple(Violation(each, f"cannot be read: {_why(stuck)}") for each in refused)
     return Description(str(path), "hdf5", size, violations=problems)

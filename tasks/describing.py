@@ -31,7 +31,9 @@ def network_digest(store: Store, network: ArtifactRef) -> str:
 @stage_task(network_options.STAGE)
 def make_network(store: str, options: NetworkOptions) -> ArtifactRef:
     """The network of the options, before any training."""
-    return publish(lambda out: {"sidecar": with_torch("retrieval.watched:make", options, out=out)})
+    return publish(
+        lambda out: {"sidecar": with_torch("retrieval.network_options:make_network", options, out=out)}
+    )
 
 
 @stage_task(extraction.STAGE, labels=("items", "network", "photos", "digest", "slot"))
@@ -54,19 +56,14 @@ def describe_photographs(
 
     def build(out: Path) -> Any:
         return with_torch(
-            "retrieval.watched:extract",
+            "retrieval.extraction:extract_chunk",
             network_file(artifact_path(network)),
             [(sha, source.path(names[sha])) for sha in items],
             options,
             out=out,
             input_digests=dict.fromkeys(items, digest),
             resources=resources,
-            on_news=lambda news: report(*_counts(news), "photographs"),
+            on_news=lambda done, total: report(done, total, "photographs"),
         )
 
     return publish(holding(slot, build))
-
-
-def _counts(news: str) -> tuple[int, int]:
-    done, total = news.split()
-    return int(done), int(total)
