@@ -1,7 +1,9 @@
 """Values of the command line that are more than one number or word."""
 
-import json
 from typing import Any
+
+from storage.outside_text import BadText
+from storage.outside_values import json_from
 
 
 def numbers(text: str, option: str, example: str = "1,0.7071,0.5") -> tuple[float, ...]:
@@ -30,7 +32,7 @@ def key_values(texts: list[str], option: str) -> dict[str, Any]:
         if not sign:
             raise ValueError(f"{option} {text!r}: write KEY=VALUE")
         try:
-            values[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+            values[key.strip()] = json_from(value, text)
+        except BadText:
             values[key.strip()] = value.strip()
     return values

@@ -1,18 +1,20 @@
 """Options from a YAML file and from `--set key=value`; an unknown key names the nearest valid one."""
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from storage.options import UnknownOption, first_error
+from storage.outside_text import BadText, read_text
+from storage.outside_values import json_from
+from storage.outside_yaml import yaml_from
 
 Model = TypeVar("Model", bound=BaseModel)
+_MOST_BYTES = 1 << 20
 
 
 class InvalidOption(ValueError):
@@ -35,11 +37,9 @@ def option_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def load_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InvalidConfig with the place of the error."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidConfig(f"configuration {path}: {error.strerror}; give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+        content = yaml_from(read_text(path, fallback=False, most_bytes=_MOST_BYTES).content, str(path))
+    except BadText as error:
+        raise InvalidConfig(f"configuration {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -160,11 +160,11 @@ def _set(model: Model, changes: Mapping[str, Any]) -> Model:
 def _readings(text: str) -> Iterator[Any]:
     """What a value may mean, most likely first."""
     try:
-        yield json.loads(text)
-    except ValueError:
+        yield json_from(text, "value")
+    except BadText:
         if text[:1] in ("[", "{"):
-            with suppress(yaml.YAMLError):
-                yield yaml.safe_load(text)
+            with suppress(BadText):
+                yield yaml_from(text, "value")
     yield text
 
 

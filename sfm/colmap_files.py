@@ -1,7 +1,7 @@
-"""COLMAP's model files, binary and text, as plain arrays: read and written with numpy, without COLMAP.
+"""COLMAP's model files as plain arrays: read and written with numpy, without COLMAP.
 
 A model folder holds `cameras`, `images` and `points3D`, each as .bin or .txt; `rigs` and `frames`, which
-newer versions put beside them, repeat what the images say. Source of the formats:
+newer versions put beside them, repeat what the images say. Text: `sfm.colmap_text`. Source of the formats:
 https://colmap.github.io/format.html
 """
 
@@ -100,8 +100,10 @@ def read_model(folder: Path) -> ColmapModel:
 
     Raises BadModel that names the file and what is wrong.
     """
+    from sfm import colmap_text  # which makes the classes of this module
+
     folder = Path(folder)
-    for suffix, readers in ((".bin", _BINARY_READERS), (".txt", _TEXT_READERS)):
+    for suffix, readers in ((".bin", _BINARY_READERS), (".txt", colmap_text.READERS)):
         paths = [folder / f"{name}{suffix}" for name in ("cameras", "images", "points3D")]
         if all(path.is_file() for path in paths):
             parts = [_parse(reader, path) for reader, path in zip(readers, paths, strict=True)]
@@ -183,7 +185,8 @@ def _checked(model: ColmapModel, folder: Path) -> ColmapModel:
     return model
 
 
-def _camera(name: str, width: int, height: int, params: NDArray[np.float64]) -> ColmapCamera:
+def camera_of(name: str, width: int, height: int, params: NDArray[np.float64]) -> ColmapCamera:
+    """A camera of a known model with as many parameters as it has. Raises BadModel."""
     if name not in CAMERA_MODELS:
         raise BadModel(f"camera model {name!r} is not known; known: {', '.join(CAMERA_MODELS)}")
     if params.size != CAMERA_MODELS[name][1]:
@@ -202,7 +205,7 @@ def _cameras_bin(path: Path) -> dict[int, ColmapCamera]:
             raise BadModel(f"{path}: camera {camera} has model number {model}, which is not known")
         name, count = names[model]
         params = np.frombuffer(content, "<f8", count, position + 24).astype(np.float64)
-        cameras[camera] = _camera(name, width, height, params)
+        cameras[camera] = camera_of(name, width, height, params)
         position += 24 + 8 * count
     return cameras
 
@@ -242,60 +245,23 @@ def _points_bin(path: Path) -> ColmapPoints:
     if position > len(content):
         raise BadModel(f"{path}: the file ends inside a track; export the model again")
     octets = np.frombuffer(content, np.uint8)[starts[:, None] + np.arange(_POINT.itemsize)]
-    return _points(octets.reshape(-1).view(_POINT))
+    records = octets.reshape(-1).view(_POINT)
+    return points_of(records["id"], records["xyz"], records["rgb"], records["error"])
 
 
-def _points(records: NDArray) -> ColmapPoints:
-    order = np.argsort(records["id"], kind="stable")
-    ids, rgb = records["id"][order].astype(np.int64), np.ascontiguousarray(records["rgb"][order])
-    error = np.ascontiguousarray(records["error"][order], dtype=np.float64)
+def points_of(ids: NDArray, xyz: NDArray, rgb: NDArray, error: NDArray) -> ColmapPoints:
+    """Points sorted by id; a negative error is unknown."""
+    order = np.argsort(ids, kind="stable")
+    found = np.ascontiguousarray(error[order], dtype=np.float64)
     return ColmapPoints(
-        ids, np.ascontiguousarray(records["xyz"][order]), rgb, np.where(error < 0, -1.0, error)
+        ids[order].astype(np.int64),
+        np.ascontiguousarray(xyz[order]),
+        np.ascontiguousarray(rgb[order]),
+        np.where(found < 0, -1.0, found),
     )
 
 
-def _lines(path: Path, keep_empty: bool = False) -> list[str]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [line for line in lines if not line.startswith("#") and (keep_empty or line.strip())]
-
-
-def _cameras_txt(path: Path) -> dict[int, ColmapCamera]:
-    cameras = {}
-    for line in _lines(path):
-        number, name, width, height, *params = line.split()
-        cameras[int(number)] = _camera(name, int(width), int(height), np.array(params, dtype=np.float64))
-    return cameras
-
-
-def _images_txt(path: Path) -> dict[int, ColmapImage]:
-    lines, images = _lines(path, keep_empty=True), {}
-    while lines and not lines[-1].strip():
-        lines.pop()
-    for head, points in zip(lines[::2], [*lines[1::2], ""], strict=False):
-        fields = head.split(maxsplit=9)
-        pose = np.array(fields[1:8], dtype=np.float64)
-        table = np.array(points.split(), dtype=np.float64).reshape(-1, 3)
-        ids = np.array(points.split()[2::3], dtype=np.int64)
-        images[int(fields[0])] = ColmapImage(
-            pose[:4], pose[4:], int(fields[8]), fields[9].rstrip("\r"), table[:, :2].copy(), ids
-        )
-    return images
-
-
-def _points_txt(path: Path) -> ColmapPoints:
-    rows = [line.split(maxsplit=8)[:8] for line in _lines(path)]
-    records = np.zeros(len(rows), dtype=_POINT)
-    if rows:
-        columns = list(zip(*rows, strict=True))
-        records["id"] = np.array(columns[0], dtype=np.uint64)
-        records["xyz"] = np.array(columns[1:4], dtype=np.float64).T
-        records["rgb"] = np.array(columns[4:7], dtype=np.uint8).T
-        records["error"] = np.array(columns[7], dtype=np.float64)
-    return _points(records)
-
-
 _BINARY_READERS = (_cameras_bin, _images_bin, _points_bin)
-_TEXT_READERS = (_cameras_txt, _images_txt, _points_txt)
 
 
 def _cameras_bytes(cameras: dict[int, ColmapCamera]) -> bytes:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm import known_places, splits
-from sfm.entry_tables import BadTable, photo_digests, read_table
+from sfm.entry_tables import BadTable, Columns, photo_digests, read_table
 from sfm.training_set import Images, TrainingSet
 from sfm.twins import first_with, twin_error, twin_notes
 from storage.options import Options
 
-LAYOUTS = ((("name", "identity"), ("camera",)),)
+COLUMNS = Columns(((("name", "identity"), ("camera",)),), key="name")
 
 
 class BadIdentities(ValueError):
@@ -52,7 +52,7 @@ class Identities:
 
 def read_labels(path: Path | str) -> Identities:
     """Read a csv file with the columns name,identity[,camera]. Raises BadTable with the line."""
-    table = read_table(path, LAYOUTS)
+    table = read_table(path, COLUMNS)
     for column in ("identity", "camera"):
         for row, text in enumerate(table.columns.get(column, [])):
             if not text:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.outside_names import Names, UnknownName
 from storage.photographs import PhotoEntry
 
 _SHOWN = 5
@@ -34,28 +35,30 @@ class Listed:
 def find_photographs(listed: Listed, files: Sequence[PhotoEntry], source: str) -> list[PhotoEntry]:
     """[N] the file of each photograph of a list.
 
-    By content where the list knows it (of equal files the one with the listed name), else by name. source:
-    the list's name, for errors. Raises UnusablePhotographs that names some of those without one.
+    By content where the list knows it (of equal files the one with the listed name), else by name, in
+    whatever form (`storage.outside_names`). source: the list's name, for errors. Raises UnusablePhotographs
+    that names some of those without one.
     """
-    by_name = {file.name: file for file in files}
+    by_name, names = {file.name: file for file in files}, Names(file.name for file in files)
     by_digest: dict[str, PhotoEntry] = {}
     for file in files:
         if file.status == "ok" and file.sha256:
             by_digest.setdefault(file.sha256, file)
     found: list[PhotoEntry] = []
-    wrong: dict[int, str] = {}
+    wrong: dict[int, str | UnknownName] = {}
     for row, (name, digest) in enumerate(zip(listed.names, listed.sha256, strict=True)):
-        named = next((by_name[at + name] for at in listed.folders if at + name in by_name), None)
+        named, absent = None, None
+        try:
+            named = by_name[names.find(*(at + name for at in listed.folders))]
+        except UnknownName as error:
+            absent = error
         chosen, reason = _choose(named, digest, by_digest)
         if chosen is None:
-            wrong[row] = reason
+            wrong[row] = reason or absent or ""
         else:
             found.append(chosen)
     if wrong:
-        last = {file.name.rsplit("/", 1)[-1]: file.name for file in reversed(files)}
-        raise _unusable(
-            {r: why or _absent(listed.names[r], last) for r, why in wrong.items()}, listed, source
-        )
+        raise _unusable(wrong, listed, source)
     return found
 
 
@@ -66,7 +69,9 @@ def check_readable(
     different = {file.name: row for row, file in reversed(list(enumerate(files)))}
     with ThreadPoolExecutor(_THREADS) as pool:
         reasons = pool.map(lambda name: _unreadable(path_of(name)), different)
-        wrong = {row: why for row, why in zip(different.values(), reasons, strict=True) if why}
+        wrong: dict[int, str | UnknownName] = {
+            row: why for row, why in zip(different.values(), reasons, strict=True) if why
+        }
     if wrong:
         raise _unusable(dict(sorted(wrong.items())), listed, source)
 
@@ -85,11 +90,6 @@ def _choose(
     return named, ""
 
 
-def _absent(name: str, by_last_part: Mapping[str, str]) -> str:
-    elsewhere = by_last_part.get(name.rsplit("/", 1)[-1])
-    return "not in the folder" + (f", which has {elsewhere!r}" if elsewhere else "")
-
-
 def _unreadable(path: Path) -> str:
     from storage.pictures import MOST_MEGAPIXELS, Rejected, Unsupported, check_usable, decode
 
@@ -102,9 +102,9 @@ def _unreadable(path: Path) -> str:
     return ""
 
 
-def _unusable(wrong: Mapping[int, str], listed: Listed, source: str) -> UnusablePhotographs:
+def _unusable(wrong: Mapping[int, str | UnknownName], listed: Listed, source: str) -> UnusablePhotographs:
     shown = [
-        f"{listed.names[row]!r}{f' ({listed.where[row]})' if listed.where[row] else ''}: {why}"
+        f"{listed.names[row]!r}{f' ({listed.where[row]})' if listed.where[row] else ''}: {_said(why)}"
         for row, why in list(wrong.items())[:_SHOWN]
     ]
     more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
@@ -113,3 +113,7 @@ def _unusable(wrong: Mapping[int, str], listed: Listed, source: str) -> Unusable
         f"the folder: {'; '.join(shown)}{more}. Names are paths below PHOTOS: give the folder that the list "
         "was made for, correct the names, or take these photographs out of the list"
     )
+
+
+def _said(why: str | UnknownName) -> str:
+    return why if isinstance(why, str) else f"not in the folder{why.hint}"

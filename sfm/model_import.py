@@ -27,6 +27,7 @@ from sfm.scene_building import Built, Part
 from sfm.scene_tables import NONE, Pairs, Photos
 from storage import hdf5
 from storage.options import ContentPath, Options
+from storage.outside_names import Names
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ STAGE = Stage(
         "sfm.model_import",
         "sfm.colmap_files",
         "sfm.colmap_pairs",
+        "sfm.colmap_text",
         "sfm.components",
         "sfm.geometry",
         "sfm.model_grid",
@@ -80,11 +82,16 @@ def import_models(catalogue: Path, options: ImportOptions, out: Path, *, inputs:
     folders = model_folders(options.folder)
     models = [colmap_files.read_model(folder) for folder in folders]
     models = [model for model in models if len(model.images) >= options.min_model_photos]
-    photo_of = photographs_of([i.name for model in models for i in model.images.values()], photos)
     if not models:
         raise colmap_files.BadModel(
             f"{options.folder}: {len(folders)} models, none of {options.min_model_photos} photographs or more"
         )
+    if not any(_seen(image) for model in models for image in model.images.values()):
+        raise colmap_files.BadModel(
+            f"{options.folder}: the models hold no 3D points; triangulate them first (colmap "
+            "point_triangulator), for overlap and positives are counted in shared points"
+        )
+    photo_of = photographs_of([i.name for model in models for i in model.images.values()], photos)
     parts = [_part(model, photo_of, photos) for model in models]
     built = scene_building.tables_of_models(parts, photos["sha256"])
     database = options.folder / DATABASE
@@ -117,10 +124,12 @@ def photographs_of(names: Sequence[str], photos: Mapping[str, NDArray[Any]]) -> 
     found = {name: find(name) for name in sorted(set(names))}
     missing = [name for name, photo in found.items() if photo is None]
     if missing:
+        known = Names(map(str, photos["name"]))
+        shown = ", ".join(f"{name!r}{known.hint(name)}" for name in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise UnknownImages(
             f"{len(missing)} of {len(found)} images of the models are no usable photographs of the folder: "
-            f"{', '.join(map(repr, missing[:_SHOWN]))}{more}; "
+            f"{shown}{more}; "
             "give the folder of photographs that the models were made of"
         )
     return {name: photo for name, photo in found.items() if photo is not None}
@@ -129,30 +138,23 @@ def photographs_of(names: Sequence[str], photos: Mapping[str, NDArray[Any]]) -> 
 def finder(photos: Mapping[str, NDArray[Any]]) -> Callable[[str], int | None]:
     """A function from an image's name to its accepted photograph, None where there is none.
 
-    It is the photograph of the same name, else the only one of whose path below its root the name is the end,
-    or the other way round. Duplicates stand for their original.
+    It is the photograph of the same name, in whatever form (`storage.outside_names`), else the only one of
+    whose path below its root the name is the end, or the other way round. Duplicates stand for their
+    original.
     """
     stands = {
         str(name): photo if alias == NONE else int(alias)
         for photo, (name, alias) in enumerate(zip(photos["name"], photos["alias_of"].tolist(), strict=True))
     }
-    status = photos["status"].astype(str)
-    by_file: dict[str, list[str]] = {}
-    for name in stands:
-        by_file.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    status, names = photos["status"].astype(str), Names(stands)
 
     def find(name: str) -> int | None:
-        alike = [name] if name in stands else by_file.get(name.rsplit("/", 1)[-1], [])
-        alike = [each for each in alike if _same_file(name, each)]
+        alike = names.alike(name) or names.ending(name)
         if len(alike) != 1 or status[stands[alike[0]]] != "ok":
             return None
         return stands[alike[0]]
 
     return find
-
-
-def _same_file(one: str, other: str) -> bool:
-    return one == other or f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def _part(model: ColmapModel, photo_of: Mapping[str, int], photos: Mapping[str, NDArray[Any]]) -> Part:

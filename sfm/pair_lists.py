@@ -6,7 +6,8 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from storage.options import nearest_name
+from storage.outside_names import Names, UnknownName
+from storage.outside_text import BadText, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +24,18 @@ def listed_pairs(path: Path, names: Mapping[str, str], shas: Collection[str]) ->
     names: file -> sha256 of its photograph, that of the original for a copy, "" where it cannot be used;
     shas: the usable photographs. One pair per line, two names (or sha256) with blanks or one tab between;
     blank lines and lines that begin with # are left out, and so are pairs of an unusable photograph and of
-    one with itself. Raises UnusablePairList with the line.
+    one with itself. Names count in whatever form they are written (`storage.outside_names`). Raises
+    UnusablePairList with the line.
     """
     known = {**{sha: sha for sha in shas}, **names}
+    forms = Names(known)
     found, unusable = [], 0
-    for number, line in _lines(path):
-        first, second = _cut(line, known, f"{path}, line {number}")
-        if not known[first] or not known[second]:
+    for where, line in _lines(path):
+        first, second = (known[name] for name in _cut(line, forms, where))
+        if not first or not second:
             unusable += 1
-        elif known[first] != known[second]:
-            found.append((known[first], known[second]))
+        elif first != second:
+            found.append((first, second))
     if unusable:
         logger.warning("%s: %d pairs left out, their photographs cannot be used", path, unusable)
     return found
@@ -43,46 +46,48 @@ def count_listed(path: Path) -> int:
     return sum(1 for _ in _lines(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(file and line number, line) of every pair."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UnusablePairList(f"{path}: {error.strerror}; give an existing text file") from error
-    except UnicodeDecodeError as error:
-        raise UnusablePairList(f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        stripped = line.removesuffix("\r")
-        if stripped.strip() and not stripped.startswith("#"):
-            yield number, stripped
+        text = read_text(path)
+        for number, line in text.lines():
+            if line.strip() and not line.startswith("#"):
+                yield text.where(number), line
+    except BadText as error:
+        raise UnusablePairList(str(error)) from error
 
 
-def _cut(line: str, known: Mapping[str, str], where: str) -> tuple[str, str]:
-    """The two known names of a line: cut at a tab where it has one, else at a blank."""
+def _cut(line: str, known: Names, where: str) -> tuple[str, str]:
+    """The two known names of a line: cut at a tab where it has one, else at a blank.
+
+    A cut into two names as they stand counts before one into names of another form.
+    """
     separator = "\t" if "\t" in line.strip() else " "
     text = line if separator == "\t" else line.strip()
     ends = [index for index, letter in enumerate(text) if letter == separator]
-    cuts = dict.fromkeys((_name(text[:end], known), _name(text[end + 1 :], known)) for end in ends)
-    good = [cut for cut in cuts if cut[0] in known and cut[1] in known]
-    if len(good) == 1:
-        return good[0]
-    if good:
-        raise UnusablePairList(
-            f"{where}: {line!r} can be read as {good[0]!r} and as {good[1]!r}; put a tab between the names"
-        )
+    cuts = list(dict.fromkeys((_name(text[:end], known), _name(text[end + 1 :], known)) for end in ends))
+    for is_known in (known.has, known.means):
+        good = [cut for cut in cuts if is_known(cut[0]) and is_known(cut[1])]
+        if len(good) > 1:
+            raise UnusablePairList(
+                f"{where}: {line!r} can be read as {good[0]!r} and as {good[1]!r}; put a tab between the "
+                "names"
+            )
+        if good:
+            return _found(good[0], known, where)
     if len(cuts) != 1:
         raise UnusablePairList(
             f"{where}: {line!r} is not two photographs of the collection; {_REMEDY}, with a tab between"
         )
-    wrong = next(name for cut in cuts for name in cut if name not in known)
-    raise UnusablePairList(f"{where}: no photograph is called {wrong!r}{_hint(wrong, known)}; {_REMEDY}")
+    return _found(cuts[0], known, where)
 
 
-def _name(text: str, known: Mapping[str, str]) -> str:
-    return text if text in known else text.strip(" \t")
+def _found(cut: tuple[str, str], known: Names, where: str) -> tuple[str, str]:
+    try:
+        return known.find(cut[0]), known.find(cut[1])
+    except UnknownName as error:
+        raise UnusablePairList(f"{where}: {error}; {_REMEDY}") from error
 
 
-def _hint(wrong: str, known: Mapping[str, str]) -> str:
-    base = wrong.rsplit("/", 1)[-1]
-    same = sorted(name for name in known if name.rsplit("/", 1)[-1] == base)
-    nearest = same[0] if same else nearest_name(wrong, known)
-    return f", did you mean {nearest!r}?" if nearest else ""
+def _name(text: str, known: Names) -> str:
+    return text if known.has(text) else text.strip(" \t")

@@ -20,19 +20,26 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from sfm import known_places, splits
-from sfm.entry_tables import photo_digests, read_table
+from sfm.entry_tables import photo_digests
+from sfm.position_tables import COLUMNS, Positions, earth_centred, read_positions
 from sfm.training_set import Images, TrainingSet
 from sfm.twins import first_with, twin_error, twin_notes
 from storage.options import Options
 
+__all__ = [
+    "COLUMNS",
+    "BadPositions",
+    "PositionOptions",
+    "Positions",
+    "earth_centred",
+    "from_csv",
+    "from_positions",
+    "from_rows",
+    "read_positions",
+]
 Indices = NDArray[np.int64]
 _DECIMALS = 6
 """Distances are rounded to a micrometre: 10 m between UTM coordinates is then exactly 10 m."""
-_EARTH_RADIUS_M, _EARTH_FLATTENING = 6378137.0, 1 / 298.257223563  # WGS 84
-LAYOUTS = (
-    (("name", "easting", "northing"), ("heading",)),
-    (("name", "latitude", "longitude"), ("heading",)),
-)
 
 
 class BadPositions(ValueError):
@@ -68,19 +75,6 @@ class PositionOptions(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class Positions:
-    """What a csv file says: names [N], positions [N, 2 or 3] in m, headings [N] in degrees (nan = unknown).
-
-    where: [N] the place in the file, for errors.
-    """
-
-    names: list[str]
-    positions: NDArray[np.float64]
-    headings: NDArray[np.float64] | None
-    where: list[str]
-
-
-@dataclass(frozen=True, eq=False)
 class _Near:
     """Pairs of photographs within the outer radius, in both directions, and whether they are positives."""
 
@@ -93,25 +87,6 @@ class _Near:
         return _Near(self.first[keep], self.second[keep], self.distance_m[keep], self.positive[keep])
 
 
-def read_positions(path: Path | str) -> Positions:
-    """Read a csv file with the columns name,easting,northing[,heading] or name,latitude,longitude[,heading].
-
-    easting, northing: m, all in one zone; latitude, longitude: degrees (WGS 84), which become earth-centred
-    coordinates: straight distances, good to a millimetre at these radii anywhere. heading: degrees clockwise
-    from north, may be empty. Raises BadTable with the line.
-    """
-    table = read_table(path, LAYOUTS)
-    if "easting" in table.columns:
-        flat = [table.numbers(column, -np.inf, np.inf) for column in ("easting", "northing")]
-        positions = np.stack(flat, axis=1)
-    else:
-        positions = earth_centred(table.numbers("latitude", -90, 90), table.numbers("longitude", -180, 180))
-    known = "heading" in table.columns
-    headings = table.numbers("heading", -np.inf, np.inf, empty=True) if known else None
-    where = [table.where(row) for row in range(len(table.line))]
-    return Positions(table.columns["name"], positions, headings, where)
-
-
 def from_csv(
     path: Path | str, photo_root: Path | str | None = None, options: PositionOptions | None = None
 ) -> TrainingSet:
@@ -121,7 +96,7 @@ def from_csv(
     """
     rows = read_positions(path)
     if photo_root is None:
-        return from_positions(rows.names, rows.positions, rows.headings, options)
+        return rows.noted(from_positions(rows.names, rows.positions, rows.headings, options))
     return from_rows(rows, photo_digests(rows.names, photo_root, rows.where).astype(str).tolist(), options)
 
 
@@ -140,7 +115,7 @@ def from_rows(rows: Positions, sha256: Sequence[str], options: PositionOptions |
     headings = None if rows.headings is None else rows.headings[kept]
     names, digests = ([column[row] for row in kept.tolist()] for column in (rows.names, sha256))
     chosen = from_positions(names, rows.positions[kept], headings, options, sha256=digests)
-    return known_places.noted(chosen, twin_notes(rows.names, first))
+    return rows.noted(known_places.noted(chosen, twin_notes(rows.names, first)))
 
 
 def _contradiction(rows: Positions, one: int, other: int, options: PositionOptions) -> str:
@@ -157,17 +132,6 @@ def _contradiction(rows: Positions, one: int, other: int, options: PositionOptio
 def _turned(one: Any, other: Any) -> Any:
     """Degrees between headings, 0..180; nan where one is unknown."""
     return np.abs((one - other + 180) % 360 - 180)
-
-
-def earth_centred(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
-    """Degrees [N], [N] -> [N, 3] m from the centre of the earth, on the WGS 84 ellipsoid."""
-    north, east = np.radians(np.asarray(latitude, float)), np.radians(np.asarray(longitude, float))
-    square = _EARTH_FLATTENING * (2 - _EARTH_FLATTENING)
-    radius = _EARTH_RADIUS_M / np.sqrt(1 - square * np.sin(north) ** 2)
-    level = radius * np.cos(north)
-    return np.stack(
-        [level * np.cos(east), level * np.sin(east), radius * (1 - square) * np.sin(north)], axis=1
-    )
 
 
 def from_positions(

@@ -26,6 +26,7 @@ STAGE = Stage(
         "sfm.cluster_files",
         "sfm.colmap_database",
         "sfm.colmap_files",
+        "sfm.colmap_text",
         "sfm.geometry",
         "sfm.learned_matching",
         "sfm.mapping",

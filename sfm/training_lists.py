@@ -18,7 +18,7 @@ from pydantic import Field
 
 from sfm import exchange, identities, known_places, positions
 from sfm.cirtorch_lists import CirtorchList, read_cirtorch
-from sfm.entry_tables import read_header
+from sfm.entry_tables import Columns, read_header
 from sfm.exchange import CirtorchOptions
 from sfm.identities import Identities, IdentityOptions
 from sfm.known_places import NothingToTrainOn
@@ -48,6 +48,7 @@ STAGE = Stage(
         "sfm.identities",
         "sfm.known_places",
         "sfm.listed_photographs",
+        "sfm.position_tables",
         "sfm.positions",
         "sfm.splits",
         "sfm.training_set",
@@ -92,12 +93,9 @@ def kind_of(path: Path) -> Kind:
         if suffix not in _SUFFIXES:
             raise UnknownList(f"{str(path)!r} is no list that is read here; give {_EXPECTED}")
         return _SUFFIXES[suffix]
-    header = read_header(path)
-    tables: dict[Kind, set[str]] = {
-        "positions": {name for needed, _ in positions.LAYOUTS for name in needed if name != "name"},
-        "identities": {name for needed, _ in identities.LAYOUTS for name in needed if name != "name"},
-    }
-    kinds = [kind for kind, own in tables.items() if own & set(header)]
+    tables: dict[Kind, Columns] = {"positions": positions.COLUMNS, "identities": identities.COLUMNS}
+    header = read_header(path, Columns([each for table in tables.values() for each in table.layouts]))
+    kinds = [kind for kind, table in tables.items() if table.own() & set(header)]
     if len(kinds) != 1:
         what = "of positions and of identities at once" if kinds else "of neither positions nor identities"
         raise UnknownList(f"{path}, line 1: the columns {','.join(header)!r} are {what}; give {_COLUMNS}")
@@ -203,6 +201,6 @@ def _require_queries(chosen: TrainingSet) -> None:
 
 _COLUMNS = (
     "name,easting,northing[,heading] or name,latitude,longitude[,heading] (positions), or "
-    "name,identity[,camera] (identities), parted by commas"
+    "name,identity[,camera] (identities), parted by commas, semicolons or tabs"
 )
 _EXPECTED = f"a .csv ({_COLUMNS}), a .pkl of the reference (cirtorch), or another store's training_set.h5"

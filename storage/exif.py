@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from storage.coordinates import has_fix
+
 _ORIENTATION = 0x0112
 _EXIF_BLOCK = 0x8769
 _FOCAL_MM = 0x920A
@@ -95,8 +97,7 @@ def position(image: Image.Image) -> tuple[float, float, float] | None:
         return None
     latitude = _degrees(block.get(_LATITUDE), block.get(_LATITUDE_REF), "NS", 90.0)
     longitude = _degrees(block.get(_LONGITUDE), block.get(_LONGITUDE_REF), "EW", 180.0)
-    has_fix = _letter(block.get(_GPS_STATUS)) != "V" and (latitude, longitude) != (0.0, 0.0)
-    if math.isnan(latitude) or math.isnan(longitude) or not has_fix:
+    if _letter(block.get(_GPS_STATUS)) == "V" or not has_fix(latitude, longitude):
         return None
     below = block.get(_ALTITUDE_REF) in (1, b"\x01")
     altitude = _number(block.get(_ALTITUDE))

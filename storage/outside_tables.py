@@ -48,6 +48,10 @@ class Columns:
             ",".join([*needed, *(f"[{name}]" for name in optional)]) for needed, optional in self.layouts
         )
 
+    def own(self) -> set[str]:
+        """The names that are needed, without the key."""
+        return {name for needed, _ in self.layouts for name in needed if name != self.key}
+
     def layout_of(self, header: Sequence[str]) -> tuple[Sequence[str], Sequence[str]] | None:
         return next((each for each in self.layouts if set(each[0]) <= set(header)), None)
 

@@ -29,7 +29,7 @@ _HIGH = re.compile(rb"[\x80-\xff]+")
 _WESTERN = frozenset(
     byte
     for byte in range(0x80, 0x100)
-    if (letter := bytes([byte]).decode("cp1252", "replace")).isalpha() and letter not in "ªºµƒˆ"
+    if (letter := bytes([byte]).decode("cp1252", "replace")).isalpha() and letter not in "ªºµƒˆÿ"
 )
 """Bytes that are letters in Windows-1252."""
 _LONGEST_RUN = 2
@@ -79,8 +79,14 @@ class Text:
         return [(number, line.strip(" \t")) for number, line in self.lines() if line.strip(" \t")]
 
 
-def read_text(path: Path | str, *, most_bytes: int = MOST_BYTES, most_line: int | None = MOST_LINE) -> Text:
-    """The text of a file from outside; its size is looked at before it is read.
+def read_text(
+    path: Path | str,
+    *,
+    most_bytes: int = MOST_BYTES,
+    most_line: int | None = MOST_LINE,
+    fallback: bool = True,
+) -> Text:
+    """The text of a file from outside; its size is looked at before it is read. fallback: see `decoded`.
 
     Raises BadText: not there, no regular file, too large, no text, an encoding that is in doubt.
     """
@@ -100,7 +106,7 @@ def read_text(path: Path | str, *, most_bytes: int = MOST_BYTES, most_line: int 
         raise BadText(f"{path}: cannot be read ({reason}); give an existing text file") from error
     if len(content) > most_bytes:
         raise BadText(f"{path}: grows beyond {most_bytes} bytes while it is read; give a finished file")
-    return Text(path, decoded(content, str(path)), most_line)
+    return Text(path, decoded(content, str(path), fallback=fallback), most_line)
 
 
 def decoded(content: bytes, where: str, *, fallback: bool = True) -> str:

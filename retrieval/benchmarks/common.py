@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.digests import json_sha256
+from storage.outside_names import Names
+from storage.outside_text import BadText, read_text
 
 Box = tuple[float, float, float, float]
 Ids = NDArray[np.int64]
@@ -185,20 +187,44 @@ def jpg_files(root: Path, names: Sequence[str], *, images: bool) -> list[str]:
     return files_of(names, images_by_stem(root, "jpg"), str(root / "jpg"))
 
 
-def check_there(root: Path, files: Sequence[str]) -> None:
-    """Raises MissingBenchmarkFile with the first file that is not below the root, and how many are not."""
-    absent = [file for file in files if not (root / file).is_file()]
-    if absent:
-        raise _missing(root / absent[0], len(absent), len(files))
+def listed_lines(path: Path) -> list[tuple[int, str]]:
+    """(number, line) of the lines that are not empty. Raises MissingBenchmarkFile, InvalidBenchmarkFile."""
+    if not path.is_file():
+        raise MissingBenchmarkFile(f"'{path}' is missing; expected the official list")
+    try:
+        return read_text(path).filled_lines()
+    except BadText as error:
+        raise InvalidBenchmarkFile(str(error)) from error
+
+
+def files_there(root: Path, files: Sequence[str]) -> list[str]:
+    """The files below the root, in whatever form a list names them (`storage.outside_names`).
+
+    Raises MissingBenchmarkFile with the first that is not there, and how many are not.
+    """
+    absent = {file for file in files if not (root / file).is_file()}
+    known = Names(image_files(root)) if absent else Names(())
+    found = {file: _found(known, file) if file in absent else file for file in files}
+    missing = [file for file in files if found[file] is None]
+    if missing:
+        raise _missing(root / missing[0], known.hint(missing[0]), len(missing), len(files))
+    return [found[file] or file for file in files]
 
 
 def files_of(names: Sequence[str], known: Mapping[str, str], where: str) -> list[str]:
-    """The file of each name. Raises MissingBenchmarkFile with the first that is not there, and how many."""
-    absent = [name for name in names if name not in known]
+    """The file of each name, in whatever form. Raises MissingBenchmarkFile with the first, and how many."""
+    forms = Names(known)
+    found = {name: name if name in known else _found(forms, name) for name in names}
+    absent = [name for name in names if found[name] is None]
     if absent:
-        raise _missing(f"{where}/{absent[0]}.jpg", len(absent), len(names))
-    return [known[name] for name in names]
+        raise _missing(f"{where}/{absent[0]}.jpg", forms.hint(absent[0]), len(absent), len(names))
+    return [known[found[name] or name] for name in names]
 
 
-def _missing(first: Path | str, absent: int, count: int) -> MissingBenchmarkFile:
-    return MissingBenchmarkFile(f"'{first}' is missing ({absent} of {count} images in all)")
+def _found(known: Names, name: str) -> str | None:
+    alike = known.alike(name)
+    return alike[0] if len(alike) == 1 else None
+
+
+def _missing(first: Path | str, hint: str, absent: int, count: int) -> MissingBenchmarkFile:
+    return MissingBenchmarkFile(f"'{first}' is missing ({absent} of {count} images in all){hint}")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,11 @@ from retrieval.benchmarks.common import (
     images_by_stem,
 )
 from retrieval.benchmarks.gldv2 import evaluate_gldv2
+from storage.outside_tables import BadTable, Columns, read_table
 
 K = 100
 PARTS = ("Private", "Public")
+COLUMNS = Columns(((("id", "images", "usage"), ()),), others=True)
 
 
 def read_gldv2(data: Path) -> Benchmark:
@@ -95,16 +96,16 @@ def _solution(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     """(Public or Private of each query, its positives)."""
     parts: dict[str, str] = {}
     solution: dict[str, list[str]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"id", "images", "Usage"} <= set(reader.fieldnames or ()):
-            raise InvalidBenchmarkFile(
-                f"'{path}' has columns {reader.fieldnames}; expected id, images, Usage"
-            )
-        for row in reader:
-            if row["Usage"] in PARTS and row["images"] not in ("", "None"):
-                parts[row["id"]] = row["Usage"]
-                solution[row["id"]] = row["images"].split()
+    try:
+        table = read_table(path, COLUMNS)
+    except BadTable as error:
+        raise InvalidBenchmarkFile(str(error)) from error
+    for query, images, usage in zip(
+        *(table.columns[name] for name in ("id", "images", "usage")), strict=True
+    ):
+        if usage in PARTS and images not in ("", "None"):
+            parts[query] = usage
+            solution[query] = images.split()
     if not solution:
         raise InvalidBenchmarkFile(f"'{path}' has no Public or Private query with positives")
     return parts, solution

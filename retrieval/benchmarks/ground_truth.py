@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.outside_names import Names
+from storage.outside_text import BadText
+from storage.outside_text import read_text as read_text_file
+
 _ALLOWED = {
     (module, name)
     for base in ("numpy.core", "numpy._core")
@@ -67,30 +71,49 @@ def read_text(folder: Path, images: Sequence[str]) -> LandmarkGroundTruth:
     files = sorted(folder.glob("*_query.txt"))
     if not files:
         raise InvalidGroundTruth(f"no *_query.txt in '{folder}'; expected the official text ground truth")
-    position = {name: index for index, name in enumerate(images)}
+    position, known = {name: index for index, name in enumerate(images)}, Names(images)
     queries, boxes, labels = [], [], []
     for file in files:
-        fields = file.read_text().split()
-        if len(fields) != 5:
-            raise InvalidGroundTruth(f"'{file}' holds {len(fields)} fields; expected: name x1 y1 x2 y2")
-        queries.append(fields[0].removeprefix("oxc1_"))
-        boxes.append([float(value) for value in fields[1:]])
-        found = {level: _positions(file, level, position) for level in LEVELS}
+        query, box = _query(file)
+        queries.append(query)
+        boxes.append(box)
+        found = {level: _positions(file, level, position, known) for level in LEVELS}
         labels.append({"ok": np.concatenate([found["good"], found["ok"]]), "junk": found["junk"]})
     return LandmarkGroundTruth(tuple(images), tuple(queries), np.array(boxes), tuple(labels))
 
 
-def _positions(query_file: Path, level: str, position: dict[str, int]) -> NDArray[np.int64]:
+def _query(file: Path) -> tuple[str, list[float]]:
+    """(name without Oxford's prefix, box) of a *_query.txt."""
+    fields = [field for _, line in _lines(file) for field in line.split()]
+    if len(fields) != 5:
+        raise InvalidGroundTruth(f"'{file}' holds {len(fields)} fields; expected: name x1 y1 x2 y2")
+    try:
+        box = [float(field) for field in fields[1:]]
+    except ValueError as error:
+        raise InvalidGroundTruth(f"'{file}': {error}; expected: name x1 y1 x2 y2") from error
+    return fields[0].removeprefix("oxc1_"), box
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        return read_text_file(path).filled_lines()
+    except BadText as error:
+        raise InvalidGroundTruth(str(error)) from error
+
+
+def _positions(query_file: Path, level: str, position: dict[str, int], known: Names) -> NDArray[np.int64]:
     path = query_file.with_name(query_file.name.replace("_query.txt", f"_{level}.txt"))
     if not path.is_file():
         raise InvalidGroundTruth(f"'{path}' is missing; it belongs to '{query_file.name}'")
-    names = path.read_text().split()
-    absent = [name for name in names if name not in position]
+    names = [(name, number) for number, line in _lines(path) for name in line.split()]
+    absent = [(name, number) for name, number in names if len(known.alike(name)) != 1]
     if absent:
+        name, number = absent[0]
         raise InvalidGroundTruth(
-            f"'{path}' lists '{absent[0]}' ({len(absent)} in all), no image of the database"
+            f"'{path}', line {number}: lists '{name}' ({len(absent)} in all), no image of the "
+            f"database{known.hint(name)}"
         )
-    return np.array([position[name] for name in names], dtype=np.int64)
+    return np.array([position[known.find(name)] for name, _ in names], dtype=np.int64)
 
 
 class _PlainUnpickler(pickle.Unpickler):

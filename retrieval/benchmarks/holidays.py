@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from retrieval.benchmarks.landmarks import average_precision
+from storage.outside_text import BadText, read_text
 
 
 class InvalidHolidays(ValueError):
@@ -64,7 +65,10 @@ def read_image_list(path: Path) -> list[str]:
         folder = path / "jpg" if (path / "jpg").is_dir() else path
         names = sorted(file.name for file in folder.glob("*.jpg"))
     elif path.is_file():
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        try:
+            names = [line for _, line in read_text(path).filled_lines()]
+        except BadText as error:
+            raise InvalidHolidays(str(error)) from error
     else:
         names = []
     if not names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.places import positives_within
+from storage.outside_text import read_text
 
 Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
 Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
@@ -168,9 +170,28 @@ class _Side:
 
 
 def _read_side(folder: Path, length: int, subtask: Subtask, *, labelled: bool = True) -> _Side:
-    """Sequences of one side of a city; without labels there are no positions and nothing about panoramas."""
-    needed = ["seq_info", "subtask_index", *(["postprocessed", "raw"] if labelled else [])]
-    tables = {name: _read_csv(folder / f"{name}.csv") for name in needed}
+    """Sequences of one side of a city; without labels there are no positions and nothing about panoramas.
+
+    Raises InvalidMsls.
+    """
+    try:
+        return _side(folder, length, subtask, labelled)
+    except InvalidMsls:
+        raise
+    except (LookupError, ValueError, TypeError, OverflowError) as error:  # tables of other rows or kinds
+        raise InvalidMsls(
+            f"'{folder}': its tables do not fit together ({error!r}); take official ones"
+        ) from error
+
+
+def _side(folder: Path, length: int, subtask: Subtask, labelled: bool) -> _Side:
+    needed: dict[str, list[str]] = {
+        "seq_info": ["sequence_key", "frame_number", "key"],
+        "subtask_index": [subtask],
+    }
+    if labelled:
+        needed |= {"postprocessed": ["easting", "northing"], "raw": ["pano"]}
+    tables = {name: _read_csv(folder / f"{name}.csv", columns) for name, columns in needed.items()}
     info = tables["seq_info"]
     half, num_frames = length // 2, len(info)
     centers = np.asarray(tables["postprocessed" if labelled else "subtask_index"].index, dtype=np.int64)
@@ -211,7 +232,18 @@ def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, li
     }
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise InvalidMsls(f"'{path}' is missing; expected <city>/{{query,database}}/{path.name}")
-    return pd.read_csv(path, index_col=0)
+    try:
+        table = pd.read_csv(io.StringIO(read_text(path).content), index_col=0)
+    except (ValueError, OverflowError) as error:  # pandas' own errors and those of the text are ValueErrors
+        raise InvalidMsls(f"'{path}': {' '.join(str(error).split())}; expected the official table") from error
+    table.columns = table.columns.map(lambda name: str(name).strip())
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        found = ", ".join(map(str, table.columns[:8]))
+        raise InvalidMsls(
+            f"'{path}', line 1: has no column {absent[0]!r} but {found}; expected the official table"
+        )
+    return table

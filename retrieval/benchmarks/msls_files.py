@@ -22,8 +22,10 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
+    listed_lines,
 )
 from retrieval.benchmarks.msls import MslsSet, Subtask, Task, evaluate_msls, read_msls, read_msls_challenge
+from storage.outside_names import form
 
 KS = (1, 5, 10, 20)
 PREDICTED = 25
@@ -86,7 +88,7 @@ def prediction_lines(
 
 
 def _subset(path: Path) -> set[str]:
-    keys = {Path(line.strip()).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    keys = {Path(form(line)).stem for _, line in listed_lines(path)}
     if not keys:
         raise InvalidBenchmarkFile(f"'{path}' is empty; expected query keys or image names, one a line")
     return keys

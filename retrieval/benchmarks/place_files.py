@@ -10,8 +10,8 @@ In the folder, the first of these that is there:
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,9 @@ from retrieval.benchmarks.common import (
     Ranking,
     Score,
     ScoreRow,
-    check_there,
+    files_there,
+    image_files,
+    listed_lines,
 )
 from retrieval.benchmarks.places import (
     evaluate_places,
@@ -37,7 +39,13 @@ from retrieval.benchmarks.places import (
     read_npz_utm,
     utm_from_names,
 )
+from storage.coordinates import has_fix_m
+from storage.outside_names import Names, form
+from storage.outside_numbers import ANY
+from storage.outside_tables import BadTable, Columns, read_table
 
+COLUMNS = Columns(((("image", "easting", "northing"), ()),), {"easting": ANY, "northing": ANY}, others=True)
+logger = logging.getLogger(__name__)
 PlaceSet = Literal["pitts30k", "tokyo247", "places"]
 NS = (1, 5, 10, 20)
 CUTOUTS = 12
@@ -76,7 +84,7 @@ def read_places(
     root = data / name if not _has_any(data) and (data / name).is_dir() else data
     if not root.is_dir():
         raise MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {name} as --data")
-    found = _read(name, root, images)
+    found, notes = _with_fix(_read(name, root, images))
     radius = radius_m if radius_m is not None else found.radius_m or RADIUS_M
     positives = tuple(positives_within(found.query_utm, found.database_utm, radius))
     groups = _panoramas(found.database_utm) if name == "tokyo247" else None
@@ -105,9 +113,27 @@ def read_places(
         positives=positives,
         score=score,
         depth=max(NS) * largest,
-        notes=(f"radius {radius:g} m",),
+        notes=(f"radius {radius:g} m", *notes),
         facts=None if groups is None else groups.tolist(),
     )
+
+
+def _with_fix(found: _Places) -> tuple[_Places, list[str]]:
+    """Without images that have no position (0, 0 where all others are far away), and what is to be said."""
+    count = len(found.queries)
+    fixed = has_fix_m(np.concatenate([found.query_utm, found.database_utm]))
+    if fixed.all():
+        return found, []
+    sides = fixed[:count], fixed[count:]
+    lost = [int((~side).sum()) for side in sides]
+    note = f"{lost[0]} queries and {lost[1]} database images without a position (0, 0) left out"
+    logger.warning(note)
+    queries, database = (
+        [name for name, kept in zip(names, side.tolist(), strict=True) if kept]
+        for names, side in zip((found.queries, found.database), sides, strict=True)
+    )
+    utm = found.query_utm[sides[0]], found.database_utm[sides[1]]
+    return _Places(queries, utm[0], database, utm[1], found.radius_m), [note]
 
 
 def _has_any(folder: Path) -> bool:
@@ -138,16 +164,14 @@ def _read(name: str, root: Path, images: bool) -> _Places:
 def _read_csv(root: Path, file: str, images: bool) -> tuple[list[str], NDArray[np.float64]]:
     if not (root / file).is_file():
         raise MissingBenchmarkFile(f"'{root / file}' is missing; expected columns image, easting, northing")
-    with (root / file).open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
     try:
-        names = [row["image"] for row in rows]
-        utm = np.array([(float(row["easting"]), float(row["northing"])) for row in rows]).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError) as error:
+        table = read_table(root / file, COLUMNS)
+        utm = np.stack([table.numbers(column) for column in ("easting", "northing")], axis=1)
+    except BadTable as error:
         raise InvalidBenchmarkFile(
-            f"'{root / file}': {error!r}; expected a header image,easting,northing and numbers in metres"
+            f"{error} (a header image,easting,northing and numbers in metres are expected)"
         ) from error
-    return _files(root, names, images), utm
+    return _files(root, table.columns["image"], images), utm
 
 
 def _read_mat(root: Path, path: Path, images: bool) -> _Places:
@@ -180,7 +204,7 @@ def _list(name: str, folder: Path, patterns: Sequence[str]) -> list[str]:
         for path in sorted(folder.glob(f"{name}{pattern}")):
             if path.suffix == ".npy":
                 return [str(each) for each in np.load(path, allow_pickle=False)]
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [line for _, line in listed_lines(path)]
     wanted = " or ".join(f"{name}{pattern}" for pattern in patterns)
     raise MissingBenchmarkFile(f"no {wanted} in '{folder}'; expected the list of images beside the npz")
 
@@ -223,18 +247,25 @@ def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
         raise InvalidBenchmarkFile(f"'{root}': a list of images is empty")
     if not images:
         return [name.removeprefix("./") for name in names]
-    parts = names[0].removeprefix("./").split("/")
-    for drop in range(len(parts)):
-        for prefix in _PREFIXES:
-            for suffix in ("", ".png", ".jpg"):
-                if (root / _moved(names[0], drop, prefix, suffix)).is_file():
-                    files = [_moved(name, drop, prefix, suffix) for name in names]
-                    check_there(root, files)
-                    return files
+    if move := _move(names[0], lambda file: (root / file).is_file()):
+        return files_there(root, [_moved(name, *move) for name in names])
+    forms = [form(name) for name in names]
+    if move := _move(forms[0], Names(image_files(root)).means):
+        return files_there(root, [_moved(name, *move) for name in forms])
     raise MissingBenchmarkFile(
         f"'{root / names[0].removeprefix('./')}' is missing, and it lies in no folder of '{root}' where such "
         f"sets have it; {len(names)} images are listed"
     )
+
+
+def _move(name: str, is_there: Callable[[str], bool]) -> tuple[int, str, str] | None:
+    """How a listed name becomes a file, see `_moved`: folders to drop, prefix, ending; None: in no way."""
+    for drop in range(len(name.removeprefix("./").split("/"))):
+        for prefix in _PREFIXES:
+            for suffix in ("", ".png", ".jpg"):
+                if is_there(_moved(name, drop, prefix, suffix)):
+                    return drop, prefix, suffix
+    return None
 
 
 def _moved(name: str, drop: int, prefix: str, suffix: str) -> str:

@@ -18,10 +18,13 @@ import numpy as np
 
 from retrieval.benchmarks.common import Benchmark, Ids
 from retrieval.benchmarks.ranking import InvalidRankLists, checked_ranks
+from storage.outside_names import form
+from storage.outside_text import read_text
 
 logger = logging.getLogger(__name__)
 MAX_PLACE = 10_000_000
 """Of a named image: beyond any database that is measured."""
+_MOST_TEXT = 512 << 20
 
 
 def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
@@ -71,7 +74,7 @@ def _name(names: list[str], path: Path) -> str:
 def _read_text(path: Path, benchmark: Benchmark) -> Any:
     sequences = max(benchmark.query_frames, benchmark.database_frames) > 1  # commas join their frames
     lines = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in read_text(path, most_bytes=_MOST_TEXT, most_line=None).lines():
         tokens = (line if sequences else line.replace(",", " ")).split()
         if tokens and not tokens[0].startswith("#"):
             lines[number] = tokens
@@ -164,8 +167,8 @@ class _Names:
 
 
 def _stem(name: str) -> str:
-    """Without folder and image ending; a dot elsewhere belongs to the name."""
-    last = name.rsplit("/", 1)[-1]
+    """Without folder and image ending, in the form that is compared; a dot elsewhere belongs to the name."""
+    last = form(name).rsplit("/", 1)[-1]
     head, dot, end = last.rpartition(".")
     return head if dot and end.lower() in ("jpg", "jpeg", "png") else last
 

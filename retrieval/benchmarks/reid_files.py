@@ -22,8 +22,9 @@ from retrieval.benchmarks.common import (
     Score,
     ScoreRow,
     benchmark_root,
-    check_there,
+    files_there,
     image_files,
+    listed_lines,
     roles_of,
 )
 from retrieval.benchmarks.landmarks import clean_positions
@@ -92,10 +93,9 @@ def _read_veri(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
     root = benchmark_root(data, ["veri776", "VeRi", "VeRi-776"], "name_query.txt")
 
     def side(names: str, folder: str) -> _Side:
-        files = [f"{folder}/{name}" for name in _lines(root / names)]
-        if images:
-            check_there(root, files)
-        return files, *parse_names(files)
+        files = [f"{folder}/{name}" for _, name in _lines(root / names)]
+        there = files_there(root, files) if images else files
+        return there, *parse_names(files)
 
     return root, side("name_query.txt", "image_query"), side("name_test.txt", "image_test")
 
@@ -109,21 +109,23 @@ def _read_msmt(data: Path, images: bool) -> tuple[Path, _Side, _Side]:
         )
 
     def side(names: str) -> _Side:
-        rows = [line.split() for line in _lines(root / names)]
-        try:
-            files = [f"{folder}/{file}" for file, _ in rows]
-            ids = np.array([int(identity) for _, identity in rows], dtype=np.int64)
-            # 0000/0000_000_01_0303morning_0015_0.jpg: the third field is the camera
-            cameras = np.array([int(file.rpartition("/")[2].split("_")[2]) for file, _ in rows], np.int64)
-        except (ValueError, IndexError) as error:
-            raise InvalidBenchmarkFile(
-                f"'{root / names}': {error}; expected lines such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
-            ) from error
-        if images:
-            check_there(root, files)
-        return files, ids, cameras
+        rows = [_msmt_row(line, f"'{root / names}', line {number}") for number, line in _lines(root / names)]
+        files = [f"{folder}/{file}" for file, _, _ in rows]
+        ids, cameras = (np.array([row[column] for row in rows], dtype=np.int64) for column in (1, 2))
+        return files_there(root, files) if images else files, ids, cameras
 
     return root, side("list_query.txt"), side("list_gallery.txt")
+
+
+def _msmt_row(line: str, where: str) -> tuple[str, int, int]:
+    """(file, identity, camera): the third field of 0000/0000_000_01_0303morning_0015_0.jpg is the camera."""
+    try:
+        file, identity = line.split()
+        return file, int(identity), int(file.rpartition("/")[2].split("_")[2])
+    except (ValueError, IndexError) as error:
+        raise InvalidBenchmarkFile(
+            f"{where}: {error}; expected lines such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
+        ) from error
 
 
 def _folder(root: Path, name: str) -> list[str]:
@@ -133,10 +135,8 @@ def _folder(root: Path, name: str) -> list[str]:
     return found
 
 
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise MissingBenchmarkFile(f"'{path}' is missing; expected the official list")
-    found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _lines(path: Path) -> list[tuple[int, str]]:
+    found = listed_lines(path)
     if not found:
         raise InvalidBenchmarkFile(f"'{path}' is empty; expected the official list")
     return found

@@ -70,7 +70,7 @@ def test_pairs_of_an_unusable_photograph_are_counted_and_left_out(tmp_path, capl
         ("a.jpg my photos/b 2.jpg", "line 1: .*not two photographs.*tab"),
         ("a.jpg", "line 1: .*not two photographs"),
         ("a.jpg\tb.jpg\tc.jpg", "line 1: .*not two photographs"),
-        (b"a.jpg \xff.jpg", "byte 6 is not UTF-8"),
+        (b"a.jpg \xff.jpg", r"line 1: is not UTF-8 \(byte 6 is 0xFF\)"),
     ],
 )
 def test_a_list_that_names_something_else_is_refused_with_its_line(tmp_path, text, what):

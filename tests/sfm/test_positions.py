@@ -217,9 +217,9 @@ def test_bad_csv_files_are_errors_with_lines(tmp_path: Path, text: str, message:
 
 
 def test_unreadable_csv_files(tmp_path: Path) -> None:
-    (tmp_path / "latin.csv").write_bytes("name,easting,northing\né.jpg,1,2\n".encode("latin-1"))
-    with pytest.raises(BadTable, match="not UTF-8"):
-        read_positions(tmp_path / "latin.csv")
+    (tmp_path / "greek.csv").write_bytes("name,easting,northing\nναός.jpg,1,2\n".encode("cp1253"))
+    with pytest.raises(BadTable, match=r"line 2: is not UTF-8 \(byte 22"):
+        read_positions(tmp_path / "greek.csv")
     with pytest.raises(BadTable, match="cannot be read"):
         read_positions(tmp_path / "none.csv")
 

@@ -114,9 +114,10 @@ def test_what_a_file_is(tmp_path: Path) -> None:
         ),
         ("file,label", "'file,label' are of neither positions nor identities; give name,easting"),
         (
-            "name;easting;northing",
-            r"of neither .* or name,identity\[,camera\] \(identities\), parted by commas",
+            "name;northing;latitude;identity",
+            r"of positions and .* or name,identity\[,camera\] \(identities\), parted by commas, semicolons",
         ),
+        ("name|easting", "of neither"),
         ("", "of neither"),
     ],
 )
@@ -131,9 +132,9 @@ def test_files_that_are_no_lists(tmp_path: Path) -> None:
             kind_of(path)
     with pytest.raises(UnknownList, match=r"is no list that is read here; give a \.csv"):
         kind_of(written(tmp_path / "rows.txt", ""))
-    (tmp_path / "latin.csv").write_bytes("name,identität\n".encode("latin-1"))
-    with pytest.raises(BadTable, match="not UTF-8"):
-        kind_of(tmp_path / "latin.csv")
+    (tmp_path / "japanese.csv").write_bytes("name,identity\n写真.jpg,1\n".encode("shift-jis"))
+    with pytest.raises(BadTable, match=r"line 2: is not UTF-8 \(byte 14 is 0x8E\); save it as UTF-8"):
+        kind_of(tmp_path / "japanese.csv")
     with pytest.raises(BadTable, match="they must be name,easting"):
         read_list(written(tmp_path / "half.csv", "name,easting\na,1\n"))
     with pytest.raises(ValueError, match=r"broken\.h5"):
@@ -222,7 +223,7 @@ def test_photographs_that_cannot_be_used_are_named_with_the_reason(photos: Path,
         chosen(file, photos, identities=PEOPLE)
     text = str(raised.value)
     assert text.startswith("people.csv: 2 of 6 photographs of the list")
-    assert f"'0 ü.png' ({file}, line 2): not in the folder, which has 'below/0 ü.png'" in text
+    assert f"'0 ü.png' ({file}, line 2): not in the folder, did you mean 'below/0 ü.png'?" in text
     assert f"'2 ü.png' ({file}, line 4): not in the folder" in text
     assert "Names are paths below PHOTOS: give the folder that the list was made for" in text
 
