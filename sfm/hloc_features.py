@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfm.outcomes import Outcome
+from storage import outside_names
 from storage.hdf5_errors import ArtifactError
 from storage.hdf5_files import HDF5_ERRORS, open_file
-from storage.hdf5_walk import at_path
+from storage.hdf5_walk import at_path, walk
 
 Frame = Literal["auto", "stored", "upright"]
 Names = Mapping[str, str]
@@ -49,6 +50,11 @@ def group_names(path: Path, names: Mapping[str, str], shas: Sequence[str]) -> di
     with _opened(path) as file:
         found = {sha: _first_there(file, [*own, sha]) for sha, own in known.items()}
         missing = [sha for sha, name in found.items() if name is None]
+        if missing:
+            listed = walk(file).groups.items()
+            groups = outside_names.Names(name for name, group in listed if "keypoints" in group)
+            found |= {sha: _in_other_form(groups, known[sha]) for sha in missing}
+            missing = [sha for sha in missing if found[sha] is None]
         if missing:
             _raise_missing(path, file, missing, known)
         there = {sha: name for sha, name in found.items() if name is not None}
@@ -160,6 +166,12 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _first_there(file: h5py.File, names: Sequence[str]) -> str | None:
     return next((name for name in names if _group(file, name) is not None), None)
+
+
+def _in_other_form(groups: outside_names.Names, names: Sequence[str]) -> str | None:
+    """The one group that is meant by the first of the names with which one is, in whatever form."""
+    alike = next((found for name in names if (found := groups.alike(name))), [])
+    return alike[0] if len(alike) == 1 else None
 
 
 def _group(file: h5py.File, name: str) -> h5py.Group | None:

@@ -94,7 +94,7 @@ def read_text(
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise BadText(f"{path}: cannot be read as text (it is no regular file); give a text file")
+            raise BadText(f"{path}: no regular file; it cannot be read, give a text file")
         if found.st_size > most_bytes:
             raise BadText(f"{path}: {found.st_size} bytes; more than {most_bytes} are not read as text")
         with path.open("rb") as file:
@@ -103,7 +103,7 @@ def read_text(
         if isinstance(error, BadText):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadText(f"{path}: cannot be read ({reason}); give an existing text file") from error
+        raise BadText(f"{path}: {reason}; it cannot be read, give an existing text file") from error
     if len(content) > most_bytes:
         raise BadText(f"{path}: grows beyond {most_bytes} bytes while it is read; give a finished file")
     return Text(path, decoded(content, str(path), fallback=fallback), most_line)

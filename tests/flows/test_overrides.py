@@ -159,14 +159,15 @@ def test_an_unknown_key_in_a_file_is_named(tmp_path: Path, content: str, message
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("a: [", "is not YAML"), ("- 1\n", "holds a list"), ("\xff\xfe", "not YAML")]
+    ("content", "message"),
+    [("a: [", "is not YAML"), ("- 1\n", "holds a list"), ("\xff\xfea", "not UTF-16")],
 )
 def test_a_file_that_is_no_configuration(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(InvalidConfig, match=message):
         load_config(path)
-    with pytest.raises(InvalidConfig, match="give an existing YAML file"):
+    with pytest.raises(InvalidConfig, match="give an existing text file"):
         load_config(tmp_path / "absent.yaml")
 
 
