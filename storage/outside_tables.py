@@ -141,7 +141,7 @@ def _header(text: Text, columns: Columns) -> tuple[str, tuple[int, list[str]], I
 
 def _fields(text: Text, number: int, line: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader([line], strict=True, delimiter=separator), [])
+        return next(csv.reader([line], delimiter=separator), [])  # not strict: three signs are tried
     except csv.Error as error:
         raise BadTable(f"{text.where(number)}: {error}; is it a csv with a header?") from error
 
