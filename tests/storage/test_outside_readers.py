@@ -1,0 +1,55 @@
+"""Text from outside is read in one place: nothing else parses csv or YAML, or opens a list by itself."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = ("flows", "tasks", "sfm", "retrieval", "storage", "report")
+ALLOWED = {
+    "csv.reader": {"storage/outside_tables.py"},
+    "csv.DictReader": set(),
+    "yaml.safe_load": {"flows/locked_worker.py"},  # our own prefect.yaml
+    "yaml.load": set(),
+    "pd.read_csv": {"retrieval/benchmarks/msls.py"},  # of text that the one reader has read
+    "np.loadtxt": set(),
+    "np.genfromtxt": set(),
+}
+LISTS = (
+    *(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("retrieval/benchmarks/*.py")),
+    *(
+        f"sfm/{name}.py"
+        for name in (
+            "colmap_text", "entry_tables", "identities", "listed_photographs", "model_import", "pair_lists",
+            "position_tables", "positions", "training_lists",
+        )
+    ),
+    "flows/overrides.py",
+    "flows/sweep_config.py",
+)  # fmt: skip
+
+
+def calls(path: Path) -> set[str]:
+    """Dotted names of what a module calls: `csv.reader`, `path.read_text`, `open`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("call", ALLOWED)
+def test_one_module_parses_each_kind_of_text(call):
+    found = {
+        path.relative_to(REPOSITORY).as_posix()
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        if call in calls(path)
+    }
+    assert found == ALLOWED[call]
+
+
+@pytest.mark.parametrize("module", LISTS)
+def test_lists_are_opened_by_the_one_reader(module):
+    found = {call.rpartition(".")[2] for call in calls(REPOSITORY / module) if "." in call}
+    assert not found & {"read_text", "splitlines", "loads"} or module == "retrieval/benchmarks/report.py"
