@@ -120,7 +120,8 @@ def decoded(content: bytes, where: str, *, fallback: bool = True) -> str:
     try:
         text = str(memoryview(content)[begin:], encoding)
     except UnicodeDecodeError as error:
-        if not (fallback and encoding == "utf-8" and begin == 0 and _is_western(content)):
+        cut = error.end == len(content) and "unexpected end" in error.reason  # UTF-8, its end is missing
+        if cut or begin or not (fallback and encoding == "utf-8" and _is_western(content)):
             raise _undecodable(content, begin + error.start, encoding, where) from error
         text = content.decode("cp1252")
         line = _line_of(text, error.start)

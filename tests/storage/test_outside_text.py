@@ -57,6 +57,7 @@ def test_windows_1252_is_read_where_it_is_beyond_doubt_and_said(word, caplog):
         ("성당".encode("euc-kr"), "line 1"),
         ("łódź".encode("cp1250"), "line 1"),
         ("é".encode() + b"\xe9", "line 1: is not UTF-8 (byte 2 is 0xE9)"),
+        (b"caf\xc3", "line 1: is not UTF-8 (byte 3 is 0xC3)"),
         (b"a\r\xff", "line 2: is not UTF-8 (byte 2 is 0xFF)"),
         (b"\xef\xbb\xbf\n\xe9", "line 2: is not UTF-8 (byte 4 is 0xE9)"),
         (b"\xff\xfea\0\n\0b", "line 2: is not UTF-16-LE"),
