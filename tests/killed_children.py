@@ -1,20 +1,26 @@
-"""Children that are really killed, at the begin of the function that they were asked for."""
+"""Children that are really killed, as the function that they were asked for begins or while it works."""
 
 import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage.child_process import find
+from storage.child_process import find, given
 from storage.children import Child
 
 
-def kill_or_call(number: int, function: str, *arguments: Any, **named: Any) -> Any:
-    """In a child: end by a signal, or call the function for number 0."""
-    if number:
-        os.kill(os.getpid(), number)
-    return find(function)(*arguments, **named)
+def call_and_die(
+    number: int, after_s: float, function: str, *arguments: Any, scratch: Path | None = None, **named: Any
+) -> Any:
+    """In a child: call the function and be ended by a signal, at once or while it works; never come back."""
+    if after_s:
+        subprocess.Popen(["sh", "-c", f"sleep {after_s}; kill -{int(number)} {os.getpid()}"])
+        found = find(function)
+        found(*arguments, **given(found, lambda *_: None, scratch), **named)
+    os.kill(os.getpid(), number)
 
 
 def killing_children(
@@ -23,6 +29,7 @@ def killing_children(
     number: int,
     times: int | None = None,
     only: Callable[..., bool] = lambda *_: True,
+    after_s: float = 0.0,
 ) -> list[str]:
     """The first `times` (None: all) calls of a function in a child, of those whose arguments `only` takes,
     are killed; the names of its calls."""
@@ -35,7 +42,7 @@ def killing_children(
         if not only(*arguments) or len(killed) == times:
             return real(self, name, *arguments, **named)
         killed.append(name)
-        return real(self, f"{__name__}:kill_or_call", number, name, *arguments, **named)
+        return real(self, f"{__name__}:call_and_die", number, after_s, name, *arguments, **named)
 
     monkeypatch.setattr(Child, "call", call)
     return calls

@@ -187,8 +187,9 @@ def test_a_cluster_whose_process_is_killed_each_time_names_the_remedy(
     assert not (tmp_path / "o" / "summary.json").exists()
 
 
-def test_a_cluster_whose_process_was_killed_is_mapped_again(world, mapped, tmp_path, monkeypatch):
-    tries = killing_children(monkeypatch, "sfm.mapping:_map", signal.SIGKILL, times=2)
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.5])
+def test_a_cluster_whose_process_was_killed_is_mapped_again(world, mapped, tmp_path, monkeypatch, after_s):
+    tries = killing_children(monkeypatch, "sfm.mapping:_map", signal.SIGKILL, times=2, after_s=after_s)
     (tmp_path / "o" / "0").mkdir(parents=True)  # what the killed one had begun to copy
     (tmp_path / "o" / "0" / "points3D.bin").write_bytes(b"half")
     map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
