@@ -1,4 +1,5 @@
-"""The command line `retrieval-sfm`. Exit code 0 = done, 1 = the run failed, 2 = wrong usage.
+"""The command line `retrieval-sfm`. Exit code 0 = done, 1 = the run failed, 2 = wrong usage, 130 =
+Ctrl-C, 143 = SIGTERM.
 
 Only typer and rich are imported until a command needs more.
 """

@@ -2,16 +2,17 @@
 
 import gc
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from flows.interrupts import Ending
 
 Result = TypeVar("Result")
 
@@ -28,7 +29,7 @@ def console(stderr: bool = False) -> Console:
 
 out = console()
 err = console(stderr=True)
-INTERRUPT_LIMIT_S = 8.0
+END_LIMIT_S = 4.0
 
 StoreOption = Annotated[
     Path, typer.Option("--store", help="folder of the store", envvar="RETRIEVAL_SFM_STORE")
@@ -75,9 +76,11 @@ def run_flow(
     """Run the flow that `load()` imports on the store at `root`: with a Prefect API, a log file, bars on a
     terminal. Returns what the flow returns, and the log file.
 
-    If the run fails the command ends with exit code 1: one line why, one line where the log is.
+    If the run fails the command ends with exit code 1, one that a signal ended with 128 + its number: one
+    line why, one line where the log is.
     """
     from flows.context import session
+    from flows.interrupts import ends_on_signals
     from flows.settings import VERIFY
 
     if verify:
@@ -85,12 +88,13 @@ def run_flow(
     with ExitStack() as stack:
         with usage():
             command = stack.enter_context(session(root))
+        ending = stack.enter_context(ends_on_signals(END_LIMIT_S, _say))
         try:
             function = _loaded(load)
             _dress(stack)
             return command.run(function, **arguments), command.log
         except BaseException as error:
-            _fail(error, command.log)
+            _fail(error, command.log, ending)
 
 
 def _loaded(load: Callable[[], Result]) -> Result:
@@ -106,49 +110,24 @@ def _loaded(load: Callable[[], Result]) -> Result:
             gc.enable()
 
 
+def _say(line: str) -> None:
+    err.print(line, highlight=False)
+
+
 def _dress(stack: ExitStack) -> None:
     from flows.console import calm_console
     from tasks.progress import bars
 
-    stack.enter_context(prompt_interrupt(INTERRUPT_LIMIT_S))
     stack.enter_context(calm_console(err.is_terminal))
     if err.is_terminal:
         stack.enter_context(bars(err))
 
 
-@contextmanager
-def prompt_interrupt(limit_s: float) -> Iterator[None]:
-    """Ctrl-C ends the process within `limit_s` even while threads compute, a second one at once.
-
-    Ending hard is safe: artifacts are whole or absent, locks are freed by the kernel, the temporary server
-    and child processes watch a pipe, and the next command tells Prefect.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[threading.Timer] = []
-
-    def end(signum: int, frame: object) -> None:
-        if pending:
-            os._exit(1)
-        err.print("interrupted: ending (Ctrl-C again ends at once)", highlight=False)
-        pending.append(threading.Timer(limit_s, os._exit, (1,)))
-        pending[0].daemon = True
-        pending[0].start()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _fail(error: BaseException, log: Path) -> NoReturn:
+def _fail(error: BaseException, log: Path, ending: "Ending") -> NoReturn:
     if isinstance(error, typer.Exit | SystemExit):
         raise error
-    if isinstance(error, KeyboardInterrupt):
-        error = KeyboardInterrupt("interrupted; the same command goes on from the last finished task")
+    if ending.number:
+        error = InterruptedError(f"{ending.word}; the same command goes on from the last finished task")
     complain(error)
     err.print(f"log: {log}", highlight=False, soft_wrap=True, markup=False)
-    raise typer.Exit(1) from error
+    raise typer.Exit(ending.code if ending.number else 1) from error

@@ -33,6 +33,7 @@ from tasks.photographs import (
     check_feature_options,
     check_pair_options,
     feature_groups,
+    file_names,
     make_working_copies,
     proposal_facts,
     scan_photographs,
@@ -162,7 +163,7 @@ def features_of(
 ) -> list[ArtifactRef]:
     """Local features of photographs (sha256) from their working copies."""
     options = work.options.reconstruction.features
-    groups = feature_groups(work.store, catalogue, options)
+    groups, names = feature_groups(work.store, catalogue, options), file_names(work.store, catalogue)
     wanted = features_wanted(item_digests(work.store, copies), shas, groups)
     holding = holders(work.store, copies)
     chunks = work.chunks(features.STAGE, options, wanted)
@@ -173,6 +174,7 @@ def features_of(
                 **chunk,
                 "working": chunks_holding(holding, chunk["items"]),
                 "groups": {sha: groups[sha] for sha in chunk["items"] if sha in groups},
+                "names": {sha: names[sha] for sha in chunk["items"] if sha in names},
             }
             for chunk in chunks
         ],

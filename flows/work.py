@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.forms import changed
+from flows.interrupts import children_end_on_signals
 from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
 from flows.reconcile import supervise
 from flows.settings import prefect_home
@@ -221,7 +222,8 @@ def recorded(store: Store, run: str) -> Iterator[None]:
     """The ledger says how the run ended, whatever happens in it; so does Prefect, by `flows.reconcile`."""
     try:
         supervise(prefect_home(store.root))
-        yield
+        with children_end_on_signals():
+            yield
     except BaseException as error:
         status: runs.Status = "failed" if isinstance(error, Exception) else "cancelled"
         runs.save(store, runs.load(store, run).finished(status))

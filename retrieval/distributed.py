@@ -1,39 +1,21 @@
-"""A training in several processes, one per GPU: `finetuning.finetune` starts them with torch's launcher.
-
-    python -m torch.distributed.run --standalone --nproc-per-node N -m retrieval.distributed CALL
-
-CALL is a file of the starting process, which also follows the progress and hands on errors. When that process
-dies, however it dies, the others end.
-"""
+"""A training in several processes, one per GPU, each a child of its own: see `storage.children`."""
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
-from importlib import import_module
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from retrieval.finetuning import TrainingProgress, TrainingSummary
+from storage.children import Child, ChildCancelled
 from storage.scratch_folders import scratch_folder
 
-POLL_S = 0.5
-_LOG_TAIL = 3000
-
-
-class ProcessesFailed(RuntimeError):
-    """The processes of a training ended without a result; the text has the end of their log."""
+_GRACE_S = 10.0  # for the first process to say itself what another one has noticed
 
 
 def train_in_processes(
@@ -41,100 +23,54 @@ def train_in_processes(
 ) -> TrainingSummary:
     """Run `trainer.run_training(**call)` in that many processes; progress is that of the first.
 
-    Raises what the first process raises, and ProcessesFailed.
+    Where one fails the others are ended. Raises what the first process raises, else what another one does,
+    and ChildFailed.
     """
-    with scratch_folder("training") as root:
-        (root / "call").write_bytes(pickle.dumps({"parent": os.getpid(), "call": call}))
-        with open(root / "log", "wb") as log:
-            running = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-                    *("--nproc-per-node", str(processes), "-m", "retrieval.distributed", str(root / "call")),
-                ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )  # fmt: skip
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder("training"))
+        others = stack.enter_context(ThreadPoolExecutor(processes))
+        first, *rest = [
+            stack.enter_context(
+                Child(f"process {rank} of a training", environment=_place(rank, processes, folder))
+            )
+            for rank in range(processes)
+        ]
+        futures = [others.submit(child.call, "retrieval.distributed:train", call) for child in rest]
+        for future in futures:
+            future.add_done_callback(lambda done: _end_if_failed(done, first))
         try:
-            _follow(running, root / "progress", progress)
-        finally:
-            _end(running)
-        return _reply(root, running.returncode)
+            summary: TrainingSummary = first.call("retrieval.distributed:train", call, on_news=progress)
+        except ChildCancelled:
+            for future in futures:
+                if future.done() and (error := future.exception()) is not None:
+                    raise error from None
+            raise
+        for future in futures:
+            future.result()
+        return summary
 
 
-def _follow(
-    running: subprocess.Popen[bytes], lines: Path, progress: Callable[[TrainingProgress], Any]
-) -> None:
-    """Hand on progress until the processes have ended."""
-    seen = 0
-    while True:
-        over = running.poll() is not None
-        if lines.is_file():
-            with open(lines, encoding="utf-8") as file:
-                file.seek(seen)
-                text = file.read()
-            whole = text[: text.rfind("\n") + 1]
-            seen += len(whole.encode())
-            for line in whole.splitlines():
-                progress(TrainingProgress(**json.loads(line)))
-        if over:
-            return
-        time.sleep(POLL_S)
+def _end_if_failed(done: Future[Any], first: Child) -> None:
+    if done.exception() is not None:
+        timer = threading.Timer(_GRACE_S, first.cancel)
+        timer.daemon = True
+        timer.start()
 
 
-def _end(running: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the processes' session."""
-    with suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+def _place(rank: int, processes: int, folder: Path) -> dict[str, str]:
+    """Variables that tell a process its place, see `retrieval.processes.launched`."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+    meeting = {"TRAINING_MEETING": (folder / "meeting").as_uri()}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return {name: str(value) for name, value in numbers.items()} | meeting | threads
 
 
-def _reply(root: Path, code: int) -> TrainingSummary:
-    if (root / "reply").is_file():
-        reply = json.loads((root / "reply").read_text(encoding="utf-8"))
-        if "summary" in reply:
-            return TrainingSummary(**{**reply["summary"], "warnings": tuple(reply["summary"]["warnings"])})
-        kind = getattr(import_module(reply["module"]), reply["error"])
-        raise kind(reply["text"])
-    tail = (root / "log").read_bytes()[-_LOG_TAIL:].decode(errors="replace")
-    raise ProcessesFailed(f"the processes of the training ended with exit code {code}: {tail}")
-
-
-def main(path: Path) -> None:
-    """One of the processes."""
+def train(call: dict[str, Any], progress: Callable[[TrainingProgress], Any]) -> TrainingSummary:
+    """What one of the processes does."""
     import torch
 
     from retrieval.trainer import run_training
 
     torch.set_flush_denormal(True)  # before torch starts threads, see retrieval.compute.without_denormals
-    request = pickle.loads(path.read_bytes())
-    _end_with(request["parent"])
-    first = os.environ["RANK"] == "0"
-
-    def progress(event: TrainingProgress) -> None:
-        if first:
-            with open(path.parent / "progress", "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(asdict(event)) + "\n")
-
-    try:
-        summary = run_training(**request["call"], progress=progress)
-        reply: dict[str, Any] = {"summary": {**asdict(summary), "seconds": dict(summary.seconds)}}
-    except ValueError as error:
-        reply = {"module": type(error).__module__, "error": type(error).__name__, "text": str(error)}
-    if first:
-        (path.parent / "reply.part").write_text(json.dumps(reply), encoding="utf-8")
-        os.replace(path.parent / "reply.part", path.parent / "reply")
-
-
-def _end_with(parent: int) -> None:
-    """End this process once the one that started the training is gone."""
-
-    def watch() -> None:
-        while psutil.pid_exists(parent):
-            time.sleep(POLL_S)
-        os._exit(4)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    summary = run_training(**call, progress=progress)
+    return replace(summary, seconds=dict(summary.seconds))

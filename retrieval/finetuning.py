@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from retrieval.extraction import Precision
+from storage.child_patience import patiently
 from storage.options import Options, Resources
 from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
@@ -130,9 +131,7 @@ class TrainingResources(Resources):
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
     cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
-    training_processes: int = Field(
-        1, ge=1, description="processes that train together, one per GPU, by torch's own launcher"
-    )
+    training_processes: int = Field(1, ge=1, description="processes that train together, one per GPU")
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
     checkpoints_kept: int = Field(
         2,
@@ -274,7 +273,7 @@ def finetune(
     if used.training_processes > 1:
         from retrieval.distributed import train_in_processes
 
-        return train_in_processes(call, used.training_processes, report)
+        return patiently(lambda: train_in_processes(call, used.training_processes, report))
     from retrieval.compute import without_denormals
     from retrieval.trainer import run_training
 

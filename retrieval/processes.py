@@ -1,6 +1,6 @@
 """The processes of one training, one per GPU: what they share and who writes.
 
-Started by torch's own launcher (torchrun), which tells each its rank; without it there is one process.
+Started by `retrieval.distributed`, which tells each its rank; without it there is one process.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ ALONE = Processes()
 
 @contextmanager
 def launched(device: str) -> Iterator[tuple[Processes, str]]:
-    """The processes that torchrun started, and the device of this one: (alone, device) without it.
+    """The processes of one training, and the device of this one: (alone, device) where nothing says so.
 
     device: 'auto' or 'cuda' become the GPU of the process's place on its machine.
     """
@@ -96,7 +96,12 @@ def launched(device: str) -> Iterator[tuple[Processes, str]]:
     if gpu:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if gpu else "gloo")
+    dist.init_process_group(
+        "nccl" if gpu else "gloo",
+        init_method=os.environ["TRAINING_MEETING"],
+        rank=int(os.environ["RANK"]),
+        world_size=size,
+    )
     try:
         yield Processes(dist.get_rank(), size), device
     finally:

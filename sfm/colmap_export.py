@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfm import colmap_files
-from sfm.childprocess import run_child, serve
 from sfm.colmap_database import colmap_keypoints, write_features, write_geometries
 from sfm.colmap_files import NO_POINT, ColmapImage, ColmapModel
 from sfm.colmap_rigs import write_rigs
 from sfm.exported_photographs import Exported, ImageMode, UnusableExport, exported, write_photographs
 from sfm.matching import verified
 from sfm.scene import Scene
+from storage.child_patience import run_patiently
 from storage.hdf5 import read_items
 
 logger = logging.getLogger(__name__)
@@ -111,12 +111,14 @@ def _write_database(
         "out": str(path),
     }
     label = f"database of {len(photographs.name)} photographs"
-    run_child("sfm.colmap_export", request, label=label, time_limit_s=_TIME_LIMIT_S)
+    run_patiently("sfm.colmap_export:_fill_database", request, label=label, total_limit_s=_TIME_LIMIT_S)
 
 
-def _fill_database(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def _fill_database(request: dict[str, Any]) -> None:
     """The child's work. COLMAP writes digests for names first: its own numbering follows them."""
     out = Path(request["out"])
+    for left in out.parent.glob(f"{out.name}*"):  # of a process that was killed
+        left.unlink()
     identifiers = write_features(out, request["features"], with_descriptors=True)
     by_file: dict[str, list[str]] = {}
     for first, second, file in request["matches"]:
@@ -134,8 +136,3 @@ def _fill_database(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
         database.execute(
             "PRAGMA journal_mode = DELETE"
         )  # one file, which reading does not surround by others
-    return {"images": len(identifiers)}
-
-
-if __name__ == "__main__":
-    serve(_fill_database)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm.childprocess import ChildFailed, run_child, serve
 from sfm.hloc_features import Frame, UnusableLocalFeatures, read_features
 from sfm.outcomes import Outcome
-from storage.hdf5 import ItemWriter
+from storage.child_patience import patiently, twice
+from storage.children import ChildKilled, run_child
+from storage.hdf5 import ItemWriter, read_items
 from storage.options import ContentPath, Options, Resources
+from storage.scratch_folders import scratch_folder
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ STAGE = Stage(
     schema_name="features",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.features", "sfm.childprocess", "sfm.hloc_features", "sfm.outcomes"),
+    modules=("sfm.features", "sfm.hloc_features", "sfm.outcomes"),
 )
 HLOC_FROM_COLMAP = -0.5  # hloc puts the centre of the first pixel at (0, 0), COLMAP at (0.5, 0.5)
 
@@ -71,21 +72,25 @@ class MissingFeatures(ValueError):
     """Features were asked for photographs that cannot have any, or did not come back."""
 
 
+class PhotographKills(ValueError):
+    """A photograph at which the process that extracts its features is killed each time."""
+
+
 def extract_features(
     working: Sequence[tuple[str, Path, Outcome]],
     options: FeatureOptions,
     out: Path,
     *,
     groups: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
     resources: FeatureResources | None = None,
     inputs: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write the local features of a chunk of photographs to `out` (schema features).
 
     working: (sha256, folder of its working copy `<sha256>.jpg`, outcome); groups: sha256 -> its group in
-    options.hloc_file, where that is given. Returns sha256 -> digest of its features. A photograph on which
-    native code aborts gets none and is logged; the others are not affected. Raises MissingFeatures,
-    ChildFailed, UnusableLocalFeatures.
+    options.hloc_file, where that is given; names: sha256 -> file name, for errors. Returns sha256 -> digest
+    of its features. Raises MissingFeatures, PhotographKills, ChildFailed, UnusableLocalFeatures.
     """
     resources = resources or FeatureResources()
     started = time.monotonic()
@@ -99,7 +104,7 @@ def extract_features(
         "inputs": list(inputs),
         "threads": resources.threads,
     }
-    digests = _run_without_bad(request, resources)
+    digests = _extracted(request, names or {}, resources)
     logger.info("features of %d photographs in %.1f s", len(digests), time.monotonic() - started)
     return digests
 
@@ -133,61 +138,75 @@ def _camera(sha: str, outcome: Outcome) -> tuple[int, int, float]:
     return outcome.working_width, outcome.working_height, outcome.focal_prior_px
 
 
-def _run_without_bad(request: dict[str, Any], resources: FeatureResources) -> dict[str, str]:
-    """Extract the chunk; where native code aborts, find the photographs that cause it, leave them empty."""
+def _extracted(
+    request: dict[str, Any], names: Mapping[str, str], resources: FeatureResources
+) -> dict[str, str]:
+    """Extract the chunk, sha256 -> digest; where the process is killed again and again, one photograph after
+    the other."""
     label = f"features of {len(request['photographs'])} photographs from {request['photographs'][0][0][:12]}"
-    run = partial(
-        run_child, "sfm.features", label=label, time_limit_s=resources.time_limit_s, threads=resources.threads
+    return patiently(lambda: _run(request, label, resources), lambda: _one_by_one(request, names, resources))
+
+
+def _run(request: dict[str, Any], label: str, resources: FeatureResources) -> dict[str, str]:
+    found: dict[str, str] = run_child(
+        "sfm.features:_extract",
+        request,
+        label=label,
+        total_limit_s=resources.time_limit_s,
+        threads=resources.threads,
     )
+    return found
+
+
+def _one_by_one(
+    request: dict[str, Any], names: Mapping[str, str], resources: FeatureResources
+) -> dict[str, str]:
+    with scratch_folder("features") as folder:
+        files = []
+        for photograph in request["photographs"]:
+            files.append(folder / f"{photograph[0]}.h5")
+            one = {**request, "photographs": [photograph], "out": str(files[-1])}
+            _alone(one, names.get(photograph[0], photograph[0]), resources)
+        return _write(request, (group for file in files for group in read_items(file)))
+
+
+def _alone(request: dict[str, Any], name: str, resources: FeatureResources) -> None:
+    """Extract one photograph. Raises PhotographKills: nothing is said of a photograph that its process did
+    not say, so that it is not left without features."""
+    label = f"features of photograph {name!r}"
     try:
-        return run(request)["digests"]
-    except ChildFailed as failure:
-        if not failure.aborted:
-            raise
-        logger.warning("%s; trying the photographs one by one", failure)
-    bad = [photograph[0] for photograph in request["photographs"] if _aborts(request, photograph, resources)]
-    return run({**request, "empty": bad})["digests"]
+        twice(lambda: _run(request, label, resources))
+    except ChildKilled as killed:
+        memory = "free memory, lower resources.workers or reconstruction.working.working_size, or "
+        raise PhotographKills(
+            f"{label}: {killed.what}, alone too; {'' if killed.crashed else memory}leave the photograph out "
+            f"(move it out of the folder), and run again: what is finished is kept\n  {killed.log}"
+        ) from killed
 
 
-def _aborts(request: dict[str, Any], photograph: Any, resources: FeatureResources) -> bool:
-    alone = {**request, "photographs": [photograph], "out": request["out"] + ".probe"}
-    label = f"features of photograph {photograph[0]}"
-    try:
-        run_child("sfm.features", alone, label=label, time_limit_s=resources.time_limit_s)
-    except ChildFailed as failure:
-        if not failure.aborted:
-            raise
-        logger.warning("%s; it gets no features", failure)
-        return True
-    finally:
-        Path(alone["out"]).unlink(missing_ok=True)
-    return False
-
-
-def _extract(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def _extract(request: dict[str, Any], scratch: Path) -> dict[str, str]:
     """The child's work: import, extract, read back, write."""
     photographs = request["photographs"]
-    empty = set(request.get("empty", ()))
     database, images = scratch / "features.db", scratch / "images"
     images.mkdir()
     for sha, path, _ in photographs:
-        if sha not in empty:
-            (images / f"{sha}.jpg").symlink_to(Path(path).resolve())
+        (images / f"{sha}.jpg").symlink_to(Path(path).resolve())
     names = sorted(path.name for path in images.iterdir())
-    if names:
-        _run_colmap(database, images, names, FeatureOptions(**request["options"]), request["threads"])
+    _run_colmap(database, images, names, FeatureOptions(**request["options"]), request["threads"])
     found = _read_back(database, names)
-    options = {"features": request["options"]}
-    digests = {}
+    return _write(request, ((sha, _hloc_group(*found[sha], camera)) for sha, _, camera in photographs))
+
+
+def _write(request: dict[str, Any], groups: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    """Write (sha256, group) in the order of the chunk -> sha256 -> digest."""
     with ItemWriter(
-        Path(request["out"]), "features", stage=STAGE.name, options=options, inputs=request["inputs"]
+        Path(request["out"]),
+        "features",
+        stage=STAGE.name,
+        options={"features": request["options"]},
+        inputs=request["inputs"],
     ) as writer:
-        for sha, _, camera in photographs:
-            keypoints, descriptors = found.get(
-                sha, (np.zeros((0, 6), np.float32), np.zeros((0, 128), np.uint8))
-            )
-            digests[sha] = writer.add(sha, **_hloc_group(keypoints, descriptors, camera))
-    return {"digests": digests}
+        return {sha: writer.add(sha, **group) for sha, group in groups}
 
 
 def _run_colmap(
@@ -216,8 +235,6 @@ def _run_colmap(
 
 def _read_back(database: Path, names: list[str]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]:
     """Keypoints [n, 6] and descriptors [n, 128] by photograph; MissingFeatures where one is not there."""
-    if not names:
-        return {}
     import pycolmap
 
     found = {}
@@ -250,7 +267,3 @@ def _hloc_group(
         "image_size": np.array(camera[:2], np.int64),
         "focal_prior_px": np.float64(camera[2]),
     }
-
-
-if __name__ == "__main__":
-    serve(_extract)

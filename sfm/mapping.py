@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sfm.childprocess import ChildFailed, run_child, serve
 from sfm.cluster_files import Cluster
 from sfm.colmap_database import image_name, write_features, write_geometries
 from sfm.matching import verified
+from storage.child_patience import run_patiently
+from storage.children import ChildFailed, ChildKilled, ChildLate
 from storage.hdf5 import read_items
 from storage.options import Options, Resources
 from storage.stages import Stage
@@ -35,7 +36,6 @@ STAGE = Stage(
     packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=(
         "sfm.mapping",
-        "sfm.childprocess",
         "sfm.cluster_files",
         "sfm.colmap_database",
         "sfm.learned_matching",
@@ -84,7 +84,7 @@ class UnmappableCluster(ValueError):
 
 
 class MappingFailed(ChildFailed):
-    """A cluster on which native code hung or aborted."""
+    """A cluster on which native code hung or aborted, each time that it was tried."""
 
 
 def map_cluster(
@@ -127,18 +127,25 @@ def map_cluster(
 
 
 def _mapped(request: dict[str, Any], label: str, resources: MappingResources) -> dict[str, Any]:
+    """The child's summary. A kill from outside, of the kernel when memory is short, is no cluster's fault."""
     try:
-        return run_child("sfm.mapping", request, label=label, time_limit_s=resources.time_limit_s)
-    except ChildFailed as error:
-        if error.returncode is not None and not error.aborted:
+        reply: dict[str, Any] = run_patiently(
+            "sfm.mapping:_map", request, label=label, total_limit_s=resources.time_limit_s
+        )
+        return reply
+    except ChildLate as late:
+        remedy = "raise resources.mapping_time_limit_s, lower reconstruction.clusters.max_cluster_size, "
+        raise _failed(late, remedy) from late
+    except ChildKilled as killed:
+        if not killed.crashed:
             raise
-        hung = "raise resources.mapping_time_limit_s, lower reconstruction.clusters.max_cluster_size, "
-        remedy = hung if error.returncode is None else "choose another reconstruction.mapping.mapper, "
-        raise MappingFailed(
-            f"{error}\n  the other clusters are kept; {remedy}"
-            "or leave this cluster out with reconstruction.scene.leave_out_failed=true",
-            error.returncode,
-        ) from error
+        raise _failed(killed, "choose another reconstruction.mapping.mapper, ") from killed
+
+
+def _failed(error: ChildFailed, remedy: str) -> MappingFailed:
+    remedy = f"; the other clusters are kept; {remedy}or leave this cluster out with "
+    option = "reconstruction.scene.leave_out_failed=true"
+    return MappingFailed(error.what + remedy + option, error.label, error.at, error.log)
 
 
 def model_folders(folder: Path) -> list[Path]:
@@ -170,6 +177,8 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     database, images, raw = scratch / "cluster.db", scratch / "images", scratch / "models"
     images.mkdir()
     raw.mkdir()
+    for left in Path(request["out"]).iterdir():  # of a process that was killed
+        shutil.rmtree(left)
     for sha, path in request["images"].items():
         (images / image_name(sha)).symlink_to(Path(path).resolve())
     identifiers = write_features(database, request["features"], with_descriptors=False)
@@ -282,7 +291,3 @@ def _is_sound(facts: Mapping[str, Any], options: MappingOptions) -> bool:
         and facts["points_per_photo"] >= options.min_points_per_photo
         and facts["reprojection_error_px"] <= options.max_reprojection_error_px
     )
-
-
-if __name__ == "__main__":
-    serve(_map)

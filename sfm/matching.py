@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm.childprocess import run_child, serve
 from sfm.colmap_database import PairGeometry, hold_sift, image_name, read_geometries, write_features
 from sfm.learned_matching import write_learned_matches
+from storage.child_patience import run_patiently
 from storage.hdf5 import ItemWriter, open_artifact
 from storage.options import Options, Resources
 from storage.stages import Stage
@@ -35,7 +35,7 @@ STAGE = Stage(
     schema_name="matches",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.matching", "sfm.childprocess", "sfm.colmap_database", "sfm.learned_matching"),
+    modules=("sfm.matching", "sfm.colmap_database", "sfm.learned_matching"),
 )
 _NOT_VERIFIED = (
     0,
@@ -131,8 +131,8 @@ def match_pairs(
     }
     label = f"matching of {len(wanted)} pairs from {shas[0][:12] if shas else 'none'}"
     threads = 1 if learned else resources.threads  # numpy's products can depend on the number of threads
-    reply = run_child(
-        "sfm.matching", request, label=label, time_limit_s=resources.time_limit_s, threads=threads
+    reply = run_patiently(
+        "sfm.matching:_match", request, label=label, total_limit_s=resources.time_limit_s, threads=threads
     )
     logger.info(
         "%d of %d pairs verified in %.1f s", reply["verified"], len(wanted), time.monotonic() - started
@@ -322,7 +322,3 @@ def _hloc_group(geometry: PairGeometry, num_keypoints: int) -> dict[str, Any]:
         if matrix is not None:
             group[name] = np.asarray(matrix, np.float64)
     return group
-
-
-if __name__ == "__main__":
-    serve(_match)

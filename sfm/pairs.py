@@ -45,7 +45,6 @@ STAGE = Stage(
         "sfm.sequences",
         "sfm.spatial",
         "sfm.vocabulary",
-        "sfm.childprocess",
         "sfm.colmap_database",
     ),
 )

@@ -22,7 +22,6 @@ STAGE = Stage(
     packages=("pycolmap", "numpy", "scipy", "h5py"),
     modules=(
         "sfm.scene_assembly",
-        "sfm.childprocess",
         "sfm.cluster_files",
         "sfm.colmap_database",
         "sfm.colmap_files",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm.childprocess import run_child, serve
 from sfm.colmap_database import write_features
+from storage.child_patience import run_patiently
 from storage.options import Options, Resources
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ def vocabulary_neighbours(
         "options": options.model_dump(mode="json"),
     }
     label = f"vocabulary tree of {len(shas)} photographs"
-    reply = run_child("sfm.vocabulary", request, label=label, time_limit_s=resources.time_limit_s)
+    reply = run_patiently(
+        "sfm.vocabulary:_lookup", request, label=label, total_limit_s=resources.time_limit_s
+    )
     found = np.full((len(shas), options.neighbours), -1, np.int64)
     for row, neighbours in enumerate(reply["neighbours"]):
         found[row, : len(neighbours)] = neighbours
@@ -127,7 +129,3 @@ def _ask(database: Path, tree: Path, identifiers: Mapping[str, int], count: int)
             if first != second and len(found[first]) < count:
                 found[first].append(second - 1)
     return [found[identifiers[sha]] for sha in sorted(identifiers)]
-
-
-if __name__ == "__main__":
-    serve(_lookup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from copy import copy
 
 
 class ChildFailed(RuntimeError):
@@ -12,6 +13,12 @@ class ChildFailed(RuntimeError):
         text = f"{label}: {what}" if label else what
         super().__init__("\n  ".join([text, *log.splitlines()]))
         self.what, self.label, self.at, self.log = what, label, at, log
+
+    def with_remedy(self, remedy: str) -> ChildFailed:
+        """The same error, saying what to do."""
+        again = copy(self)
+        ChildFailed.__init__(again, f"{self.what}; {remedy}", self.label, self.at, self.log)
+        return again
 
 
 class ChildKilled(ChildFailed):

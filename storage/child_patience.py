@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from storage.children import ChildKilled, check_not_ending, run_child
@@ -14,6 +13,9 @@ from storage.children import ChildKilled, check_not_ending, run_child
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+MORE_MEMORY = (
+    "each time; give it more memory, or lower resources.workers, and run again: what is finished is kept"
+)
 _LOOK_S = 0.5
 
 
@@ -22,56 +24,65 @@ def run_patiently(function: str, *arguments: Any, label: str, **more: Any) -> An
     return patiently(lambda: run_child(function, *arguments, label=label, **more))
 
 
-def patiently(work: Callable[[], T]) -> T:
+def patiently(work: Callable[[], T], alone: Callable[[], T] | None = None) -> T:
     """What `work`, which waits for a child, returns: tried again where a signal kills the child, and then
-    once more while no other such work of this process is under way. Raises ChildKilled after that."""
-    for again in ("trying again", "trying again, with nothing beside it"):
-        try:
-            with _COMPANY.beside_others():
-                return work()
-        except ChildKilled as killed:
-            logger.warning("%s; %s", killed, again)
-    with _COMPANY.alone():
+    `alone`, by default the same, while no other such work of this process is under way.
+
+    Raises ChildKilled after that.
+    """
+    try:
+        return twice(lambda: _COMPANY.beside_others(work))
+    except ChildKilled as killed:
+        logger.warning("%s; trying with nothing beside it", killed)
+    try:
+        return _COMPANY.alone(alone or work)
+    except ChildKilled as killed:
+        raise killed if killed.crashed else killed.with_remedy(MORE_MEMORY) from killed
+
+
+def twice(work: Callable[[], T]) -> T:
+    """What `work` returns, tried again where a signal kills the child."""
+    try:
+        return work()
+    except ChildKilled as killed:
+        logger.warning("%s; trying again", killed)
         return work()
 
 
 class _Company:
-    """Who works at the same time: many beside each other, or one alone, who does not wait for ever."""
+    """Who works at the same time: many beside each other, or one alone, for whom no one else begins."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._working = self._waiting = 0
 
-    @contextmanager
-    def beside_others(self) -> Iterator[None]:
+    def beside_others(self, work: Callable[[], T]) -> T:
         with self._changed:
             self._until(lambda: not self._waiting)
             self._working += 1
         try:
-            yield
+            return work()
         finally:
-            with self._changed:
-                self._working -= 1
-                self._changed.notify_all()
+            self._change(working=-1)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._waiting += 1
-            try:
+    def alone(self, work: Callable[[], T]) -> T:
+        self._change(waiting=+1)
+        try:
+            with self._changed:
                 self._until(lambda: not self._working)
                 self._working += 1
-            except BaseException:
-                self._waiting -= 1
-                self._changed.notify_all()
-                raise
-        try:
-            yield
+            try:
+                return work()
+            finally:
+                self._change(working=-1)
         finally:
-            with self._changed:
-                self._working -= 1
-                self._waiting -= 1
-                self._changed.notify_all()
+            self._change(waiting=-1)
+
+    def _change(self, working: int = 0, waiting: int = 0) -> None:
+        with self._changed:
+            self._working += working
+            self._waiting += waiting
+            self._changed.notify_all()
 
     def _until(self, free: Callable[[], bool]) -> None:
         while not self._changed.wait_for(free, _LOOK_S):

@@ -57,6 +57,7 @@ def main() -> None:
             kind, value = _outcome(request, say, scratch)
             with lock:
                 wire.send(kind, value)
+            del request, value  # they may be large
     signal.pause()  # the parent is about to end this process
 
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
@@ -15,6 +16,7 @@ from typing import Any
 from storage.digests import json_sha256
 
 FIRST_PARTY = ("sfm", "retrieval")
+_FUNCTION = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)+:[a-z0-9_]+")  # see storage.children
 _LEFT_OUT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
@@ -110,7 +112,8 @@ def first_party_closure(module: str, packages: tuple[str, ...] = FIRST_PARTY) ->
     """All first-party modules that a module imports, directly or not, and itself; sorted.
 
     Imports inside functions count, imports under ``if TYPE_CHECKING:`` do not. A module started as a program
-    (``"-m", "sfm.worker"`` in a list) or by ``import_module("sfm.worker")`` counts. A package counts where
+    (``"-m", "sfm.worker"`` in a list), by ``import_module("sfm.worker")`` or as a child's function
+    (``"sfm.worker:work"``) counts. A package counts where
     its ``__init__`` holds code. Raises UnknownModule.
     """
     source_path(module)
@@ -178,6 +181,8 @@ def _named_modules(node: ast.AST, package: str) -> list[str]:
     if isinstance(node, ast.List | ast.Tuple):
         texts = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
         return [b for a, b in pairwise(texts) if a == "-m" and isinstance(b, str)]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value.partition(":")[0]] if _FUNCTION.fullmatch(node.value) else []
     if isinstance(node, ast.Call) and node.args and _called(node) in {"import_module", "run_module"}:
         first = node.args[0]
         return [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []

@@ -21,7 +21,7 @@ from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.chunks import descriptor_rows, file_of_items, item_digests
 
 
-@stage_task(features.STAGE, labels=("items", "working", "groups"))
+@stage_task(features.STAGE, labels=("items", "working", "groups", "names"))
 def extract_features(
     store: str,
     options: FeatureOptions,
@@ -29,10 +29,11 @@ def extract_features(
     items: list[str],
     working: list[ArtifactRef],
     groups: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
     resources: FeatureResources | None = None,
 ) -> ArtifactRef:
     """Local features of a chunk of photographs (items: sha256), from their working copies, or those that
-    a file of hloc's has under `groups` (sha256 -> name)."""
+    a file of hloc's has under `groups` (sha256 -> name); names: sha256 -> file name, for errors."""
     folders = file_of_items(running().store, working)
     digests = item_digests(running().store, working)
     outcomes = read_outcomes({folders[sha] for sha in items})
@@ -40,7 +41,7 @@ def extract_features(
     def build(out: Path) -> dict[str, Any]:
         photographs = [(sha, folders[sha], outcomes[sha]) for sha in items]
         found = features.extract_features(
-            photographs, options, out, groups=groups, resources=resources, inputs=inputs
+            photographs, options, out, groups=groups, names=names, resources=resources, inputs=inputs
         )
         wanted = features_wanted(digests, items, groups or {})
         return {"items": {sha: {"input": wanted[sha], "content": found[sha]} for sha in items}}

@@ -147,6 +147,15 @@ def feature_groups(store: Store, catalogue_ref: ArtifactRef, options: FeatureOpt
     return hloc_features.group_names(options.hloc_file, names, accepted(store, catalogue_ref))
 
 
+def file_names(store: Store, catalogue_ref: ArtifactRef) -> dict[str, str]:
+    """sha256 -> file name, the first of several."""
+    found: dict[str, str] = {}
+    for name, sha in catalogue.read_names(store.path(catalogue_ref)).items():
+        if sha:
+            found.setdefault(sha, name)
+    return found
+
+
 def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> list[str]:
     """Digests of what pairs depend on in a catalogue: the names and the positions, where they are used.
 

@@ -27,5 +27,5 @@ def load() -> Callable[..., None]:
 if __name__ == "__main__":
     from flows import cli_common
 
-    cli_common.INTERRUPT_LIMIT_S = 2.0
+    cli_common.END_LIMIT_S = 2.0
     cli_common.run_flow(Path(sys.argv[1]), load, {})

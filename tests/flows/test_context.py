@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pytest
 
 from flows.server import temporary_server
 
@@ -26,6 +27,7 @@ def start(store: Path, *arguments: str, script: Path = SCRIPT, **variables: str)
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -77,19 +79,49 @@ def test_two_commands_on_one_store_share_the_work(tmp_path: Path) -> None:
     assert states(store, "flow_run") == ["Completed", "Completed"]
 
 
-def test_ctrl_c_ends_soon_also_while_threads_compute(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_ends_soon_also_while_threads_compute(tmp_path: Path, number: int, word: str) -> None:
     command = start(tmp_path / "store", script=SCRIPT.with_name("interrupted_flow.py"))
     assert command.stdout is not None
     assert command.stdout.readline() == "sleeping\n"
     (server,) = servers(tmp_path / "store")
     began = time.monotonic()
-    command.send_signal(signal.SIGINT)
+    command.send_signal(number)
     _, log = command.communicate(timeout=30)
     assert time.monotonic() - began < 8
-    assert command.returncode == 1
-    assert "interrupted: ending" in log
+    assert command.returncode == 128 + number
+    assert f"{word}: ending" in log
     time.sleep(1.0)
     assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("to", ["process", "group"])
+def test_a_signal_ends_the_command_and_all_below_it(tmp_path: Path, number: int, to: str) -> None:
+    """In order: Prefect is told, nothing stays. To the group, as `timeout` sends it: the server gets none."""
+    pids, store = tmp_path / "pids", tmp_path / "store"
+    pids.mkdir()
+    command = start(store, str(pids), script=SCRIPT.with_name("ended_flow.py"), TMPDIR=str(tmp_path))
+    family = wait_for_family(pids, command)
+    family += [psutil.Process(server) for server in servers(store)]
+    os.kill(command.pid, number) if to == "process" else os.killpg(command.pid, number)
+    _, log = command.communicate(timeout=30)
+    assert command.returncode == 128 + number, log
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+    assert "the same command goes on" in log and "Traceback" not in log.partition("log:")[2]
+    assert list(tmp_path.glob("retrieval-sfm-*")) == []
+    assert states(store, "flow_run") == ["Crashed"]
+
+
+def wait_for_family(pids: Path, command: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The two children and what they started."""
+    deadline = time.monotonic() + 120
+    while sum(len(path.read_text().split()) for path in pids.iterdir()) < 4:
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return [psutil.Process(int(pid)) for path in pids.iterdir() for pid in path.read_text().split()]
 
 
 def test_the_users_server_is_used_and_no_other(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 determinism."""
 
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from retrieval.training import TrainingDiverged
 from retrieval.tuples import NoQueries
 from storage import hdf5
 from storage.digests import content_sha256
+from tests.killed_children import killing_children
 
 VIEWS = 4
 CLUSTERS = {0: 6, 1: 3, 2: 1}  # split -> clusters with views
@@ -428,6 +430,17 @@ def test_an_error_in_a_process_is_raised_here(world: Path, tmp_path: Path) -> No
     two = RESOURCES.model_copy(update={"training_processes": 2})
     with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
         train(world, tmp_path, options, resources=two)
+
+
+def test_a_killed_process_of_several_is_tried_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are killed, then one of them while the other waits for it; the third try goes through."""
+    tries = killing_children(monkeypatch, "retrieval.distributed:train", signal.SIGKILL, times=3, after_s=1.0)
+    monkeypatch.setattr("retrieval.distributed._GRACE_S", 0.5)
+    two = RESOURCES.model_copy(update={"training_processes": 2})
+    train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 1}), resources=two)
+    assert len(tries) == 6 and history(tmp_path)["epochs/loss_train"].shape == (2,)
 
 
 @pytest.mark.parametrize("strategy", ["m1", "m2"])

@@ -1,6 +1,8 @@
 """What COLMAP reads of an export is what was mapped, under the user's names."""
 
 import csv
+import signal
+import sqlite3
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from PIL import Image
 
 from sfm.colmap_export import DATABASE, export_colmap
 from sfm.exported_photographs import UnusableExport, exported, unique_names, verified_pairs
+from tests.killed_children import killing_children
 from tests.sfm.exported_scenes import HOUSE, World, make_world
 from tests.sfm.feature_scenes import HEIGHT, WIDTH
 
@@ -182,3 +185,17 @@ def test_names_are_unique_and_of_jpeg_files(names: list[str], found: list[str]) 
 def test_a_name_that_leads_out_is_refused(name: str) -> None:
     with pytest.raises(UnusableExport, match="leads out of the folder"):
         unique_names([(name, "0" * 64)], str)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.4])
+def test_a_database_whose_process_was_killed_is_written_anew(
+    world: World, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    child = "sfm.colmap_export:_fill_database"
+    tries = killing_children(monkeypatch, child, signal.SIGKILL, times=2, after_s=after_s)
+    matches = verified_pairs(world.scene, [world.matches])
+    export_colmap(world.scene, tmp_path, working=world.working, features=world.features, matches=matches)
+    assert len(tries) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
+    dumps = [list(sqlite3.connect(place / DATABASE).iterdump()) for place in (tmp_path, folder)]
+    assert dumps[0] == dumps[1]

@@ -1,5 +1,6 @@
 """Local features are COLMAP's, in hloc's layout, whatever the chunk and the threads."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,16 @@ import pycolmap
 import pytest
 from PIL import Image, ImageFilter
 
-from sfm import features
-from sfm.childprocess import ChildFailed
-from sfm.features import FeatureOptions, FeatureResources, MissingFeatures, extract_features
+from sfm.features import (
+    FeatureOptions,
+    FeatureResources,
+    MissingFeatures,
+    PhotographKills,
+    extract_features,
+)
 from sfm.outcomes import Outcome
 from storage.hdf5 import open_artifact, read_items
+from tests.killed_children import killing_children
 from tests.sfm.feature_scenes import sha_of
 
 NAMES = ["blobs", "more blobs", "blank"]
@@ -103,22 +109,40 @@ def test_a_photograph_without_working_copy_is_refused(working, tmp_path):
 
 
 def test_a_missing_working_copy_is_named(tmp_path):
-    with pytest.raises(ChildFailed, match="features of 1 photographs"):
+    with pytest.raises(MissingFeatures, match="features of 1 photographs"):
         extract_features([(SHAS[0], tmp_path, outcome(9, 9))], FeatureOptions(), tmp_path / "f.h5")
 
 
-def test_a_photograph_that_aborts_native_code_costs_only_itself(working, extracted, tmp_path, monkeypatch):
-    real = features.run_child
-
-    def aborting(module, request, **more):
-        shas = {photograph[0] for photograph in request["photographs"]}
-        if SHAS[0] in shas - set(request.get("empty", ())):
-            raise ChildFailed("the child process ended by signal SIGABRT", -6)
-        return real(module, request, **more)
-
-    monkeypatch.setattr(features, "run_child", aborting)
-    digests = extract_features(working, FeatureOptions(peak_threshold=0.002), tmp_path / "f.h5")
-    groups = dict(read_items(tmp_path / "f.h5"))
-    assert len(groups[SHAS[0]]["keypoints"]) == 0
-    assert digests[SHAS[1]] == extracted[1][SHAS[1]]
+def test_a_killed_chunk_is_extracted_again(working, extracted, tmp_path, monkeypatch):
+    tries = killing_children(monkeypatch, "sfm.features:_extract", signal.SIGKILL, times=1)
+    options = FeatureOptions(peak_threshold=0.002)
+    assert extract_features(working, options, tmp_path / "f.h5", inputs=["a" * 64]) == extracted[1]
+    assert len(tries) == 2 and (tmp_path / "f.h5").read_bytes() == extracted[0].read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_one_by_one_gives_the_same_bytes(working, extracted, tmp_path, monkeypatch):
+    """Killed as a chunk, as when memory is short, but not one by one; and once one of those."""
+    tries = killing_children(monkeypatch, "sfm.features:_extract", signal.SIGKILL, times=3)
+    options = FeatureOptions(peak_threshold=0.002)
+    assert extract_features(working, options, tmp_path / "f.h5", inputs=["a" * 64]) == extracted[1]
+    assert len(tries) == 2 + 1 + len(SHAS)
+    assert (tmp_path / "f.h5").read_bytes() == extracted[0].read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["f.h5"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_a_photograph_that_kills_each_time_fails_by_name(working, tmp_path, monkeypatch, number):
+    """It never gets empty features: its process said nothing of it."""
+    first = min(SHAS)
+    killing_children(
+        monkeypatch,
+        "sfm.features:_extract",
+        number,
+        only=lambda it: first in {p[0] for p in it["photographs"]},
+    )
+    with pytest.raises(
+        PhotographKills, match=rf"'a\.jpg'.*{number.name}.*alone too.*leave the photograph out"
+    ):
+        extract_features(working, FeatureOptions(), tmp_path / "f.h5", names={first: "a.jpg"})
+    assert list(tmp_path.iterdir()) == []

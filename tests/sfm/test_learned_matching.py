@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from sfm import learned_matching
-from sfm.childprocess import ChildFailed
 from sfm.colmap_database import MixedFeatures
 from sfm.learned_matching import UnequalDescriptors, mutual_matches, unit_rows
 from sfm.matching import (
@@ -169,7 +168,7 @@ def test_sift_and_learned_features_do_not_mix(files, tmp_path):
 def test_descriptors_of_two_lengths_are_refused(files, tmp_path):
     short = {sha: g | {"descriptors": g["descriptors"][:64]} for sha, g in learned(TWO).groups.items()}
     known = files | write_places(tmp_path / "f.h5", Place(TWO.shas, TWO.centers, short))
-    with pytest.raises(ChildFailed, match=r"128 and of 64|64 and of 128"):
+    with pytest.raises(UnequalDescriptors, match=r"128 and of 64|64 and of 128"):
         match_pairs(ALL, known, MatchingOptions(), tmp_path / "m.h5")
 
 

@@ -1,11 +1,12 @@
 """One cluster becomes the right cameras, the same bytes each time, and a clear word where it cannot."""
 
+import signal
+
 import numpy as np
 import pycolmap
 import pytest
 
 from sfm import mapping
-from sfm.childprocess import ChildFailed
 from sfm.cluster_files import Cluster
 from sfm.clusters import ClusterOptions, find_clusters
 from sfm.colmap_files import read_model
@@ -18,8 +19,10 @@ from sfm.mapping import (
     model_folders,
 )
 from sfm.matching import MatchingOptions, match_pairs, read_attempts
+from storage.children import ChildFailed, ChildKilled
 from storage.digests import content_sha256
 from storage.hdf5 import open_artifact
+from tests.killed_children import killing_children
 from tests.sfm.feature_scenes import FOCAL, all_pairs, make_place, write_places, write_working
 
 PLACE, OTHER = make_place("house", 7), make_place("tower", 2)
@@ -167,30 +170,37 @@ def test_the_global_mapper_agrees_and_gives_the_same_bytes_again(world, mapped, 
 
 
 @pytest.mark.parametrize(
-    ("returncode", "kind", "remedy"),
+    ("number", "kind", "remedy"),
     [
-        (None, MappingFailed, "mapping_time_limit_s.*max_cluster_size.*leave_out_failed=true"),
-        (-6, MappingFailed, r"mapping\.mapper.*leave_out_failed=true"),
-        (3, ChildFailed, "$"),
+        (signal.SIGABRT, MappingFailed, r"mapping\.mapper.*leave_out_failed=true"),
+        (signal.SIGKILL, ChildKilled, r"lower resources\.workers"),
     ],
 )
-def test_a_cluster_that_hung_or_aborted_names_the_remedy(
-    world, tmp_path, monkeypatch, returncode, kind, remedy
+def test_a_cluster_whose_process_is_killed_each_time_names_the_remedy(
+    world, tmp_path, monkeypatch, number, kind, remedy
 ):
-    def fail(*_, label, **__):
-        raise ChildFailed(f"{label}: the child process ended\n  its log", returncode)
-
-    monkeypatch.setattr(mapping, "run_child", fail)
-    with pytest.raises(ChildFailed, match=rf"(?s)mapping of cluster .*its log.*{remedy}") as caught:
+    """Only a crash may be left out if the user says so: a kill from outside is not the cluster's fault."""
+    tries = killing_children(monkeypatch, "sfm.mapping:_map", number)
+    with pytest.raises(ChildFailed, match=rf"mapping of cluster .*{number.name}.*{remedy}") as caught:
         map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
-    assert type(caught.value) is kind and caught.value.returncode == returncode
+    assert type(caught.value) is kind and len(tries) == 3
+    assert not (tmp_path / "o" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.5])
+def test_a_cluster_whose_process_was_killed_is_mapped_again(world, mapped, tmp_path, monkeypatch, after_s):
+    tries = killing_children(monkeypatch, "sfm.mapping:_map", signal.SIGKILL, times=2, after_s=after_s)
+    (tmp_path / "o" / "0").mkdir(parents=True)  # what the killed one had begun to copy
+    (tmp_path / "o" / "0" / "points3D.bin").write_bytes(b"half")
+    map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
+    assert len(tries) == 3 and content_sha256(tmp_path / "o") == content_sha256(mapped[0])
 
 
 def test_the_time_limit_names_the_cluster(world, tmp_path):
     clusters, *files = world
-    with pytest.raises(
-        ChildFailed, match=rf"mapping of cluster {clusters[0].name[:12]} \(7 photographs\).*limit"
-    ):
+    name = rf"mapping of cluster {clusters[0].name[:12]} \(7 photographs\)"
+    remedy = "mapping_time_limit_s.*max_cluster_size.*leave_out_failed=true"
+    with pytest.raises(MappingFailed, match=rf"{name}.*limit.*{remedy}"):
         map_cluster(
             clusters[0],
             *files,
@@ -212,12 +222,11 @@ def test_missing_inputs_are_named(world, tmp_path, missing, what):
 
 def test_native_code_stays_out_of_this_process(monkeypatch, world, tmp_path):
     calls = []
-    monkeypatch.setattr(
-        mapping, "run_child", lambda module, *_, **__: calls.append(module) or {"models": [], "dropped": []}
-    )
+    summary = {"models": [], "dropped": []}
+    monkeypatch.setattr(mapping, "run_patiently", lambda name, *_, **__: calls.append(name) or summary)
     map_cluster(world[0][0], *world[1:], MappingOptions(), tmp_path / "o")
     map_cluster(Cluster(("a",), ()), {"a": tmp_path}, {}, {"a": tmp_path}, MappingOptions(), tmp_path / "p")
-    assert calls == ["sfm.mapping"]
+    assert calls == ["sfm.mapping:_map"]
 
 
 FACTS = {"points": 900, "points_per_photo": 300.0, "reprojection_error_px": 0.5}

@@ -1,5 +1,7 @@
 """What matching finds for a pair depends on the two photographs alone."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,10 @@ from sfm.matching import (
     read_attempts,
     verified,
 )
+from storage.children import ChildKilled
 from storage.hdf5 import open_artifact, read_items
+from storage.scratch_folders import sweep_scratch
+from tests.killed_children import killing_children
 from tests.sfm.feature_scenes import all_pairs, make_place, write_places
 
 ONE, TWO = make_place("one", 4), make_place("two", 3, focal_prior_px=0.0)
@@ -127,3 +132,19 @@ def test_images_are_matched_on_demand(matched, files, tmp_path):
     assert matcher(pairs).tolist() == [known[tuple(sorted((shas[a], shas[b])))] for a, b in pairs.tolist()]
     assert matcher(np.empty((0, 2), dtype=np.int64)).size == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
+def test_pairs_whose_process_was_killed_are_matched_again(matched, files, tmp_path, monkeypatch, after_s):
+    tries = killing_children(monkeypatch, "sfm.matching:_match", signal.SIGKILL, times=2, after_s=after_s)
+    again = match_pairs(ALL, files, MatchingOptions(), tmp_path / "m.h5", inputs=["a" * 64])
+    assert again == matched[1] and len(tries) == 3
+    assert (tmp_path / "m.h5").read_bytes() == matched[0].read_bytes()
+    assert sweep_scratch() == 0
+
+
+def test_pairs_whose_process_is_killed_each_time_fail(files, tmp_path, monkeypatch):
+    tries = killing_children(monkeypatch, "sfm.matching:_match", signal.SIGKILL)
+    with pytest.raises(ChildKilled, match=r"matching of \d+ pairs.*SIGKILL.*lower resources\.workers"):
+        match_pairs(ALL, files, MatchingOptions(), tmp_path / "m.h5")
+    assert len(tries) == 3 and list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """The other ways to propose pairs: by file name, by list, by local features alone, by position."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from sfm.sequences import SequentialOptions, natural_key, sequential_pairs
 from sfm.spatial import SpatialOptions, spatial_neighbours
 from sfm.vocabulary import VocabularyOptions, vocabulary_neighbours
 from storage import hdf5
+from tests.killed_children import killing_children
 from tests.sfm.feature_scenes import make_place, write_places
 from tests.sfm.test_pairs import NO_TREE, NO_WORDS, shas, unit
 
@@ -230,6 +232,16 @@ def test_auto_gives_what_descriptors_and_local_features_give(tmp_path):
         merge({"vocabulary": vocabulary_neighbours(sorted(files), files, tree)}, 12, 33)
     )
     assert set(found.source) == {"vocabulary"}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_a_vocabulary_tree_whose_process_was_killed_is_made_again(tmp_path, monkeypatch, after_s):
+    files = write_places(tmp_path / "f.h5", *[make_place(f"place{n}", 4) for n in range(2)])
+    tree = VocabularyOptions(neighbours=2, words=64, features=120)
+    undisturbed = vocabulary_neighbours(sorted(files), files, tree)
+    tries = killing_children(monkeypatch, "sfm.vocabulary:_lookup", signal.SIGKILL, times=2, after_s=after_s)
+    assert vocabulary_neighbours(sorted(files), files, tree).tolist() == undisturbed.tolist()
+    assert len(tries) == 3
 
 
 def test_positions_add_neighbours_and_take_none_away(tmp_path):
