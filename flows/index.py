@@ -10,7 +10,7 @@ from flows.reconstruct import describe_all, read_folder
 from flows.work import Work, collection_of
 from retrieval.extraction import ExtractionOptions
 from retrieval.indexing import IndexingOptions
-from sfm.catalogue import read_catalogue
+from sfm.catalogue import read_catalogue, read_unusable
 from storage import runs
 from storage.runs import RunRecord
 from storage.store import Store
@@ -77,7 +77,11 @@ def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
     work.keep(scan=scan, working=copies, catalogue=catalogue, indexed_network=weights)
     shas = read_catalogue(work.store.path(catalogue)).shas
     if not shas:
-        raise NothingToIndex(f"{work.photos!r} holds no usable photograph; give a folder of photographs")
+        unusable = read_unusable(work.store.path(catalogue))
+        first = next((f"; {name!r} is {why}" for name, why in unusable.items()), "")
+        raise NothingToIndex(
+            f"{work.photos!r} holds no usable photograph{first}; give a folder of photographs"
+        )
     descriptors = describe_all(work, weights, shas, options.description)
     digest = network_digest(work.store, weights)
     work.keep(indexed_descriptors=descriptors)

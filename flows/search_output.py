@@ -14,9 +14,12 @@ from flows.search import INDEX_FILE, NETWORK_FILE, Collection, Hit
 from flows.search_page import printable
 from retrieval.hloc_descriptors import write_hloc
 from retrieval.search import SearchIndex
+from sfm.catalogue import read_unusable
 from storage.export_folders import new_folder
 from storage.hdf5 import read
 from storage.runs import RunRecord
+
+SHOWN_LEFT_OUT = 10
 
 
 def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: Path | None) -> None:
@@ -28,6 +31,7 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: 
     out.print(
         f"{record.facts['photographs']} photographs, {record.options['index']['kind']} index", highlight=False
     )
+    _show_left_out(root / record.refs_of("catalogue")[0].path)
     for depth, value in zip(recall["recall/depth"], recall["recall/value"], strict=True):
         out.print(
             f"of the exact first 10, {100 * value:.1f} % are among the first {depth} found", highlight=False
@@ -42,6 +46,17 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: 
         if path is not None:
             out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
     out.print(f"run {record.id}: {record.status}", highlight=False)
+
+
+def _show_left_out(catalogue: Path) -> None:
+    """Print how many files are not in the index, and the first of them with the reason."""
+    left_out = read_unusable(catalogue)
+    if left_out:
+        out.print(f"{len(left_out)} files are not in it:", highlight=False)
+    for name, why in list(left_out.items())[:SHOWN_LEFT_OUT]:
+        out.print(Text(printable(f"  {name}: {why}")), highlight=False)
+    if len(left_out) > SHOWN_LEFT_OUT:
+        out.print(f"  and {len(left_out) - SHOWN_LEFT_OUT} more: {catalogue}", highlight=False)
 
 
 def _deploy(record: RunRecord, root: Path, to: Path) -> None:

@@ -106,6 +106,13 @@ def read_names(path: Path) -> dict[str, str]:
     return {str(name): str(sha) if status in ("ok", "duplicate") else "" for name, sha, status in rows}
 
 
+def read_unusable(path: Path) -> dict[str, str]:
+    """Every file of a catalogue that cannot be used -> its status and the reason."""
+    columns = hdf5.read(path, "catalogue", ["photos/name", "photos/status", "photos/reason"])
+    rows = zip(*(columns[f"photos/{key}"].tolist() for key in ("name", "status", "reason")), strict=True)
+    return {str(name): f"{status}: {why}" for name, status, why in rows if status not in ("ok", "duplicate")}
+
+
 def read_positions(path: Path) -> NDArray[np.float64]:
     """GPS positions of the N usable photographs by sorted sha256: [N, 3] latitude and longitude in degrees,
     altitude in m; nan = unknown."""

@@ -11,7 +11,7 @@ import io
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -176,7 +176,10 @@ def _decode(file: IO[bytes], num_bytes: int, halved_to: int | None, max_megapixe
         raise TooLarge(f"{num_bytes} bytes: more than {max_megapixels:g} megapixels, the limit, can need")
     try:
         with open_picture(file) as image:
-            return _decode_opened(image, halved_to, max_megapixels)
+            decoded = _decode_opened(image, halved_to, max_megapixels)
+            several = image.format != "MPO" and getattr(image, "is_animated", False)
+        note = _frames(file) if several else ""  # MPO: previews and depth
+        return replace(decoded, note="; ".join(filter(None, (note, decoded.note))))
     except (Rejected, Unsupported):
         raise
     except NoContrast as why:
@@ -217,7 +220,7 @@ def _decode_opened(image: Image.Image, halved_to: int | None, max_megapixels: fl
         focal_px=facts.focal_px,
         position=facts.position,
         as_stored=image.format == "JPEG" and image.mode in ("RGB", "L") and facts.orientation == 1,
-        note="; ".join(filter(None, (_frames(image), note))),
+        note=note,
     )
 
 
@@ -227,15 +230,14 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
     return (int(tags[256]), int(tags[257])) if 256 in tags and 257 in tags else image.size
 
 
-def _frames(image: Image.Image) -> str:
-    """A note that only the first of several pictures is used; MPO holds previews and depth."""
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return ""
+def _frames(file: IO[bytes]) -> str:
+    """A note that only the first of several pictures is used; they are counted in the file opened anew."""
     try:
-        count = int(getattr(image, "n_frames", 1))
+        file.seek(0)
+        with open_picture(file) as image:
+            return f"first of {getattr(image, 'n_frames', 1)} frames"
     except Exception:  # a later frame is damaged: the first one is not
         return "first of several frames"
-    return f"first of {count} frames" if count > 1 else ""
 
 
 def _unknown(file: IO[bytes]) -> Rejected | Unsupported:

@@ -76,6 +76,7 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stand_ins: dict[str, Callable[..., Any]] = {
         "to_decode": lambda store, scan: dict.fromkeys(SHAS, "x"),
+        "to_try_again": lambda store, copies, resources: {},
         "accepted": lambda store, catalogue: list(SHAS),
         "selected": lambda store, training_set: list(SHAS),
         "list_source": lambda store, training_set: "a given list: positions",

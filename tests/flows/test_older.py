@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -253,7 +254,8 @@ def test_real_photographs_after_an_update_of_pillow(
     photos = tmp_path / "town"
     photos.mkdir()
     for number in range(3):
-        Image.new("RGB", (80, 60), (number * 80, 0, 0)).save(photos / f"{number}.png")
+        blocks = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((80, 60)).save(photos / f"{number}.png")
     resources = PipelineResources(photos=str(photos), photographs_per_task=2)
     record = runs.start(store, "town", resources=resources.model_dump(mode="json"))
     work = Direct(store, record, PipelineOptions(), resources, "reconstruct")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -26,13 +27,18 @@ from storage.store import Store
 from tasks.photographs import make_working_copies, scan_photographs
 
 
+def photograph(number: int) -> Image.Image:
+    blocks = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(blocks.repeat(10, axis=0).repeat(10, axis=1))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Five files: four different photographs, one of them twice; and a video."""
     folder = tmp_path / "town"
     folder.mkdir()
     for number in range(4):
-        Image.new("RGB", (80, 60), (number * 60, 0, 0)).save(folder / f"{number}.png")
+        photograph(number).save(folder / f"{number}.png")
     (folder / "again.png").write_bytes((folder / "0.png").read_bytes())
     (folder / "film.mp4").write_bytes(b"x")
     return folder
@@ -104,7 +110,7 @@ def test_what_is_there_is_counted_and_a_new_photograph_is_one_to_do(photos: Path
     found = planned(photos, store)
     assert counts(found)["working"] == (4, 0) and counts(found)["features"] == (0, 4)
     assert next(row for row in found.rows if row.stage.name == "working").exact
-    Image.new("RGB", (80, 60), "white").save(photos / "0-new.png")
+    photograph(4).save(photos / "0-new.png")
     found = planned(photos, store)
     assert counts(found)["working"] == (4, 1)
     assert (found.photographs, found.pairs) == (5, 10)
@@ -117,7 +123,7 @@ def test_a_forced_flow_is_all_to_do(photos: Path, store: Store) -> None:
 
 def test_nothing_is_made(photos: Path, store: Store) -> None:
     copy_photographs(store, photos)
-    Image.new("RGB", (80, 60), "white").save(photos / "new.png")
+    photograph(4).save(photos / "new.png")
 
     def tree() -> dict[str, tuple[int, int]]:
         files = [path for path in store.root.rglob("*") if path.is_file()]

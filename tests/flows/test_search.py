@@ -70,6 +70,7 @@ def made(server: Session, network: Path, tmp_path_factory: pytest.TempPathFactor
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "6 photographs, exact index" in result.output
+    assert "1 files are not in it:\n  broken.jpg: rejected: not an image" in result.output
     assert "of the exact first 10, 100.0 % are among the first 5 found" in result.output
     return root
 

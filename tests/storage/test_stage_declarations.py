@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import picture_formats
 from storage.source import FIRST_PARTY, first_party_closure, runtime_nodes, source_path
 from storage.stages import Stage
 
@@ -92,6 +93,20 @@ def test_all_third_party_imports_are_declared(module, name):
     needed = set().union(*(third_party(each) for each in stage.modules))
     declared = {package.lower().replace("_", "-") for package in stage.packages}
     assert sorted(needed - declared) == [], f"{module}.{name}.packages lacks these"
+
+
+@pytest.mark.parametrize(("module", "name"), declarations())
+def test_a_stage_that_decodes_photographs_declares_how(module, name):
+    """The modules of storage are no part of the closure; those that decide about pixels shape results."""
+    stage = stage_of(module, name)
+    decodes = any("storage.pictures" in source_path(each).read_text() for each in stage.modules)
+    assert decodes == bool(set(picture_formats.MODULES) & set(stage.modules))
+    assert not decodes or set(picture_formats.MODULES) <= set(stage.modules)
+
+
+def test_what_decides_about_pixels_is_listed():
+    found = set(first_party_closure("storage.pictures", ("storage",)))
+    assert set(picture_formats.MODULES) == found
 
 
 def test_stage_names_are_unique():

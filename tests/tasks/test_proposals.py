@@ -9,9 +9,9 @@ from flows.options import load
 from sfm.catalogue import CatalogueOptions, read_positions
 from sfm.pair_lists import UnusablePairList
 from sfm.pairs import PairOptions, read_pairs
-from sfm.working import WorkingOptions
+from sfm.working import STAGE, WorkingOptions, WorkingResources, read_outcomes
 from storage import hdf5
-from storage.artifacts import ArtifactRef
+from storage.artifacts import ArtifactRef, items_digest
 from storage.store import Store
 from tasks.chunks import items_input
 from tasks.matching import pair_sources, propose_pairs
@@ -23,6 +23,7 @@ from tasks.photographs import (
     proposal_facts,
     scan_photographs,
     to_decode,
+    to_try_again,
 )
 
 
@@ -44,6 +45,7 @@ def photos(tmp_path: Path) -> Path:
                 {1: "N", 2: (48.0, 0.0, 0.3 * number), 3: "E", 4: (11.0, 30.0, 0.0), 5: b"\0", 6: 500.0}
             )
         picture = Image.new("RGB", (80, 60), (number * 20, 0, 0))
+        picture.paste("white", (0, 0, 40, number))
         picture.save(folder / f"walk {number}.jpg", exif=exif)
     (folder / "copy.jpg").write_bytes((folder / "walk 8.jpg").read_bytes())
     (folder / "walk 9b.jpg").write_bytes(b"no photograph")
@@ -61,9 +63,41 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
     return build_catalogue.fn(root, CatalogueOptions(), inputs, scan=scan, working=[copies])
 
 
+def test_a_photograph_rejected_for_the_limit_is_tried_again_under_another(store: Store, photos: Path) -> None:
+    """The limit is a resource and in no key: no outcome of another limit may stay."""
+    root, wide = str(store.root), Image.new("RGB", (400, 300), "red")
+    wide.paste("white", (0, 0, 100, 300))
+    wide.save(photos / "wide.png")
+    wanted = to_decode(store, scan_photographs.fn(root, str(photos)))
+    limits = [WorkingResources(max_megapixels=pixels) for pixels in (0.1, 0.05, 200)]
+
+    def copied(items: dict[str, str], limit: WorkingResources, again: bool = False) -> ArtifactRef:
+        inputs = [items_digest(items)]
+        return make_working_copies.fn(
+            root, WorkingOptions(), inputs, sorted(items), str(photos), resources=limit, again=again
+        )
+
+    def rejected(copies: list[ArtifactRef]) -> list[str]:
+        outcomes = read_outcomes([store.path(ref) for ref in copies]).values()
+        return [outcome.reason for outcome in outcomes if "the limit is" in outcome.reason]
+
+    copies = [copied(wanted, limits[0])]
+    assert len(rejected(copies)) == 1 and "0.1 megapixels" in rejected(copies)[0]
+    assert to_try_again(store, copies, limits[0]) == {}
+    for limit, expected in zip(limits[1:], (["0.05 megapixels"], []), strict=True):
+        again = to_try_again(store, copies, limit)
+        assert len(again) == 1
+        both = [*copies, copied(again, limit, again=True)]
+        assert [reason.split("the limit is ")[1].split(";")[0] for reason in rejected(both)] == expected
+        assert to_try_again(store, both, limit) == {}
+        (chunk,) = store.plan_items(STAGE, WorkingOptions(), again, 64)
+        assert chunk.ref == both[-1]
+    assert [chunk.ref for chunk in store.plan_items(STAGE, WorkingOptions(), wanted, 64)] == copies
+
+
 def proposed(store: Store, catalogue: ArtifactRef, options: PairOptions) -> ArtifactRef:
     check_pair_options(store, catalogue, options)
-    inputs = ["descriptors", "features", *proposal_facts(store, catalogue, options)]
+    inputs = ["d" * 64, "f" * 64, *proposal_facts(store, catalogue, options)]
     shas = accepted(store, catalogue)
     return propose_pairs.fn(
         str(store.root), options, inputs, shas, descriptors=[], features=[], catalogue=catalogue
