@@ -18,9 +18,15 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ANYWHERE = frozenset({"0.0.0.0", "::"})
+RULES = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+"""For Prefect's UIs: no script of elsewhere is let in, and nothing is told elsewhere (they ask a service that
+records what people do for its settings)."""
 HEADERS = (
     (b"x-frame-options", b"DENY"),  # a frame of another page is where clicks are stolen
-    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"content-security-policy", RULES.encode()),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
-from flows.guard import Application
+from flows.guard import Application, Message, Receive, Send
 
 TICKET_S = 3600.0
 TICKETS = 100
@@ -137,7 +137,13 @@ def with_pages(prefect: Application, key: str, reports: Path) -> Application:
         Route("/reports/{run}.html", report, methods=["GET"]),
         *(Route(path, nothing) for path in ("/docs", "/docs/{rest:path}", "/redoc", "/openapi.json")),
     ]
-    return Router(routes, redirect_slashes=False, default=prefect)
+    router = Router(routes, redirect_slashes=False, default=prefect)
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        """Its start and its end are Prefect's, whose services begin and end with them."""
+        await (prefect if scope["type"] == "lifespan" else router)(scope, receive, send)
+
+    return application
 
 
 def has_key(request: Request, key: str) -> bool:
