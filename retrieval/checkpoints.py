@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval.backbones import IMAGENET_MEAN, IMAGENET_STD
+from retrieval.torch_files import BadTorchFile, RefusedTorchFile, StoredTensor, read_torch_file
+from storage.hdf5_errors import ArtifactError
 
 FORMAT = "retrieval-sfm network"
 FORMAT_VERSION = 1
@@ -145,12 +145,19 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
     Raises UnreadableNetwork.
     """
     try:
-        with torch.serialization.safe_globals(_numpy_reconstructors()), warnings.catch_warnings():
-            # torch warns of pickle protocols newer than its own; what it does not know it refuses
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on a damaged file torch's reader may raise anything
-        raise UnreadableNetwork(_why_not(path, error)) from error
+        content = _with_tensors(read_torch_file(path))
+    except RefusedTorchFile as error:
+        what = str(error).removeprefix(f"{path}: ")
+        raise UnreadableNetwork(
+            f"network {path}: refused, {what}. Nothing in it was run; get the file from its source again, or "
+            "save its state dict alone"
+        ) from error
+    except (BadTorchFile, ArtifactError, OSError) as error:
+        what = str(error).removeprefix(f"{path}: ")
+        raise UnreadableNetwork(
+            f"network {path}: not a readable .pth ({what}); it is cut off or another kind of file: get it "
+            "from its source again"
+        ) from error
     if not isinstance(content, dict):
         raise UnreadableNetwork(
             f"network {path}: holds a {type(content).__name__}, not a dictionary of tensors"
@@ -158,34 +165,14 @@ def read_pickled_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _why_not(path: Path, error: Exception) -> str:
-    """What torch said without its advice to run the file's code."""
-    said = str(error).split("Check the documentation")[0].strip().splitlines() or [""]
-    if isinstance(error, pickle.UnpicklingError) and "operand" not in said[-1]:
-        asked = said[-1].strip().removeprefix("WeightsUnpickler error: ").split(" Please ")[0][:300]
-        return (
-            f"network {path}: refused, it asks for more than tensors and arrays ({asked}). Nothing in it was "
-            "run; get the file from its source again, or save its state dict alone"
-        )
-    reason = said[-1].strip().split(". ")[0][:200]
-    return (
-        f"network {path}: not a readable .pth ({type(error).__name__}: {reason}); "
-        "it is cut off or another kind of file: get it from its source again"
-    )
-
-
-def _numpy_reconstructors() -> list[Any]:
-    """Exactly what a pickled numpy array or number of float, int or bool type is rebuilt with, under old and
-    new names."""
-    from numpy._core import multiarray
-
-    named = [
-        (function, f"{package}.multiarray.{name}")
-        for name, function in (("_reconstruct", multiarray._reconstruct), ("scalar", multiarray.scalar))
-        for package in ("numpy.core", "numpy._core")
-    ]
-    kinds = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
-    return [*named, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in kinds}]
+def _with_tensors(value: Any) -> Any:
+    """The same containers with torch's tensors, which share the memory of what was read."""
+    if isinstance(value, StoredTensor):
+        tensor = torch.from_numpy(value.array())
+        return tensor.view(torch.bfloat16) if value.is_bfloat16 else tensor
+    if isinstance(value, dict):
+        return {name: _with_tensors(each) for name, each in value.items()}
+    return type(value)(map(_with_tensors, value)) if isinstance(value, list | tuple) else value
 
 
 def _describe_published(path: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> NetworkDescription:
@@ -247,7 +234,7 @@ def _describe_ours(path: Path, written: str) -> NetworkDescription:
         if ours and version <= FORMAT_VERSION:
             found = NetworkDescription(**metadata["network"])
             found = replace(found, mean=tuple(found.mean), std=tuple(found.std))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UnreadableNetwork(
             f"network {path}: damaged description ({type(error).__name__}: {error}); make it again"
         ) from error

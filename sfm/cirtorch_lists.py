@@ -6,14 +6,17 @@ Format: see `sfm.exchange`.
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from storage.hdf5_errors import ArtifactError
+from storage.outside import read_pickle
+from storage.pickles import BadPickle
 
 SPLITS = ("train", "val")
 COLUMNS = ("cids", "cluster", "qidxs", "pidxs")
@@ -84,45 +87,29 @@ def read_cirtorch(pkl: Path) -> CirtorchList:
     )
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Lists, dicts, str, int: no class is ever looked up, so that no code can run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise BadTrainingList(
-            f"it holds {module}.{name}, not only lists of str and int; refuse it or convert it"
-        )
-
-
 def _load(pkl: Path) -> Any:
     try:
-        return _PlainUnpickler(io.BytesIO(pkl.read_bytes()), encoding="utf-8").load()
-    except BadTrainingList as error:
-        raise BadTrainingList(f"{pkl}: {error}") from error
+        return read_pickle(pkl)
     except OSError as error:
         raise BadTrainingList(f"{pkl}: cannot be read ({error.strerror}); give a .pkl file") from error
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
-        raise BadTrainingList(f"{pkl}: no training list of the reference ({error})") from error
+    except (BadPickle, ArtifactError) as error:
+        raise BadTrainingList(f"{error}; expected a training list of the reference") from error
 
 
 def _checked(lists: Any, split: str, pkl: Path) -> dict[str, list[Any]]:
-    part = lists.get(split) if isinstance(lists, dict) else None
-    if not isinstance(part, dict) or any(not isinstance(part.get(column), list) for column in COLUMNS):
-        raise BadTrainingList(f"{pkl}: {split!r} must hold the lists {', '.join(COLUMNS)}")
+    given = lists.get(split) if isinstance(lists, dict) else None
+    part: dict[str, list[Any]] = {}
+    for column in COLUMNS:
+        values = _plain_list(given.get(column)) if isinstance(given, dict) else None
+        if values is None:
+            raise BadTrainingList(f"{pkl}: {split!r} must hold the lists {', '.join(COLUMNS)}")
+        part[column] = values
     kinds = {"cids": str, "cluster": int, "qidxs": int, "pidxs": int}
     for column, kind in kinds.items():
         wrong = [value for value in part[column] if type(value) is not kind]
         if wrong:
-            raise BadTrainingList(f"{pkl}: {split}/{column} holds {wrong[0]!r}, not {kind.__name__}")
+            shown = reprlib.repr(wrong[0])
+            raise BadTrainingList(f"{pkl}: {split}/{column} holds {shown}, not {kind.__name__}")
     count = len(part["cids"])
     if len(part["cluster"]) != count or len(part["qidxs"]) != len(part["pidxs"]):
         raise BadTrainingList(
@@ -136,11 +123,18 @@ def _checked(lists: Any, split: str, pkl: Path) -> dict[str, list[Any]]:
     return part
 
 
+def _plain_list(values: Any) -> list[Any] | None:
+    """A column as a list: of a list, a tuple or an array [n]; None for anything else."""
+    if isinstance(values, np.ndarray):
+        return values.tolist() if values.ndim == 1 else None
+    return list(values) if isinstance(values, list | tuple) else None
+
+
 def _check_values(part: dict[str, list[Any]], where: str) -> None:
     """Names that can be those of files, clusters that can be numbers of clusters, pairs that teach."""
     for cid in part["cids"]:
         if not cid or "\0" in cid or any("\ud800" <= letter <= "\udfff" for letter in cid):
-            raise BadTrainingList(f"{where}/cids holds {cid!r}, which is the name of no image")
+            raise BadTrainingList(f"{where}/cids holds {reprlib.repr(cid)}, which is the name of no image")
     for number in part["cluster"]:
         if not 0 <= number < _LARGEST:
             raise BadTrainingList(f"{where}/cluster holds {number}; clusters are numbered from 0")

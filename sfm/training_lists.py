@@ -118,7 +118,7 @@ def read_list(path: Path) -> GivenList:
             listed = read_cirtorch(path)
             return GivenList(kind, listed, _of_images(listed.names, listed.sha256))
         case "training_set":
-            chosen = TrainingSet.from_h5(path)
+            chosen = TrainingSet.from_outside(path)
             names, digests = chosen.images.name.tolist(), chosen.images.sha256.astype(str).tolist()
             known = ["" if _of_name(*pair) else pair[1] for pair in zip(names, digests, strict=True)]
             return GivenList(kind, chosen, _of_images(names, known))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage import hdf5
+from storage.outside import read_outside
 
 SCHEMA = "training_set"
 
@@ -159,10 +160,24 @@ class TrainingSet:
 
     @classmethod
     def from_h5(cls, path: Path | str) -> TrainingSet:
-        """Read training_set.h5."""
+        """Read training_set.h5 of a store."""
         with hdf5.open_artifact(Path(path), SCHEMA) as artifact:
-            text = str(artifact.attributes.get("summary", "{}"))
-        arrays = hdf5.read(Path(path), SCHEMA)
+            text = artifact.attributes.get("summary", "{}")
+        return cls._of(hdf5.read(Path(path), SCHEMA), text)
+
+    @classmethod
+    def from_outside(cls, path: Path) -> TrainingSet:
+        """Read somebody's training_set.h5, all of it checked. Raises ArtifactError that names the file."""
+        found = read_outside("storage.outside_hdf5:read_whole", path, SCHEMA)
+        try:
+            return cls._of(found.arrays, found.attributes.get("summary", "{}"))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise hdf5.DamagedArtifact(
+                f"{path}: root attribute 'summary' is no JSON of counts ({error}); rebuild the file"
+            ) from error
+
+    @classmethod
+    def _of(cls, arrays: dict[str, NDArray[Any]], summary: Any) -> TrainingSet:
         arrays["images/sha256"] = arrays["images/sha256"].astype("S64")
         positives = Positives(
             _ragged(arrays, "positives/m1_pool"), arrays["positives/m2"], _ragged(arrays, "positives/m3")
@@ -175,7 +190,7 @@ class TrainingSet:
             positives,
             _negatives(arrays),
             benchmark,
-            json.loads(text),
+            json.loads(str(summary)),
             Dropped(**_group(arrays, "dropped", Dropped)) if "dropped/cluster" in arrays else None,
         )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storage.hdf5_errors import ArtifactError, DamagedArtifact, MissingItem, NotAnArtifact, WrongSchema
 from storage.hdf5_files import HDF5_ERRORS, open_file
 from storage.hdf5_sources import UNWATCHED, FileSource, decode, type_name
+from storage.hdf5_texts import rows_of_texts
 from storage.hdf5_walk import Walk, at_path, walk
 from storage.schemas import Layout, UnknownSchema, layout
 from storage.validation import Violation, check
@@ -94,7 +95,8 @@ class Artifact:
     def __getitem__(self, path: str) -> NDArray[Any]:
         dataset = self.dataset(path)
         try:
-            values = np.asarray(dataset[()])
+            texts = dataset.dtype.kind == "O" and dataset.ndim > 0
+            values = rows_of_texts(dataset, 0, len(dataset)) if texts else np.asarray(dataset[()])
             if dataset.dtype.kind == "S" or type_name(dataset.dtype) == "str":
                 return decode(values).astype(str)
             return values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -244,7 +246,7 @@ def _plain_value(value: Any) -> Any:
 def _json_attribute(path: Path, attributes: Mapping[str, Any], name: str, kind: type) -> Any:
     try:
         value = json.loads(attributes.get(name, ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         value = None
     if not isinstance(value, kind):
         found = "missing" if name not in attributes else "damaged"

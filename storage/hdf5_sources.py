@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.hdf5_texts import rows_of_texts
+
 BLOCK_BYTES = 8 << 20
 
 
@@ -100,7 +102,12 @@ class FileSource:
     def rows(self, path: str, start: int, stop: int) -> NDArray[Any]:
         self.watch(path)
         dataset = self.found[path]
-        values = np.asarray(dataset[()]).reshape(1)[start:stop] if dataset.ndim == 0 else dataset[start:stop]
+        if dataset.ndim == 0:
+            values = np.asarray(dataset[()]).reshape(1)[start:stop]
+        elif dataset.dtype.kind == "O":
+            values = rows_of_texts(dataset, start, stop)
+        else:
+            values = dataset[start:stop]
         return decode(values) if self.type_name(path) == "str" else values
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 
 from storage.hdf5_files import HDF5_ERRORS
+from storage.hdf5_texts import announced_bytes, file_bytes, too_much
 
 _MOST_EXPANSION = 1100  # deflate cannot shrink by more than 1032
 
@@ -71,6 +72,12 @@ def _visit_dataset(found: Walk, path: str, dataset: h5py.Dataset) -> None:
     if size > stored * (_MOST_EXPANSION if dataset.chunks else 1):
         found.strange[path] = f"claims {size} bytes of values, but the file stores {stored}; rebuild the file"
         return
+    if dataset.dtype.kind == "O":
+        limit = file_bytes(dataset)
+        announced = announced_bytes(dataset) or 0
+        if announced > limit:
+            found.strange[path] = f"{too_much(announced, limit)}; rebuild the file"
+            return
     found.datasets[path] = dataset
 
 

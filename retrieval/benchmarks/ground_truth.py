@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage import outside
+from storage.hdf5_errors import ArtifactError
 from storage.outside_names import Names
 from storage.outside_text import BadText
 from storage.outside_text import read_text as read_text_file
+from storage.pickles import BadPickle
 
-_ALLOWED = {
-    (module, name)
-    for base in ("numpy.core", "numpy._core")
-    for module, name in ((f"{base}.multiarray", "_reconstruct"), (f"{base}.multiarray", "scalar"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 LEVELS = ("good", "ok", "junk")
 
 
@@ -44,7 +42,7 @@ class LandmarkGroundTruth:
 def read_pickle(path: Path) -> LandmarkGroundTruth:
     """`gnd_*.pkl` of Oxford5k, Paris6k, ROxford5k or RParis6k: plain containers and numpy arrays only.
 
-    Raises InvalidGroundTruth; anything callable in the file but numpy's own reconstructors is refused.
+    Raises InvalidGroundTruth; whatever else the file names is refused, and nothing in it is run.
     """
     content = _load(path)
     try:
@@ -56,9 +54,9 @@ def read_pickle(path: Path) -> LandmarkGroundTruth:
             for query in content["gnd"]
         )
         return LandmarkGroundTruth(tuple(images), tuple(queries), boxes, labels)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidGroundTruth(
-            f"'{path}' is not {{'imlist', 'qimlist', 'gnd'}} of the official form: {error!r}"
+            f"'{path}' is not {{'imlist', 'qimlist', 'gnd'}} of the official form: {reprlib.repr(str(error))}"
         ) from error
 
 
@@ -116,22 +114,12 @@ def _positions(query_file: Path, level: str, position: dict[str, int], known: Na
     return np.array([position[known.find(name)] for name, _ in names], dtype=np.int64)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        raise InvalidGroundTruth(
-            f"the file asks for {module}.{name}; only plain containers and arrays are read"
-        )
-
-
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise InvalidGroundTruth(f"'{path}' is missing; expected the official gnd_*.pkl")
     try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding="latin1").load()
-    except InvalidGroundTruth as error:
-        raise InvalidGroundTruth(f"'{path}' is refused: {error}") from None
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise InvalidGroundTruth(f"'{path}' cannot be read: {error!r}") from error
+        return outside.read_pickle(path, encoding="latin1")
+    except OSError as error:
+        raise InvalidGroundTruth(f"'{path}' cannot be read ({error.strerror}); get it again") from error
+    except (BadPickle, ArtifactError) as error:
+        raise InvalidGroundTruth(f"{error}; expected the official gnd_*.pkl") from error

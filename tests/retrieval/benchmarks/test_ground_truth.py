@@ -106,7 +106,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(InvalidGroundTruth, match="official form"):
         read_pickle(path)
     path.write_bytes(b"\x80\x04no pickle")
-    with pytest.raises(InvalidGroundTruth, match="cannot be read"):
+    with pytest.raises(InvalidGroundTruth, match="damaged pickle"):
         read_pickle(path)
     with pytest.raises(InvalidGroundTruth, match=r"no \*_query\.txt"):
         read_text(tmp_path, [])

@@ -1,0 +1,64 @@
+"""An HDF5 file from outside as arrays: every promise of its layout is checked, and the size of its texts.
+
+Called in a process of its own: `storage.outside.read_outside`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+from numpy.typing import NDArray
+
+from storage.digests import content_sha256
+from storage.hdf5_errors import DamagedArtifact
+from storage.hdf5_open import Artifact, open_artifact, open_file, violations_of
+from storage.hdf5_sources import FileSource
+from storage.hdf5_walk import walk
+from storage.relations import related
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """All arrays of a file by path, of the layout's current version, and its own root attributes."""
+
+    arrays: dict[str, NDArray[Any]]
+    attributes: dict[str, Any]
+
+
+def read_whole(path: Path, schema: str, *, watch: Callable[[str], None]) -> Read:
+    """A file of `schema`, checked as inspecting it checks it. Raises ArtifactError that names the file."""
+    with open_artifact(path, schema) as artifact:
+        check_sound(artifact, watch)
+        return Read(artifact.upgraded(), dict(artifact.attributes))
+
+
+def check_sound(artifact: Artifact, watch: Callable[[str], None], max_rows: int | None = None) -> None:
+    """Raises DamagedArtifact for the first broken promise of the file's layout."""
+    found = walk(artifact.file)
+    broken = violations_of(found, artifact.layout, max_rows, watch)
+    if not broken:
+        broken = related(FileSource(found.datasets, watch), artifact.layout, set(), max_rows)
+    if broken:
+        more = f" ({len(broken) - 1} more; see `retrieval-sfm inspect`)" if len(broken) > 1 else ""
+        raise DamagedArtifact(f"{artifact.path}: {broken[0]}{more}")
+
+
+def digest(path: Path, *, watch: Callable[[str], None]) -> str:
+    """`content_sha256` of a file whose objects can all be read."""
+    with open_file(path) as file:
+        check_walk(path, file)
+    watch("")
+    return content_sha256(path)
+
+
+def check_walk(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All datasets by path. Raises DamagedArtifact for what cannot be followed or cannot be as large as it
+    says."""
+    found = walk(file)
+    for where, text in found.strange.items():
+        raise DamagedArtifact(f"{path}: {where} {text}")
+    return found.datasets
