@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.search import SearchIndex
 from storage import runs
-from storage.digests import content_sha256
+from storage.digests import cached_content_sha256, content_sha256
 from storage.runs import RunRecord
 from storage.store import Store
 
@@ -77,15 +77,20 @@ def open_run(
             raise NoIndex(f"{ref.path} of run {record.id} is missing or damaged; index the collection again")
     folder = opened.path(weights)
     network = folder / NETWORK_FILE if folder.is_dir() else folder
-    found = open_files(opened.path(refs[0]), network, whitening=whitening, verify=verify)
+    found = open_files(opened.path(refs[0]), network, whitening=whitening, verify=verify, trusted=True)
     photos = record.resources.get("photos")
     return replace(found, photos=Path(photos) if photos else None, store=opened, record=record)
 
 
 def open_files(
-    index: Path, network: Path | None = None, *, whitening: Path | None = None, verify: bool = False
+    index: Path,
+    network: Path | None = None,
+    *,
+    whitening: Path | None = None,
+    verify: bool = False,
+    trusted: bool = False,
 ) -> Collection:
-    """An index file and the network that made it, or the folder that holds both.
+    """An index file and the network that made it, or the folder that holds both; trusted: of a store.
 
     Raises NoIndex, UnusableIndex where network or whitening are others, UnreadableNetwork.
     """
@@ -97,8 +102,10 @@ def open_files(
         if not path.is_file():
             raise NoIndex(f"{str(path)!r} is no file; give the {what}, see `retrieval-sfm index --out`")
     loaded = load_network(weights)
-    digest = None if whitening is None else content_sha256(whitening)
-    found = SearchIndex.load(file, network=network_sha256(weights), whitening=digest, verify=verify)
+    digest = None if whitening is None else cached_content_sha256(whitening)
+    found = SearchIndex.load(
+        file, network=network_sha256(weights), whitening=digest, verify=verify, trusted=trusted
+    )
     return Collection(found, loaded)
 
 

@@ -39,7 +39,7 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: 
     if to is not None:
         _deploy(record, root, to)
     if hloc is not None:
-        index = SearchIndex.load(root / ref.path)
+        index = SearchIndex.load(root / ref.path, trusted=True)
         write_hloc(hloc, index.names, index.descriptors)
     paths = {"search_index": root / ref.path, "deployed": to, "hloc": hloc, "log": log}
     for name, path in paths.items():

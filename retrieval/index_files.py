@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from pydantic import ValidationError
 from retrieval.search_options import IndexOptions
 from storage.hdf5 import Artifact, ArtifactError, open_artifact, write
 from storage.options import first_error
+from storage.outside import read_outside
 
 SCHEMA = "search_index"
 HASHED_BYTES = 64 << 20
+_LARGE = ("descriptors", "faiss")
 REMEDY = "build it again with `retrieval-sfm index`"
 
 
@@ -58,30 +61,75 @@ def write_index(
     write(path, SCHEMA, arrays, stage=SCHEMA, options=settings, inputs=inputs, attributes=attributes)
 
 
-def read_index(path: Path, wanted: Mapping[str, Any], *, verify: bool) -> StoredIndex:
+def read_index(path: Path, wanted: Mapping[str, Any], *, verify: bool, trusted: bool = False) -> StoredIndex:
     """Read and check a `search_index`; wanted: attribute -> what it must be, None = anything.
 
-    Raises UnusableIndex.
+    trusted: an artifact of a store, which is opened here; any other is opened in a process of its own, and
+    here only the bytes of its descriptors are mapped. Raises UnusableIndex.
     """
     try:
-        with open_artifact(path, SCHEMA) as artifact:
-            made = _made(artifact)
-            _check_made(path, made, wanted)
-            if broken := artifact.validate(max_rows=0):  # which datasets there are, their shapes and types
-                raise UnusableIndex(f"'{path}' is damaged: {broken[0]}; {REMEDY}")
-            options = _options(artifact)
-            arrays = {
-                name: artifact[name] for name in artifact.paths() if name not in ("descriptors", "faiss")
-            }
-            descriptors = artifact.mapped("descriptors")
-            if "faiss" in artifact:
-                arrays["faiss"] = artifact.mapped("faiss")
-    except (ArtifactError, OSError, ValueError, KeyError, TypeError) as error:
+        found = look(path) if trusted else read_outside("retrieval.index_files:look", path)
+        mapped = {name: each.mapped(path) for name, each in found.pieces.items()}
+    except (ArtifactError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UnusableIndex):
             raise
         raise UnusableIndex(f"'{path}' is no readable index ({error}); {REMEDY}") from error
-    _check_arrays(path, descriptors, arrays, made, options, verify)
-    return StoredIndex(descriptors, arrays, options, made)
+    _check_made(path, found.made, wanted)
+    descriptors = mapped.pop("descriptors")
+    arrays = {**found.arrays, **mapped}
+    _check_arrays(path, descriptors, arrays, found.made, found.options, verify)
+    return StoredIndex(descriptors, arrays, found.options, found.made)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A dataset that lies in one piece of the file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def mapped(self, path: Path) -> NDArray[Any]:
+        """Its values as a memory map, however large they are."""
+        dtype = np.dtype(self.dtype)
+        if not prod(self.shape):
+            return np.empty(self.shape, dtype)
+        if self.offset + prod(self.shape) * dtype.itemsize > path.stat().st_size:
+            raise ValueError("it ends before its descriptors do")
+        return np.memmap(path, dtype, "r", self.offset, self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    arrays: dict[str, NDArray[Any]]
+    pieces: dict[str, _Piece]
+    options: IndexOptions
+    made: dict[str, Any]
+
+
+def look(path: Path, *, watch: Callable[[str], None] = lambda _: None) -> _Parts:
+    """Everything but the large datasets, of which it says where they lie."""
+    with open_artifact(path, SCHEMA) as artifact:
+        made = _made(artifact)
+        if broken := artifact.validate(max_rows=0):  # which datasets there are, their shapes and types
+            raise UnusableIndex(f"'{path}' is damaged: {broken[0]}; {REMEDY}")
+        options = _options(artifact)
+        arrays, pieces = {}, {}
+        for name in artifact.paths():
+            watch(name)
+            if name in _LARGE:
+                pieces[name] = _piece(artifact, name)
+            else:
+                arrays[name] = artifact[name]
+    return _Parts(arrays, pieces, options, made)
+
+
+def _piece(artifact: Artifact, name: str) -> _Piece:
+    dataset = artifact.dataset(name)
+    offset = dataset.id.get_offset()
+    if dataset.size and offset is None:
+        raise UnusableIndex(f"'{artifact.path}': {name} do not lie in one uncompressed piece; {REMEDY}")
+    return _Piece(offset or 0, tuple(map(int, dataset.shape)), dataset.dtype.str)
 
 
 def rows_sha256(rows: NDArray[Any]) -> str:
@@ -103,9 +151,9 @@ def _options(artifact: Artifact) -> IndexOptions:
 
 def _made(artifact: Artifact) -> dict[str, Any]:
     made = dict(artifact.attributes)
-    made["about"] = json.loads(made["about"])
+    made["about"] = json.loads(str(made.get("about", "null")))
     names = ("kind", "network", "whitening", "dimension", "faiss_sha256", "descriptors_sha256")
-    absent = [name for name in names if name not in made]
+    absent = [name for name in (*names, "about") if name not in made]
     if absent or not isinstance(made["about"], dict):
         raise UnusableIndex(
             f"'{artifact.path}' does not say its {absent[0] if absent else 'about'}; {REMEDY}"

@@ -20,7 +20,7 @@ from retrieval.search import SearchIndex
 from retrieval.search_options import IndexOptions
 from retrieval.topk import InvalidDescriptors
 from retrieval.whitening import Whitening
-from storage.digests import content_sha256
+from storage.digests import cached_content_sha256
 from storage.options import ContentPath, Options
 from storage.scratch import scratch_rows
 from storage.stages import Stage
@@ -105,7 +105,7 @@ def build_index(
             rows,
             names,
             network=network,
-            whitening=content_sha256(options.whitening) if options.whitening else "",
+            whitening=cached_content_sha256(options.whitening) if options.whitening else "",
             sha256=sha256,
             options=options.index,
             transform=transform,
@@ -122,7 +122,7 @@ def build_index(
 def _transform(options: IndexingOptions) -> Whitening | None:
     if options.whitening is None:
         return None
-    whole = Whitening.load(options.whitening)
+    whole = Whitening.from_outside(options.whitening)
     weight, _ = whole.as_linear(options.dimensions)
     return Whitening(whole.mean, weight)
 

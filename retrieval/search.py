@@ -153,15 +153,16 @@ class SearchIndex:
         whitening: str | None = None,
         dimension: int | None = None,
         verify: bool = False,
+        trusted: bool = False,
     ) -> SearchIndex:
         """Read an index; where given, network, whitening and dimension must be those that made it.
 
-        Descriptors stay on the disk; verify: read all of them and check their digest. Raises UnusableIndex
-        that names the file, what is wrong or differs, and the remedy.
+        Descriptors stay on the disk; verify: read all of them and check their digest; trusted: it is an
+        artifact of a store. Raises UnusableIndex that names the file, what is wrong or differs, and the
+        remedy.
         """
-        stored = read_index(
-            path, {"network": network, "whitening": whitening, "dimension": dimension}, verify=verify
-        )
+        wanted = {"network": network, "whitening": whitening, "dimension": dimension}
+        stored = read_index(path, wanted, verify=verify, trusted=trusted)
         arrays, engine = stored.arrays, None
         if stored.options.kind != "exact":
             try:

@@ -30,6 +30,7 @@ from retrieval.scatter import (
 from storage.digests import content_sha256
 from storage.hdf5 import read, write
 from storage.options import Options
+from storage.outside import read_outside
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -120,8 +121,16 @@ class Whitening:
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
-        """Read a `whitening` file. Raises storage.hdf5's errors on anything else."""
-        arrays = read(path, "whitening")
+        """Read a `whitening` file of a store. Raises storage.hdf5's errors on anything else."""
+        return cls._of(read(path, "whitening"))
+
+    @classmethod
+    def from_outside(cls, path: Path) -> Whitening:
+        """Read somebody's `whitening` file, all of it checked. Raises storage.hdf5's errors."""
+        return cls._of(read_outside("storage.outside_hdf5:read_whole", path, "whitening").arrays)
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, NDArray[Any]]) -> Whitening:
         eigenvalues = arrays.get("eigenvalues")
         return cls(
             arrays["mean"].astype(np.float64),

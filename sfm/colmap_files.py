@@ -37,6 +37,7 @@ CAMERA_MODELS: dict[str, tuple[int, int, int]] = {
     "EUCM": (16, 6, 2),
 }
 NO_POINT = -1
+_MOST_SIDE_PX = 1 << 20
 
 
 class BadModel(ValueError):
@@ -159,7 +160,7 @@ def quaternions_of(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
 def _parse(reader: Callable[[Path], Any], path: Path) -> Any:
     try:
         return reader(path)
-    except (struct.error, IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
+    except (struct.error, LookupError, ValueError, OverflowError, TypeError, MemoryError) as error:
         if isinstance(error, BadModel):
             raise
         raise BadModel(
@@ -168,6 +169,7 @@ def _parse(reader: Callable[[Path], Any], path: Path) -> Any:
 
 
 def _checked(model: ColmapModel, folder: Path) -> ColmapModel:
+    _check_numbers(model, folder)
     known = model.points.id
     if np.any(np.diff(known) == 0):
         raise BadModel(f"{folder}: a 3D point id occurs twice; export the model again")
@@ -183,6 +185,23 @@ def _checked(model: ColmapModel, folder: Path) -> ColmapModel:
                 f"{folder}: image {image.name!r} sees 3D point {missing}, which the points do not list"
             )
     return model
+
+
+def _check_numbers(model: ColmapModel, folder: Path) -> None:
+    """Sizes that a picture can have, poses and points that are somewhere."""
+    for number, camera in model.cameras.items():
+        if not all(1 <= side <= _MOST_SIDE_PX for side in (camera.width, camera.height)):
+            raise BadModel(f"{folder}: camera {number} is of {camera.width} x {camera.height} px")
+        if not np.isfinite(camera.params).all():
+            raise BadModel(f"{folder}: camera {number} has parameters that are not finite")
+    for number, image in model.images.items():
+        numbers = (image.quaternion, image.translation, image.xy_px)
+        if not all(np.isfinite(each).all() for each in numbers) or not image.quaternion.any():
+            raise BadModel(
+                f"{folder}: image {number} has a pose or keypoints that are not finite, or no turn"
+            )
+    if not np.isfinite(model.points.xyz).all() or (model.points.id < 0).any():
+        raise BadModel(f"{folder}: a 3D point is not finite, or its id is too large; export the model again")
 
 
 def camera_of(name: str, width: int, height: int, params: NDArray[np.float64]) -> ColmapCamera:
@@ -205,6 +224,8 @@ def _cameras_bin(path: Path) -> dict[int, ColmapCamera]:
             raise BadModel(f"{path}: camera {camera} has model number {model}, which is not known")
         name, count = names[model]
         params = np.frombuffer(content, "<f8", count, position + 24).astype(np.float64)
+        if camera in cameras:
+            raise BadModel(f"{path}: camera {camera} occurs twice; export the model again")
         cameras[camera] = camera_of(name, width, height, params)
         position += 24 + 8 * count
     return cameras
@@ -222,6 +243,8 @@ def _images_bin(path: Path) -> dict[int, ColmapImage]:
         (count,) = struct.unpack_from("<Q", content, end + 1)
         keypoints = np.frombuffer(content, _KEYPOINT, count, end + 9)
         pose_array = np.array(pose)
+        if number in images:
+            raise BadModel(f"{path}: image {number} occurs twice; export the model again")
         images[number] = ColmapImage(
             pose_array[:4], pose_array[4:], camera, name, keypoints["xy"].copy(), keypoints["point"].copy()
         )

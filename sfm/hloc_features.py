@@ -7,7 +7,7 @@ where the detector has them. Source: hloc/extract_features.py of cvg/Hierarchica
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from sfm.outcomes import Outcome
 from storage import outside_names
 from storage.hdf5_errors import ArtifactError
 from storage.hdf5_files import HDF5_ERRORS, open_file
-from storage.hdf5_walk import at_path, walk
+from storage.hdf5_sources import UNWATCHED
+from storage.hdf5_walk import MOST_EXPANSION, at_path, walk
+from storage.outside import read_outside
 
 Frame = Literal["auto", "stored", "upright"]
 Names = Mapping[str, str]
@@ -37,6 +39,20 @@ class UnusableLocalFeatures(ValueError):
 
 
 def group_names(path: Path, names: Mapping[str, str], shas: Sequence[str]) -> dict[str, str]:
+    """`groups_of` of a file from outside, read in a process of its own. Raises UnusableLocalFeatures."""
+    try:
+        found: dict[str, str] = read_outside("sfm.hloc_features:groups_of", path, dict(names), list(shas))
+    except ArtifactError as error:
+        raise UnusableLocalFeatures(f"{error}; features.hloc_file must be hloc's features.h5") from error
+    return found
+
+
+def groups_of(
+    path: Path,
+    names: Mapping[str, str],
+    shas: Sequence[str],
+    watch: Callable[[str], None] = UNWATCHED,
+) -> dict[str, str]:
     """sha256 -> name of its group in the file, for every photograph; looks at names, shapes and types only.
 
     names: file below the root of the photographs -> sha256, copies too, "" = unusable; shas: the photographs.
@@ -48,7 +64,7 @@ def group_names(path: Path, names: Mapping[str, str], shas: Sequence[str]) -> di
         if names[name] in known:
             known[names[name]].append(name)
     with _opened(path) as file:
-        found = {sha: _first_there(file, [*own, sha]) for sha, own in known.items()}
+        found = {sha: _first_there(file, [*own, sha], watch) for sha, own in known.items()}
         missing = [sha for sha, name in found.items() if name is None]
         if missing:
             listed = walk(file).groups.items()
@@ -58,7 +74,7 @@ def group_names(path: Path, names: Mapping[str, str], shas: Sequence[str]) -> di
         if missing:
             _raise_missing(path, file, missing, known)
         there = {sha: name for sha, name in found.items() if name is not None}
-        _check_lengths(path, file, there)
+        _check_lengths(path, file, there, watch)
     return there
 
 
@@ -68,8 +84,13 @@ def read_features(
     """(sha256, features in the layout of schema features) of every photograph in `groups`, sorted by sha256.
 
     outcomes: of the same photographs; frame: the picture that keypoints lie on, see `on_working_copy`.
-    Descriptors are float32 [D, n] as the file has them. Raises UnusableLocalFeatures for wrong values.
+    Descriptors are float32 [D, n] as the file has them. All of it is read in a process of its own before.
+    Raises UnusableLocalFeatures for wrong values.
     """
+    try:
+        read_outside("sfm.hloc_features:look", path, dict(groups))
+    except ArtifactError as error:
+        raise UnusableLocalFeatures(f"{error}; features.hloc_file must be hloc's features.h5") from error
     with _opened(path) as file:
         for sha in sorted(groups):
             where = f"{path}: {groups[sha]!r}"
@@ -87,6 +108,15 @@ def read_features(
                     "focal_prior_px": np.float64(outcome.focal_prior_px),
                 },
             )
+
+
+def look(path: Path, groups: Names, *, watch: Callable[[str], None]) -> None:
+    """Read every array of these photographs and keep none. Raises UnusableLocalFeatures."""
+    with _opened(path) as file:
+        for name in sorted(groups.values()):
+            watch(name)
+            arrays = _arrays(file, name, f"{path}: {name!r}")
+            _check_inside(arrays["keypoints"], arrays["image_size"], f"{path}: {name!r}")
 
 
 def on_working_copy(
@@ -164,7 +194,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise UnusableLocalFeatures(f"{path}: cannot be read ({error}); write it with hloc again") from error
 
 
-def _first_there(file: h5py.File, names: Sequence[str]) -> str | None:
+def _first_there(file: h5py.File, names: Sequence[str], watch: Callable[[str], None]) -> str | None:
+    watch(names[0])
     return next((name for name in names if _group(file, name) is not None), None)
 
 
@@ -194,9 +225,10 @@ def _raise_missing(path: Path, file: h5py.File, missing: list[str], known: Mappi
     )
 
 
-def _check_lengths(path: Path, file: h5py.File, groups: Names) -> None:
+def _check_lengths(path: Path, file: h5py.File, groups: Names, watch: Callable[[str], None]) -> None:
     lengths: dict[int, str] = {}
     for name in sorted(groups.values()):
+        watch(name)
         datasets = _checked(at_path(file, name), f"{path}: {name!r}")
         lengths.setdefault(datasets["descriptors"].shape[0], name)
     if len(lengths) > 1:
@@ -220,6 +252,9 @@ def _checked(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:
     for name, each in datasets.items():
         if each.external or each.is_virtual:
             raise UnusableLocalFeatures(f"{where}: {name} are kept in another file; copy them into this one")
+        announced, stored = int(each.nbytes), int(each.id.get_storage_size())
+        if announced > stored * (MOST_EXPANSION if each.chunks else 1):
+            raise UnusableLocalFeatures(f"{where}: {name} claim {announced} bytes, the file stores {stored}")
         if each.shape != shapes[name] or 0 in each.shape[: name == "descriptors"]:
             raise UnusableLocalFeatures(
                 f"{where}: {name} of shape {each.shape}; hloc has keypoints [n, 2], descriptors [D, n], "

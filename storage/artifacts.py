@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import warnings
@@ -13,14 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.digests import content_sha256, file_sha256, json_sha256, members_sha256, relative_files
 from storage.files import TEMPORARY, read_json, write_json
+from storage.stages import is_stage_name
 
 SIDECAR = ".sidecar.json"
 ITEMS = ".items.json"
 MANIFEST = "manifest.json"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 with warnings.catch_warnings():
     # `schema` is what every file calls it; pydantic's deprecated method of that name is not used here.
@@ -38,6 +41,18 @@ with warnings.catch_warnings():
         content_sha256: str = Field(description="meaning: the canonical content")
         bytes: int = Field(ge=0, description="size of the file, or of all files of a folder")
         schema: str | None = Field(default=None, description="HDF5 layout")  # type: ignore[assignment]
+
+        @model_validator(mode="after")
+        def _stays_in_the_store(self) -> ArtifactRef:
+            """What is read from a sidecar or a run names a file of the store, never one beside it."""
+            if not is_stage_name(self.stage):
+                raise ValueError(f"stage {self.stage!r} is the name of no stage")
+            if not is_digest(self.key):
+                raise ValueError(f"key {self.key!r}: it is 64 digits of a sha256")
+            folder, _, name = self.path.partition("/")
+            if folder != self.stage or not is_plain_name(name):
+                raise ValueError(f"path {self.path!r} leaves the folder of stage {self.stage!r}")
+            return self
 
         @property
         def name(self) -> str:
@@ -68,6 +83,21 @@ class Sidecar(BaseModel):
 
 class BrokenBuild(RuntimeError):
     """A build that left something that is no artifact of its stage."""
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is a sha256 in hexadecimal digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether it names a file of a folder, and nothing above, below or beside it."""
+    return name not in ("", ".", "..") and not any(letter in name for letter in "/\\\0")
+
+
+def is_inner_path(path: str) -> bool:
+    """Whether a POSIX path names something below a folder, whatever links there are."""
+    return all(is_plain_name(part) for part in path.split("/"))
 
 
 def artifact_name(key: str, content: str) -> str:
@@ -131,8 +161,9 @@ def read_manifest(folder: Path) -> list[dict[str, Any]] | None:
     value = read_json(folder / MANIFEST)
     try:
         members = list(value["files"])
-        return members if all({"path", "bytes", "sha256"} <= set(member) for member in members) else None
-    except (TypeError, KeyError):
+        known = all({"path", "bytes", "sha256"} <= set(member) for member in members)
+        return members if known and all(is_inner_path(member["path"]) for member in members) else None
+    except (TypeError, KeyError, AttributeError):
         return None
 
 

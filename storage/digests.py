@@ -153,32 +153,33 @@ def safetensors_header(file: Any, path: Path) -> tuple[dict[str, Any], dict[str,
     return header, metadata, 8 + length
 
 
-def group_sha256(source: Any, name: str = "/") -> str:
+def group_sha256(source: Any, name: str = "/", watch: Callable[[str], None] = lambda _: None) -> str:
     """Canonical digest of one HDF5 group and all below it: relative dataset paths, dtype, shape, values.
 
     source: a file's path (then ``name`` is the group in it), an open h5py File or Group. Attributes, links'
-    creation order, chunks and compression do not count. Raises UnreadableContent, OpenElsewhere.
+    creation order, chunks and compression do not count. watch: told before each block is read. Raises
+    UnreadableContent, OpenElsewhere.
     """
     if not isinstance(source, str | Path):
-        return _hash_group(source[name] if name != "/" else source)
+        return _hash_group(source[name] if name != "/" else source, watch)
     from storage.hdf5_errors import DamagedArtifact, NotAnArtifact
     from storage.hdf5_files import open_file
 
     try:
         with open_file(Path(source)) as file:
-            return _hash_group(file[name])
+            return _hash_group(file[name], watch)
     except (OSError, KeyError, RuntimeError, DamagedArtifact, NotAnArtifact) as error:
         raise UnreadableContent(f"{str(source)!r}, group {name!r}: {error}") from error
 
 
-def _hash_group(group: Any) -> str:
+def _hash_group(group: Any, watch: Callable[[str], None]) -> str:
     digest = hashlib.sha256(b"hdf5\n")
     for path, dataset in sorted(_datasets(group, ""), key=lambda pair: pair[0]):
         shape = None if dataset.shape is None else list(dataset.shape)
         header = [path, _dtype_label(dataset.dtype), shape]
         digest.update(canonical_json(header).encode() + b"\n")
         if dataset.shape is not None:
-            _update_values(digest.update, dataset)
+            _update_values(digest.update, dataset, watch)
     return digest.hexdigest()
 
 
@@ -209,7 +210,8 @@ def _dtype_label(dtype: np.dtype[Any]) -> Any:
     return dtype.newbyteorder("<").str
 
 
-def _update_values(update: Callable[[bytes], None], dataset: Any) -> None:
+def _update_values(update: Callable[[bytes], None], dataset: Any, watch: Callable[[str], None]) -> None:
+    watch(str(dataset.name))
     if dataset.ndim == 0:
         _update_array(update, np.asarray(dataset[()], dtype=dataset.dtype))
         return
@@ -220,6 +222,7 @@ def _update_values(update: Callable[[bytes], None], dataset: Any) -> None:
     if dataset.dtype.names is not None and dataset.dtype.hasobject:
         rows = max(1, dataset.shape[0])  # goes field by field, so it must not depend on the size of a block
     for start in range(0, dataset.shape[0], rows):
+        watch(str(dataset.name))
         _update_array(update, dataset[start : start + rows])
 
 

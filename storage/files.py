@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file, None where it is missing, unreadable or not JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

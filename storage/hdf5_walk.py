@@ -10,7 +10,7 @@ import h5py
 from storage.hdf5_files import HDF5_ERRORS
 from storage.hdf5_texts import announced_bytes, file_bytes, too_much
 
-_MOST_EXPANSION = 1100  # deflate cannot shrink by more than 1032
+MOST_EXPANSION = 1100  # deflate cannot shrink by more than 1032
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _visit_dataset(found: Walk, path: str, dataset: h5py.Dataset) -> None:
         return
     size = int(dataset.nbytes)  # reads shape and type, which a damaged header does not survive
     stored = int(dataset.id.get_storage_size())
-    if size > stored * (_MOST_EXPANSION if dataset.chunks else 1):
+    if size > stored * (MOST_EXPANSION if dataset.chunks else 1):
         found.strange[path] = f"claims {size} bytes of values, but the file stores {stored}; rebuild the file"
         return
     if dataset.dtype.kind == "O":

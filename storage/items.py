@@ -56,7 +56,10 @@ def checked(value: Any, stage_name: str) -> Items:
 def read(root: Path, ref: ArtifactRef) -> Items:
     """The items of a chunk artifact, {} where the list is lost or damaged."""
     value = read_json(items_path(root, ref))
-    return value if isinstance(value, dict) else {}
+    try:
+        return checked(value, ref.stage) if isinstance(value, dict) else {}
+    except (BrokenBuild, TypeError):
+        return {}
 
 
 def plan(

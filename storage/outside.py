@@ -1,18 +1,18 @@
 """Files from outside, read in a process of their own: who sends a file can make the library that reads it
 hang, crash or take all memory, and then only that process ends.
 
-    arrays = read_outside("storage.outside_hdf5:read_whole", path, "training_set")
+    found = read_outside("storage.outside_hdf5:read_whole", path, "training_set")
 """
 
 from __future__ import annotations
 
-import resource
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from storage.child_process import find
+from storage.children import Child, ChildFailed, ChildOverMemory
 from storage.hdf5_errors import DamagedArtifact
 
 MEMORY_BYTES = 2 << 30
@@ -22,6 +22,7 @@ TIME_LIMIT_S = 60.0
 _BYTES_PER_S = 1 << 20
 _GROWTH = 16
 """Bytes of Python's lists and texts for one byte of a file."""
+_REMEDY = "its bytes are damaged, or it announces more than it holds: get it again from its source"
 
 
 def read_outside(
@@ -30,63 +31,58 @@ def read_outside(
     """What a reading function ("module:name") returns, called with path, arguments and `watch`.
 
     It may take MEMORY_BYTES and _GROWTH times the file, and `step_s` of processor time between two calls of
-    `watch`. Raises DamagedArtifact that names the file where it takes more, hangs or crashes, and
-    what the function raises.
+    `watch`. Raises DamagedArtifact that names the file where it takes more, hangs or crashes, and what the
+    function raises.
     """
-    from storage.inspection_limited import guarded
-
     size = path.stat().st_size if path.is_file() else 0
-    memory = MEMORY_BYTES + _GROWTH * size
-    seconds = TIME_LIMIT_S + size / _BYTES_PER_S
-    limits = (memory, step_s)
-    return guarded(
-        "storage.outside:within_limits", path, function, arguments, named, *limits, time_limit_s=seconds
-    )
+    try:
+        with Child(threads=1) as child:
+            return child.call(
+                "storage.outside:in_steps",
+                function,
+                path,
+                arguments,
+                named,
+                step_s,
+                time_limit_s=TIME_LIMIT_S + size / _BYTES_PER_S,
+                memory_limit_bytes=MEMORY_BYTES + _GROWTH * size,
+            )
+    except ChildOverMemory as failed:
+        raise DamagedArtifact(f"{path}: takes too much memory to read ({failed.what}); {_REMEDY}") from None
+    except ChildFailed as failed:
+        at = f" at {failed.at!r}" if failed.at else ""
+        raise DamagedArtifact(
+            f"{path}: reading it{at} comes to no end, or ends what reads it ({failed.what}); {_REMEDY}"
+        ) from None
 
 
 def read_pickle(path: Path, encoding: str = "utf-8") -> Any:
     """A pickle of lists, dicts, texts, numbers and arrays (storage.pickles), read there. Raises BadPickle,
     DamagedArtifact, both of which name the file, and OSError."""
-    return read_outside("storage.pickles:read_guarded", path, encoding, step_s=None)
+    return read_outside("storage.pickles:read_pickle", path, encoding, step_s=None)
 
 
-def within_limits(
-    path: Path,
+def in_steps(
     function: str,
+    path: Path,
     arguments: tuple[Any, ...],
     named: dict[str, Any],
-    memory_bytes: int,
     step_s: float | None,
     *,
     watch: Callable[[str], None],
 ) -> Any:
-    """Call the function in this process, which ends where it takes more than it may. For `read_outside`."""
-    module, _, name = function.partition(":")
-    called = getattr(import_module(module), name)
-    _limit_memory(memory_bytes)
+    """Call the function in this process, which ends where a step takes longer. For `read_outside`."""
 
     def news(text: str) -> None:
         signal.setitimer(signal.ITIMER_PROF, step_s or 0)
         watch(text)
 
+    called = find(function)
+    reports = {"watch": news} if step_s else {}
     try:
         news("")
-        return called(path, *arguments, watch=news, **named)
-    except MemoryError:
-        raise DamagedArtifact(
-            f"{path}: reading it takes more than {memory_bytes >> 20} MiB, which its {path.stat().st_size} "
-            "bytes do not justify; get it again from its source"
-        ) from None
+        return called(path, *arguments, **reports, **named)
     except RecursionError:
-        raise DamagedArtifact(f"{path}: holds values nested too deep; get it again from its source") from None
+        raise DamagedArtifact(f"{path}: holds values nested too deep; {_REMEDY}") from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def _limit_memory(more_bytes: int) -> None:
-    """What this process may take beyond what it has. Files that are mapped for reading do not count."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + more_bytes
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
-from storage.digests import content_sha256
+from storage.digests import group_sha256
 from storage.hdf5_errors import DamagedArtifact
-from storage.hdf5_open import Artifact, open_artifact, open_file, violations_of
-from storage.hdf5_sources import FileSource
+from storage.hdf5_files import HDF5_ERRORS, open_file
+from storage.hdf5_open import Artifact, open_artifact, violations_of
+from storage.hdf5_sources import FileSource, blocks
 from storage.hdf5_walk import walk
 from storage.relations import related
 
@@ -48,11 +50,10 @@ def check_sound(artifact: Artifact, watch: Callable[[str], None], max_rows: int 
 
 
 def digest(path: Path, *, watch: Callable[[str], None]) -> str:
-    """`content_sha256` of a file whose objects can all be read."""
+    """Content digest of a file whose objects can all be read."""
     with open_file(path) as file:
         check_walk(path, file)
-    watch("")
-    return content_sha256(path)
+        return group_sha256(file, watch=watch)
 
 
 def check_walk(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -62,3 +63,15 @@ def check_walk(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
     for where, text in found.strange.items():
         raise DamagedArtifact(f"{path}: {where} {text}")
     return found.datasets
+
+
+def blocks_of(path: Path, dataset: h5py.Dataset, watch: Callable[[str], None]) -> NDArray[Any]:
+    """A dataset of numbers, read in blocks. Raises DamagedArtifact."""
+    if dataset.dtype.kind not in "iuf" or not dataset.shape:
+        raise DamagedArtifact(f"{path}: {dataset.name} holds no numbers in rows; give an array of them")
+    source = FileSource({dataset.name: dataset}, watch)
+    try:
+        parts = [rows for _, rows in blocks(source, dataset.name)]
+    except HDF5_ERRORS as error:
+        raise DamagedArtifact(f"{path}: {dataset.name} cannot be read ({error}); get it again") from error
+    return np.concatenate(parts) if parts else np.empty(dataset.shape, dataset.dtype)

@@ -69,12 +69,6 @@ def read_pickle(path: Path, encoding: str = "utf-8") -> Any:
         raise BadPickle(f"{path}: {error}") from None
 
 
-def read_guarded(path: Path, encoding: str = "utf-8", *, watch: Callable[[str], None]) -> Any:
-    """`read_pickle`, as a process of its own calls it (storage.inspection_limited.guarded)."""
-    watch("")
-    return read_pickle(path, encoding)
-
-
 def loads(
     content: bytes,
     encoding: str = "utf-8",

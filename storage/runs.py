@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from storage.artifacts import ArtifactRef, now
+from storage.artifacts import ArtifactRef, is_plain_name, now
 from storage.files import read_json, write_json
 from storage.store import Store
 
@@ -54,6 +54,13 @@ class RunRecord(BaseModel):
     host: str = ""
     pid: int = 0
     process_started: float = 0.0
+
+    @field_validator("id")
+    @classmethod
+    def _is_a_name(cls, run: str) -> str:
+        if not is_plain_name(run):
+            raise ValueError(f"run {run!r} is no name of a file in the ledger")
+        return run
 
     def refs_of(self, stage_name: str) -> tuple[ArtifactRef, ...]:
         """The run's artifacts of a stage, () for none."""
@@ -145,7 +152,7 @@ def load(store: Store, run: str, collection: str | None = None) -> RunRecord:
                 f"no completed run{about} in {str(store.root)!r}; make one with `retrieval-sfm run`"
             )
         return record
-    found = _read(store.root / "runs" / f"{run}.json")
+    found = _read(store.root / "runs" / f"{run}.json") if is_plain_name(run) else None
     if found is None:
         known = ", ".join(r.id for r, _ in zip(records(store), range(3), strict=False)) or "none"
         raise UnknownRun(f"run {run!r} is not in {str(store.root)!r}; latest: {known}")
@@ -236,9 +243,10 @@ def _cause(
 def _read(path: Path) -> RunRecord | None:
     value = read_json(path)
     try:
-        return None if value is None else RunRecord.model_validate(value)
+        found = None if value is None else RunRecord.model_validate(value)
     except ValueError:
         return None
+    return found if found is not None and found.id == path.stem else None
 
 
 def _process_start(pid: int) -> float:

@@ -11,6 +11,11 @@ RESERVED_NAMES = frozenset({"index", "locks", "prefect", "runs", "scans", "sweep
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
+def is_stage_name(name: str) -> bool:
+    """Whether a stage may have this name, which is that of its folder in the store."""
+    return _NAME.fullmatch(name) is not None and name not in RESERVED_NAMES
+
+
 class Stage(BaseModel):
     """The identity of one step, declared as ``STAGE`` in the step's module.
 
@@ -30,7 +35,7 @@ class Stage(BaseModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name) or name in RESERVED_NAMES:
+        if not is_stage_name(name):
             raise ValueError(
                 f"stage name {name!r}: use lower-case letters, digits, '-' and '_', "
                 f"and none of {sorted(RESERVED_NAMES)}"

@@ -12,6 +12,7 @@ Paths inside are relative to the store, so that a moved one works.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ class Store:
             raise NoStore(
                 f"{str(root)!r} has format {facts['format']}, this reads {FORMAT_VERSION}; update the package"
             )
+        _check_no_links(root)
         store = cls(root)
         if not (root / "index").is_dir():
             store.index.rebuild()
@@ -257,6 +259,14 @@ class Store:
     def accept_older_code(self, stage: Stage, options: BaseModel, inputs: Sequence[str]) -> ArtifactRef:
         """Adopt that artifact for today's key and record it. Raises NothingOlder where there is none."""
         return older.accept(self, stage, options, inputs)
+
+
+def _check_no_links(root: Path) -> None:
+    """A folder of the store that is a link would have what is written and deleted elsewhere."""
+    with os.scandir(root) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
+    if links:
+        raise NoStore(f"{str(root / links[0])!r} is a link; a store holds its own folders: move it in")
 
 
 def _report(stage: Stage, value: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -10,14 +10,17 @@ names are those of the benchmark, with or without folder, ending.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.benchmarks.common import Benchmark, Ids
 from retrieval.benchmarks.ranking import InvalidRankLists, checked_ranks
+from storage.outside import read_outside
 from storage.outside_names import form
 from storage.outside_text import read_text
 
@@ -35,7 +38,7 @@ def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
         ranks = _READERS.get(path.suffix.lower(), _read_text)(path, benchmark)
     except InvalidRankLists:
         raise
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile) as error:
         raise InvalidRankLists(f"'{path}' cannot be read as ranks: {error}") from error
     limit = None if benchmark.distractors else len(benchmark.database_names)
     found = checked_ranks(ranks, len(benchmark.query_names), limit)
@@ -56,13 +59,18 @@ def _read_npz(path: Path, benchmark: Benchmark) -> Any:
 
 
 def _read_h5(path: Path, benchmark: Benchmark) -> Any:
-    import h5py
+    return read_outside("retrieval.benchmarks.rank_files:read_h5", path)
 
+
+def read_h5(path: Path, *, watch: Callable[[str], None]) -> NDArray[Any]:
+    """The ranks of an HDF5 file, in a process of its own. Raises InvalidRankLists, ArtifactError."""
     from storage.hdf5_files import open_file
+    from storage.outside_hdf5 import blocks_of, check_walk
 
     with open_file(path) as file:
-        names = [name for name in file if isinstance(file[name], h5py.Dataset)]
-        return file[_name(names, path)][:]
+        datasets = check_walk(path, file)
+        names = [name for name in datasets if "/" not in name]
+        return blocks_of(path, datasets[_name(names, path)], watch)
 
 
 def _name(names: list[str], path: Path) -> str:
