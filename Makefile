@@ -5,9 +5,10 @@ STAMP  := $(VENV)/installed.stamp
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 KILLS  ?= 4
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash lint clean
+.PHONY: help install demo test crash fuzz lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +16,7 @@ help:
 	@echo "make demo      install, then the whole flow on a rendered town"
 	@echo "make test      install, then the test suite"
 	@echo "make crash     kill -9 at random moments (KILLS=4), and of server, worker and flow of up; then the same must come out"
+	@echo "make fuzz      mutations of files from outside (MINUTES=10 of each reader, or of READER=name alone)"
 	@echo "make lint      ruff (check and format) and mypy"
 	@echo "make clean     remove $(VENV) and every build and cache folder"
 
@@ -40,6 +42,9 @@ test: install
 crash: install
 	$(BIN)/python -m tests.crash.kill_runs --kills $(KILLS)
 	$(BIN)/python -m tests.crash.kill_served
+
+fuzz: install
+	$(BIN)/python -m tests.fuzz.campaign --minutes $(MINUTES) $(if $(READER),--reader $(READER))
 
 lint: install
 	$(BIN)/ruff check .

@@ -33,7 +33,8 @@ class SearchIndex:
     descriptors: an array, or a memory map where they are more than memory. network, whitening: content
     digests, whitening "" for none; a query must come from the same two. sha256: of the photographs, () =
     unknown. transform: the whitening itself, so that a query can be whitened. about: facts of the caller, as
-    JSON. recall: {depth: share of the exact first 10 found}, {} where nothing can be measured.
+    JSON. recall: {depth: share of the exact first 10 found}, {} where nothing can be measured. path:
+    of the file that it was read from.
     """
 
     descriptors: Rows
@@ -46,6 +47,7 @@ class SearchIndex:
     about: Mapping[str, Any] = field(default_factory=dict)
     recall: Mapping[int, float] = field(default_factory=dict)
     engine: Any = None
+    path: Path | None = None
 
     @classmethod
     def build(
@@ -105,16 +107,21 @@ class SearchIndex:
         """(scores [Q, k], positions [Q, k]) of descriptors [Q, D], best first.
 
         expansion: (neighbours, alpha) of alpha query expansion. Of an approximate index scores are
-        approximate too, unless they were compared anew. Raises InvalidDescriptors.
+        approximate too, unless they were compared anew. Raises InvalidDescriptors, UnusableIndex.
         """
         check_pair(descriptors, self.descriptors, "queries", "descriptors of the index")
         queries = np.ascontiguousarray(descriptors, dtype=np.float32)
         check_depth(k, len(self.names))
         if not np.isfinite(queries).all():
             raise InvalidDescriptors("queries hold nan or infinite values; check the descriptors")
-        if expansion is not None:
-            queries = self._expanded(queries, *expansion, threads)
-        return self._nearest(queries, k, threads)
+        try:
+            if expansion is not None:
+                queries = self._expanded(queries, *expansion, threads)
+            return self._nearest(queries, k, threads)
+        except InvalidDescriptors as error:
+            if self.path is None:
+                raise
+            raise UnusableIndex(f"'{self.path}' is damaged: {error}; build it again") from error
 
     def query(
         self, descriptors: Rows, k: int, *, expansion: tuple[int, float] | None = None, threads: int = 1
@@ -184,6 +191,7 @@ class SearchIndex:
             stored.made["about"],
             dict(recall),
             engine,
+            path,
         )
 
     def _held(self) -> NDArray[np.int64]:

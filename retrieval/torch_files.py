@@ -283,7 +283,10 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 
 def _tensor_of_type(arguments: tuple[Any, ...]) -> StoredTensor:
     function, _, inner = arguments[:3]
-    if function not in (("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor")):
+    if function not in (
+        Named("torch._utils", "_rebuild_tensor_v2"),
+        Named("torch._utils", "_rebuild_tensor"),
+    ):
         raise RefusedPickle(f"it asks for {function}")
     return _tensor(inner)
 

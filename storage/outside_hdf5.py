@@ -31,8 +31,8 @@ class Read:
     attributes: dict[str, Any]
 
 
-def read_whole(path: Path, schema: str, *, watch: Callable[[str], None]) -> Read:
-    """A file of `schema`, checked as inspecting it checks it. Raises ArtifactError that names the file."""
+def read_whole(path: Path, schema: str | None, *, watch: Callable[[str], None]) -> Read:
+    """A file of `schema` (None: of any), checked as inspecting it checks it. Raises ArtifactError that names the file."""
     with open_artifact(path, schema) as artifact:
         check_sound(artifact, watch)
         return Read(artifact.upgraded(), dict(artifact.attributes))

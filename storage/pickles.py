@@ -11,8 +11,9 @@ from __future__ import annotations
 import codecs
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from storage.pickled_arrays import (
     PickledArray,
@@ -40,11 +41,16 @@ class RefusedPickle(BadPickle):
     """A pickle that asks for something that would have to be imported, called or built."""
 
 
-class Named(NamedTuple):
+@dataclass(frozen=True)
+class Named:
     """Something of a module that the file names. It is a name and stays one."""
 
     module: str
     name: str
+
+    @property
+    def both(self) -> tuple[str, str]:
+        return self.module, self.name
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"[:200]
@@ -177,8 +183,8 @@ class _Machine:
             raise BadPickle(f"damaged pickle (a call of {type(function).__name__}); get it again")
         plain = tuple(bytes(a) if isinstance(a, OldText) else a for a in arguments)
         made = _basic_call(function, plain)
-        if made is _NOTHING and function in self.calls:
-            made = self.calls[function](plain)
+        if made is _NOTHING and function.both in self.calls:
+            made = self.calls[function.both](plain)
             if isinstance(made, dict):
                 self.dicts.add(id(made))
         elif made is _NOTHING:
@@ -213,11 +219,11 @@ class _Machine:
 
 def _basic_call(function: Named, arguments: tuple[Any, ...]) -> Any:
     """What stands for bytes in protocols without them."""
-    if function == ("_codecs", "encode") and len(arguments) == 2:
+    if function.both == ("_codecs", "encode") and len(arguments) == 2:
         text, encoding = arguments
         if isinstance(text, str) and _text(encoding) in ("latin1", "latin-1"):
             return text.encode("latin1")
-    if function[0] in ("builtins", "__builtin__") and function[1] == "bytes" and not arguments:
+    if function.module in ("builtins", "__builtin__") and function.name == "bytes" and not arguments:
         return b""
     return _NOTHING
 
