@@ -32,7 +32,7 @@ class Read:
 
 
 def read_whole(path: Path, schema: str | None, *, watch: Callable[[str], None]) -> Read:
-    """A file of `schema` (None: of any), checked as inspecting it checks it. Raises ArtifactError that names the file."""
+    """A file of `schema` (None: of any), checked as inspecting checks it. Raises ArtifactError."""
     with open_artifact(path, schema) as artifact:
         check_sound(artifact, watch)
         return Read(artifact.upgraded(), dict(artifact.attributes))

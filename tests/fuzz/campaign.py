@@ -2,12 +2,12 @@
 
     python -m tests.fuzz.campaign [--minutes 10] [--reader NAME ...] [--out benchmarks/results/fuzz]
 
-A cell is a minute of one reader with one seed; it is written as JSON when it is done, and a cell that is there
-is not made again: a campaign can be stopped and resumed. Exit code 1 if something did not hold.
+A cell is a minute of one reader with one seed; it is written as JSON when it is done, and a cell that is
+there is not made again: a campaign can be stopped and resumed. Exit code 1 if something did not hold.
 
 Of an input a reader says "read", or "refused" by a documented error that names the file. "stopped": it hung,
-crashed or took too much memory within what a process of its own guards (storage.outside), which is an error in
-one line for who gave the file. All else is a fault.
+crashed or took too much memory within what a process of its own guards (storage.outside), which is an error
+in one line for who gave the file. All else is a fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CELL_S = 60.0
-_SILENT_S = 60.0
+_MOST_FAULTS = 50
 _MANY = 10_000_000
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,34 +32,34 @@ def run_cell(reader: str, seed: int, seconds: float) -> dict[str, Any]:
     """What the inputs of one seed did within so many seconds."""
     from tests.fuzz.readers import READERS
 
-    started, counts, faults, first = time.monotonic(), Counter[str](), [], 0
+    counts, faults, first, took = Counter[str](), [], 0, 0.0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         (Path(place) / "seeds").mkdir()
         READERS[reader].seeds(Path(place) / "seeds")
-        while time.monotonic() - started < seconds and len(faults) < 50:
-            done = _child(reader, seed, first, place, started + seconds)
+        while took < seconds and len(faults) < _MOST_FAULTS:
+            done = _child(reader, seed, first, place, seconds - took)
             counts.update(done["verdicts"])
             faults += done["faults"]
-            first = done["next"]
-    took = time.monotonic() - started
+            first, took = done["next"], took + done["seconds"]
     return {
         "reader": reader, "seed": seed, "seconds": round(took, 1), "inputs": sum(counts.values()),
         **{name: counts[name] for name in ("read", "refused", "stopped", "fault")}, "faults": faults,
     }  # fmt: skip
 
 
-def _child(reader: str, seed: int, first: int, place: str, end: float) -> dict[str, Any]:
-    """One process until it ends or time is over: verdicts, faults, the next input."""
+def _child(reader: str, seed: int, first: int, place: str, seconds: float) -> dict[str, Any]:
+    """One process until it ends or time, which counts from its first input, is over."""
     command = [sys.executable, "-m", "tests.fuzz.child", reader, str(seed), str(first), str(_MANY), place]
     log = Path(place) / "log"
     verdicts, faults, current, guarded = Counter[str](), [], None, False
+    begin = 0.0
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=_ROOT)
         assert process.stdout is not None
         for line in process.stdout:
             event = json.loads(line)
             if "input" in event:
-                current, guarded = event["input"], False
+                current, guarded, begin = event["input"], False, begin or time.monotonic()
             elif "guarded" in event:
                 guarded = event["guarded"]
             else:
@@ -67,18 +67,19 @@ def _child(reader: str, seed: int, first: int, place: str, end: float) -> dict[s
                 if event["verdict"] == "fault":
                     faults.append({"input": event["number"], "what": event["error"]})
                 current = None
-                if time.monotonic() > end:
+                if time.monotonic() - begin > seconds:
+                    process.kill()
                     break
-        process.kill() if current is None and time.monotonic() > end else None
         returncode = process.wait()
     following = first + sum(verdicts.values()) + (current is not None)
     if current is not None:
         verdicts["stopped" if guarded else "fault"] += 1
         if not guarded:
             faults.append({"input": current, "what": f"ended with {returncode}: {_tail(log)}"})
-    elif time.monotonic() <= end and not verdicts:
+    elif not verdicts:
         raise RuntimeError(f"the reader {reader!r} does not start: {_tail(log)}")
-    return {"verdicts": verdicts, "faults": faults, "next": following}
+    took = time.monotonic() - begin
+    return {"verdicts": verdicts, "faults": faults, "next": following, "seconds": took}
 
 
 def _tail(log: Path) -> str:

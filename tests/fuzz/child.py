@@ -33,7 +33,7 @@ def say(**event: Any) -> None:
 
 
 def read_here(function: str, path: Path, *arguments: Any, step_s: float | None = 3.0, **named: Any) -> Any:
-    """In the place of `storage.outside.read_outside`: here, so that thousands of inputs need no process each."""
+    """In the place of `storage.outside.read_outside`: here, or every input would need a process."""
     module, _, name = function.partition(":")
     say(guarded=True)
     called = getattr(import_module(module), name)

@@ -41,8 +41,10 @@ _BLOCKS = (
     b"EAHD",
 )
 _TOKENS = (
-    b"nan", b"inf", b"-1", b"0", b"1e999", b"-0.0", b"99999999999999999999", b"9" * 5000, b"\x00", b"\xff\xfe",
-    b"../x", b"=", b"\xc3\x28", b"\r", b"\t", b",", b";", b'"', b"'", b"[" * 2000, b"{a: " * 300, b"&a [*a, *a]",
+    b"nan", b"inf", b"-1", b"0", b"1e999", b"-0.0", b"99999999999999999999", b"9" * 5000, b"\x00",
+    b"\xff\xfe",
+    b"../x", b"=", b"\xc3\x28", b"\r", b"\t", b",", b";", b'"', b"'", b"[" * 2000, b"{a: " * 300,
+    b"&a [*a, *a]",
     b"\x1b[2J", b"!!python/object/apply:os.system [x]", b"\xe2\x80\xa8", b"1_000", b"0x10",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -326,10 +327,8 @@ def _read_photograph(path: Path) -> None:
     from retrieval.images import load_photograph
     from storage.pictures import Rejected, Unsupported, check_usable, decode
 
-    try:
+    with suppress(Rejected, Unsupported, OSError):  # the scan names the file
         check_usable(decode(path))
-    except (Rejected, Unsupported, OSError):
-        pass  # the scan names the file
     load_photograph(path, 64)
 
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ def test_texts_of_python_2_have_the_encoding_of_who_reads() -> None:
 
 
 def test_arrays_of_python_2_are_read_whatever_the_encoding() -> None:
-    state = b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02i2K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x04\xff\xfe\x01\x00tb."
+    kind = b"cnumpy\ndtype\nU\x02i2K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    state = b"(K\x01K\x02\x85" + kind + b"\x89U\x04\xff\xfe\x01\x00tb."
     content = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R" + state
     np.testing.assert_array_equal(loads(content, "utf-8")[0], [-257, 1])
 
@@ -164,9 +165,11 @@ def test_the_state_of_an_array_is_checked_and_never_set() -> None:
 
 def test_values_shared_many_times_are_not_copied_many_times() -> None:
     body = b"C" + bytes([200]) + b"a" * 200 + b"\x94"
-    one = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\xc8\x85cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R\x89h\x00tb"
+    made = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+    one = made + b"(K\x01K\xc8\x85cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R\x89h\x00tb"
+    assert len(one) < 100
     with pytest.raises(BadPickle, match="larger than the file"):
-        loads(b"\x80\x04" + body + b"0](" + one * 400 + b"e.", "latin1") if len(one) < 100 else pytest.fail()
+        loads(b"\x80\x04" + body + b"0](" + one * 400 + b"e.")
 
 
 _MEASURED = """
@@ -195,11 +198,8 @@ def test_every_cut_and_every_flipped_bit_is_read_or_refused() -> None:
             content[:at],
             content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :],
         ):
-            try:
+            with suppress(BadPickle):
                 loads(changed)
-            except BadPickle:
-                pass
-    assert zlib.crc32(content)
 
 
 CASES = official("cases")
