@@ -95,8 +95,9 @@ class Scene:
         """
         model = colmap_files.read_model(Path(model_dir))
         names = sorted(image.name for image in model.images.values())
-        if len(set(names)) != len(names):
-            raise colmap_files.BadModel(f"{model_dir}: an image name occurs twice; export the model again")
+        if len(set(names)) != len(names) or not names:
+            what = "an image name occurs twice" if names else "it has no image"
+            raise colmap_files.BadModel(f"{model_dir}: {what}; export the model again")
         size = {image.name: model.cameras[image.camera] for image in model.images.values()}
         width = np.array([size[name].width for name in names], dtype=np.int64)
         height = np.array([size[name].height for name in names], dtype=np.int64)

@@ -53,7 +53,10 @@ def digest(path: Path, *, watch: Callable[[str], None]) -> str:
     """Content digest of a file whose objects can all be read."""
     with open_file(path) as file:
         check_walk(path, file)
-        return group_sha256(file, watch=watch)
+        try:
+            return group_sha256(file, watch=watch)
+        except HDF5_ERRORS as error:
+            raise DamagedArtifact(f"{path}: cannot be read ({error}); get it again") from error
 
 
 def check_walk(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:

@@ -40,6 +40,8 @@ def yaml_from(text: str, where: str) -> Any:
             loader.dispose()
     except BadValue:
         raise
+    except RecursionError as error:  # the parser's own, for `[[[` without the values between
+        raise BadValue(f"{where}: {too_deep('YAML')}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         said = " ".join(str(error).replace(' in "<unicode string>"', "").split())
         raise BadValue(f"{where}: is not YAML: {said}") from error

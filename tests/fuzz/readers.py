@@ -239,9 +239,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def _configurations(folder: Path) -> list[Path]:
     path = folder / "c.yaml"
-    path.write_text(
-        "features:\n  max_keypoints: 2048\nselection:\n  min_overlap: 0.2\ntraining:\n  epochs: 3\n"
-    )
+    path.write_text("training:\n  image_size: 288\n  epochs: 3\nnetwork: {backbone: resnet18, gem_p: 3.0}\n")
     return [path]
 
 

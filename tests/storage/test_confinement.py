@@ -16,14 +16,15 @@ from tests.storage.conftest import ToyOptions
 
 KEY, DIGEST = "a" * 64, "b" * 64
 OUTSIDE = [
-    "../victim", "/etc/passwd", "toy/../../victim", "toy/../victim", "toy/a/b", "toy", "toy/", "toy/.", "toy/..",
-    "other/x.h5", "toy/a\\..\\b", "toy/a\0b", "", "./toy/x", "toy//x",
+    "../victim", "/etc/passwd", "toy/../../victim", "toy/../victim", "toy/a/b", "toy", "toy/", "toy/.",
+    "toy/..", "other/x.h5", "toy/a\\..\\b", "toy/a\0b", "", "./toy/x", "toy//x",
 ]  # fmt: skip
 
 
 def ref(**changed: object) -> ArtifactRef:
     values = {
-        "stage": "toy", "key": KEY, "path": "toy/x.h5", "file_sha256": DIGEST, "content_sha256": DIGEST, "bytes": 1,
+        "stage": "toy", "key": KEY, "path": "toy/x.h5", "file_sha256": DIGEST, "content_sha256": DIGEST,
+        "bytes": 1,
     }  # fmt: skip
     return ArtifactRef.model_validate(values | changed)
 
