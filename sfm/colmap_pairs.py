@@ -10,7 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from storage.hdf5_errors import ArtifactError
+from storage.outside import read_outside
+
 _PAIR = 2147483647
+_QUERY_S = 60.0  # of processor time: a database may define views without end
 _NOT_VERIFIED = (0, 1, 8)  # UNDEFINED, DEGENERATE and WATERMARK, as in sfm.matching
 
 
@@ -22,9 +26,18 @@ def read_pairs(database: Path) -> dict[tuple[str, str], int]:
     """Every matched pair of image names, the smaller name first -> inliers of its two-view geometry, 0 =
     none.
 
-    The folder is not changed, not even by the files that sqlite likes to put beside a database. Raises
-    BadDatabase.
+    The folder is not changed, not even by the files that sqlite likes to put beside a database, which is read
+    in a process of its own. Raises BadDatabase.
     """
+    try:
+        found: dict[tuple[str, str], int] = read_outside("sfm.colmap_pairs:look", database, step_s=_QUERY_S)
+    except ArtifactError as error:
+        raise BadDatabase(f"{error}; leave it out of the folder") from error
+    return found
+
+
+def look(database: Path) -> dict[tuple[str, str], int]:
+    """`read_pairs`, in this process."""
     log = database.with_name(f"{database.name}-wal")
     if log.exists() and log.stat().st_size:
         raise BadDatabase(
@@ -38,7 +51,7 @@ def read_pairs(database: Path) -> dict[tuple[str, str], int]:
             rows = opened.execute("SELECT pair_id, rows, config FROM two_view_geometries").fetchall()
             found |= {pair: 0 if config in _NOT_VERIFIED else count for pair, count, config in rows}
             return {_names(pair, names): int(count) for pair, count in found.items()}
-    except (sqlite3.Error, KeyError, TypeError) as error:
+    except (sqlite3.Error, KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadDatabase(
             f"{database}: no COLMAP database ({error}); leave it out of the folder or export it again"
         ) from error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from storage.child_process import find
+from storage.child_process import find, given
 from storage.children import Child, ChildFailed, ChildOverMemory
 from storage.hdf5_errors import DamagedArtifact
 
@@ -28,7 +28,8 @@ _REMEDY = "its bytes are damaged, or it announces more than it holds: get it aga
 def read_outside(
     function: str, path: Path, *arguments: Any, step_s: float | None = STEP_S, **named: Any
 ) -> Any:
-    """What a reading function ("module:name") returns, called with path, arguments and `watch`.
+    """What a reading function ("module:name") returns, called with path, arguments and, where it has such a
+    parameter, `watch`.
 
     It may take MEMORY_BYTES and _GROWTH times the file, and `step_s` of processor time between two calls of
     `watch`. Raises DamagedArtifact that names the file where it takes more, hangs or crashes, and what the
@@ -78,10 +79,9 @@ def in_steps(
         watch(text)
 
     called = find(function)
-    reports = {"watch": news} if step_s else {}
     try:
         news("")
-        return called(path, *arguments, **reports, **named)
+        return called(path, *arguments, **given(called, news, None), **named)
     except RecursionError:
         raise DamagedArtifact(f"{path}: holds values nested too deep; {_REMEDY}") from None
     finally:

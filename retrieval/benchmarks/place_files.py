@@ -40,8 +40,10 @@ from retrieval.benchmarks.places import (
     utm_from_names,
 )
 from storage.coordinates import has_fix_m
+from storage.outside import read_outside
 from storage.outside_names import Names, form
 from storage.outside_numbers import ANY
+from storage.outside_numpy import DAMAGED
 from storage.outside_tables import BadTable, Columns, read_table
 
 COLUMNS = Columns(((("image", "easting", "northing"), ()),), {"easting": ANY, "northing": ANY}, others=True)
@@ -174,12 +176,12 @@ def _read_csv(root: Path, file: str, images: bool) -> tuple[list[str], NDArray[n
     return _files(root, table.columns["image"], images), utm
 
 
-def _read_mat(root: Path, path: Path, images: bool) -> _Places:
-    from scipy.io import loadmat
+_MAT_S = 30.0  # of processor time
 
+
+def _read_mat(root: Path, path: Path, images: bool) -> _Places:
     try:
-        struct = loadmat(str(path), squeeze_me=True)["dbStruct"]
-        field: dict[str, Any] = {name: struct[name].item() for name in struct.dtype.names}
+        field = read_outside("retrieval.benchmarks.place_files:fields_of_mat", path, step_s=_MAT_S)
         database, queries = (np.atleast_1d(field[name]).tolist() for name in ("dbImageFns", "qImageFns"))
         utm = [np.asarray(field[name], np.float64).reshape(2, -1).T for name in ("utmQ", "utmDb")]
         radius = float(field["posDistThr"])
@@ -188,6 +190,14 @@ def _read_mat(root: Path, path: Path, images: bool) -> _Places:
     return _checked(
         _files(root, queries, images), utm[0], _files(root, database, images), utm[1], radius, path
     )
+
+
+def fields_of_mat(path: Path) -> dict[str, Any]:
+    """The fields of an official dbStruct, in a process of its own."""
+    from scipy.io import loadmat
+
+    struct = loadmat(str(path), squeeze_me=True)["dbStruct"]
+    return {name: struct[name].item() for name in struct.dtype.names}
 
 
 def _read_npz(name: str, root: Path, path: Path, images: bool) -> _Places:
@@ -203,10 +213,17 @@ def _list(name: str, folder: Path, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         for path in sorted(folder.glob(f"{name}{pattern}")):
             if path.suffix == ".npy":
-                return [str(each) for each in np.load(path, allow_pickle=False)]
+                return _names_of_npy(path)
             return [line for _, line in listed_lines(path)]
     wanted = " or ".join(f"{name}{pattern}" for pattern in patterns)
     raise MissingBenchmarkFile(f"no {wanted} in '{folder}'; expected the list of images beside the npz")
+
+
+def _names_of_npy(path: Path) -> list[str]:
+    try:
+        return [str(each) for each in np.load(path, mmap_mode="r", allow_pickle=False).ravel()]
+    except (*DAMAGED, ValueError, OSError, EOFError) as error:
+        raise InvalidBenchmarkFile(f"'{path}' is no list of image names: {error}") from error
 
 
 def _read_names(root: Path, below: str) -> _Places:

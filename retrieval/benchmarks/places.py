@@ -10,6 +10,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from storage.outside_numpy import arrays_of_npz
+
 
 class InvalidPlaces(ValueError):
     """Coordinates or ranks that cannot be used."""
@@ -104,11 +106,11 @@ def read_npz_utm(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], 
     """(query UTM [Q, 2], database UTM [N, 2], radius in m) of a file with utmQ, utmDb and posDistThr."""
     if not path.is_file():
         raise InvalidPlaces(f"'{path}' is missing; expected an npz with utmQ, utmDb and posDistThr")
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {"utmQ", "utmDb", "posDistThr"} - set(arrays.files)
-        if missing:
-            raise InvalidPlaces(f"'{path}' has no {', '.join(sorted(missing))}")
-        return arrays["utmQ"], arrays["utmDb"], float(arrays["posDistThr"])
+    try:
+        utm = arrays_of_npz(path, ("utmQ", "utmDb", "posDistThr"))
+        return utm["utmQ"], utm["utmDb"], float(utm["posDistThr"])
+    except (ValueError, OSError, TypeError) as error:
+        raise InvalidPlaces(f"'{path}' is no npz with utmQ, utmDb and posDistThr: {error}") from error
 
 
 def _integers(ranks: ArrayLike) -> NDArray[np.integer]:

@@ -10,9 +10,6 @@ names are those of the benchmark, with or without folder, ending.
 from __future__ import annotations
 
 import logging
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +21,10 @@ from retrieval.benchmarks.common import Benchmark, Ids
 from retrieval.benchmarks.ranking import InvalidRankLists, checked_ranks
 from storage.outside import read_outside
 from storage.outside_names import form
+from storage.outside_numpy import DAMAGED, arrays_of_npz
 from storage.outside_text import read_text
 
 logger = logging.getLogger(__name__)
-_DAMAGED = (zipfile.BadZipFile, tokenize.TokenError, SyntaxError, RecursionError)
-"""What numpy raises for headers that are damaged, beside ValueError."""
 MAX_PLACE = 10_000_000
 """Of a named image: beyond any database that is measured."""
 _MOST_TEXT = 512 << 20
@@ -42,7 +38,7 @@ def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
         ranks = _READERS.get(path.suffix.lower(), _read_text)(path, benchmark)
     except InvalidRankLists:
         raise
-    except (*_DAMAGED, OSError, ValueError, KeyError, EOFError, OverflowError, TypeError) as error:
+    except (*DAMAGED, OSError, ValueError, KeyError, EOFError, OverflowError, TypeError) as error:
         raise InvalidRankLists(f"'{path}' cannot be read as ranks: {error}") from error
     limit = None if benchmark.distractors else len(benchmark.database_names)
     try:
@@ -61,17 +57,8 @@ def _read_npy(path: Path, benchmark: Benchmark) -> Any:
 
 
 def _read_npz(path: Path, benchmark: Benchmark) -> Any:
-    return read_outside("retrieval.benchmarks.rank_files:read_npz", path, step_s=None)
-
-
-def read_npz(path: Path) -> NDArray[Any]:
-    """The ranks of an .npz, in a process of its own: it may announce any size. Raises InvalidRankLists."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found: NDArray[Any] = arrays[_name(arrays.files, path)]
-            return found
-    except (*_DAMAGED, NotImplementedError, zlib.error) as error:
-        raise InvalidRankLists(f"'{path}' cannot be read as ranks: {error}") from error
+    arrays = arrays_of_npz(path)
+    return arrays[_name(list(arrays), path)]
 
 
 def _read_h5(path: Path, benchmark: Benchmark) -> Any:
