@@ -24,8 +24,8 @@ import sys, time
 from pathlib import Path
 started = time.monotonic()
 from flows import search
-index, network, query, trusted = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "trusted"
-collection = search.open_files(index, network, trusted=trusted)
+index, network, query = map(Path, sys.argv[1:4])
+collection = search.open_files(index, network, trusted=sys.argv[4] == "trusted")
 hits = search.ask(collection, search.Question(query, None, 20, None))
 print(len(hits), time.monotonic() - started)
 """

@@ -79,6 +79,7 @@ STAGE = Stage(
         "retrieval.backbones",
         "retrieval.timm_trunks",
         "retrieval.checkpoints",
+        "retrieval.torch_files",
         "retrieval.compute",
         "retrieval.descriptors",
         "retrieval.folding",

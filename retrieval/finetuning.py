@@ -211,6 +211,7 @@ STAGE = Stage(
         "retrieval.benchmarks.landmarks",
         "retrieval.benchmarks.lookup",
         "retrieval.checkpoints",
+        "retrieval.torch_files",
         "retrieval.compute",
         "retrieval.current_descriptors",
         "retrieval.descriptors",

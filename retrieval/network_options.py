@@ -144,6 +144,7 @@ STAGE = Stage(
         "retrieval.backbones",
         "retrieval.timm_trunks",
         "retrieval.checkpoints",
+        "retrieval.torch_files",
         "retrieval.networks",
         "retrieval.pooling",
     ),

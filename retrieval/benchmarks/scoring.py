@@ -63,6 +63,7 @@ STAGE = Stage(
         "retrieval.benchmarks.reid_files",
         "retrieval.benchmarks.scoring",
         "retrieval.checkpoints",
+        "retrieval.torch_files",
         "retrieval.compute",
         "retrieval.descriptors",
         "retrieval.exact",
