@@ -38,6 +38,8 @@ from tests.crash.kill_runs import CHUNKED, is_alive, name_of, processes_of
 from tests.crash.steps import is_left
 
 SETS = (*MINUTE_SETS, "training.epochs=2")
+TOWN = {"buildings": 3, "views": 4, "singles": 2}
+"""The smallest that every stage has something to do for."""
 WRITTEN_IN_PLACE = ("prefect", "work")
 GONE_S = 10.0
 """By then no process of an ended command may live, s."""
@@ -69,7 +71,7 @@ class Ground:
         """Make what is not there yet."""
         if not (self.folder / "photos").is_dir():
             self.temporary.mkdir(parents=True, exist_ok=True)
-            small_town(self.folder / "photos.partial").rename(self.folder / "photos")
+            small_town(self.folder / "photos.partial", **TOWN).rename(self.folder / "photos")
             copy_code(self.folder / "code")
         for stage in STAGES:
             told = self.folder / f"{stage}.json"
