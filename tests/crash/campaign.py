@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -27,8 +28,7 @@ import psutil
 from benchmarks.acceptance_runs import CODE, Checks, sidecars
 from flows.options import STAGES
 from storage.files import read_json, write_json
-from tests.crash.ground import Ground, Run
-from tests.crash.kill_runs import is_alive
+from tests.crash.ground import Ground, Run, is_alive, last_epoch, name_of
 
 Victim = Literal["main", "group", "child", "server"]
 IN_BATCH: dict[Victim, int] = {"main": 10, "group": 8, "child": 8, "server": 4}
@@ -128,8 +128,6 @@ def moment(run: Run, cell: Cell, at: float) -> psutil.Process | None:
 
 def strike(run: Run, cell: Cell, target: psutil.Process) -> dict[str, object]:
     """Send the signal; what was done by then, what was hit, how the command ended."""
-    from tests.crash.kill_runs import name_of
-
     done, hit = sidecars(run.bench.store), name_of(target)
     number = signal.Signals[cell.signal]
     if cell.victim == "group":
@@ -138,7 +136,9 @@ def strike(run: Run, cell: Cell, target: psutil.Process) -> dict[str, object]:
         target.send_signal(number)
     began = time.monotonic()
     code = run.wait(TERM_S * 3 if cell.victim in ("main", "group") else GOES_ON_S)
-    return {"done": done, "hit": hit, "code": code, "ended_s": time.monotonic() - began}
+    ended = time.monotonic() - began
+    epoch = last_epoch(run.bench.store)
+    return {"done": done, "hit": hit, "code": code, "ended_s": ended, "epoch": epoch}
 
 
 def judged(ground: Ground, cell: Cell, run: Run, at: float, struck: dict[str, object]) -> dict[str, object]:
@@ -157,9 +157,17 @@ def judged(ground: Ground, cell: Cell, run: Run, at: float, struck: dict[str, ob
         wrong.append(f"resumed: code {code}: {again.last_words()}")
     else:
         again.gone_after()
-        wrong += ground.wrong_with(run.bench, cell.stage, done)
+        wrong += ground.wrong_with(run.bench, cell.stage, done) + not_resumed(again, struck["epoch"])
     facts = {"at_s": at, "gone_s": gone, "words": words, "resumed_s": time.monotonic() - began}
     return {**asdict(cell), **struck, **facts, "done": len(done), "wrong": wrong}
+
+
+def not_resumed(again: Run, epoch: object) -> list[str]:
+    """A training that was killed goes on from its last checkpoint; -1: there was none."""
+    said = re.search(r"training goes on after epoch (\d+)", again.output())
+    trained = re.search(r"finetune \w+ made", again.output())
+    at = int(said[1]) if said else -1
+    return [f"went on after epoch {at}, not {epoch}"] if trained and at != epoch else []
 
 
 if __name__ == "__main__":

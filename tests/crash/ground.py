@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -34,13 +35,14 @@ from benchmarks.acceptance_runs import (
 from flows.options import STAGES
 from storage import maintenance
 from storage.store import Store
-from tests.crash.kill_runs import CHUNKED, is_alive, name_of, processes_of
 from tests.crash.steps import is_left
 
 SETS = (*MINUTE_SETS, "training.epochs=2")
 TOWN = {"buildings": 3, "views": 4, "singles": 2}
 """The smallest that every stage has something to do for."""
 WRITTEN_IN_PLACE = ("prefect", "work")
+CHUNKED = ("working", "proposal_descriptors", "features", "matches", "guard_matches", "descriptors")
+"""Names of a run's artifacts that hold items, however these are grouped."""
 GONE_S = 10.0
 """By then no process of an ended command may live, s."""
 
@@ -222,3 +224,38 @@ def left_in(store: Path) -> Iterator[str]:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def last_epoch(store: Path) -> int:
+    """Number of the newest checkpoint in a store, -1 for none."""
+    found = (
+        re.search(r"epoch_(\d+)", path.name) for path in store.glob("work/*/training/epoch_*.safetensors")
+    )
+    return max((int(match[1]) for match in found if match), default=-1)
+
+
+def processes_of(store: Path) -> Iterator[psutil.Process]:
+    """Living processes that name the store in their command line or environment."""
+    for process in psutil.process_iter():
+        try:
+            texts = [*process.cmdline(), *process.environ().values()]
+            if process.pid != os.getpid() and is_alive(process) and any(str(store) in text for text in texts):
+                yield process
+        except psutil.Error:
+            continue
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def name_of(process: psutil.Process) -> str:
+    """What a process does: the module that Python runs."""
+    try:
+        line = process.cmdline()
+        return line[line.index("-m") + 1] if "-m" in line else " ".join(line[:2])
+    except (psutil.Error, IndexError):
+        return "ended"
