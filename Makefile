@@ -4,7 +4,9 @@ VENV   := .venv
 STAMP  := $(VENV)/installed.stamp
 BIN    := $(VENV)/bin
 JOBS   ?= 2
-KILLS  ?= 4
+SEED   ?= 0
+KILLS  ?= 30
+GROUND ?= crash-ground
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
@@ -15,7 +17,7 @@ help:
 	@echo "make install   create or update $(VENV) with the versions of constraints.txt"
 	@echo "make demo      install, then the whole flow on a rendered town"
 	@echo "make test      install, then the test suite"
-	@echo "make crash     kill -9 at random moments (KILLS=4), and of server, worker and flow of up; then the same must come out"
+	@echo "make crash     death at every step of a store; a batch of kills of runs (SEED=0 KILLS=30) and of parts of up; full disks and the like; pages drawn without pause"
 	@echo "make fuzz      mutations of files from outside (MINUTES=10 of each reader, or of READER=name alone)"
 	@echo "make lint      ruff (check and format) and mypy"
 	@echo "make clean     remove $(VENV) and every build and cache folder"
@@ -40,7 +42,10 @@ test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 crash: install
-	$(BIN)/python -m tests.crash.kill_runs --kills $(KILLS)
+	$(BIN)/python -m tests.crash.steps
+	$(BIN)/python -m tests.crash.campaign --seed $(SEED) --kills $(KILLS) --ground $(GROUND)
+	$(BIN)/python -m tests.crash.troubles --ground $(GROUND)
+	$(BIN)/python -m tests.crash.pages --ground $(GROUND)
 	$(BIN)/python -m tests.crash.kill_served
 
 fuzz: install
@@ -52,5 +57,5 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-store demo-photos demo-photos-truth.h5 demo-photos-town.json
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-store demo-photos demo-photos-truth.h5 demo-photos-town.json crash-ground
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

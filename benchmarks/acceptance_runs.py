@@ -24,7 +24,7 @@ from storage.runs import RunRecord
 from storage.store import Store
 
 CODE = Path(__file__).resolve().parents[1]
-PACKAGES = ("flows", "tasks", "sfm", "retrieval", "storage", "configs", "benchmarks")
+PACKAGES = ("flows", "tasks", "sfm", "retrieval", "report", "storage", "configs", "benchmarks")
 MINUTE_SETS = (
     "training.epochs=2",
     "training.queries_per_epoch=6",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -48,19 +49,59 @@ def write_text(path: Path, text: str, *, durable: bool = True, folder: bool = Tr
     Without ``folder`` the rename is on the disk only once the caller has synced the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{UNFINISHED}{uuid.uuid4().hex[:12]}"
+    temporary, descriptor = _claimed(path.parent)
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable and folder:
         sync_file(path.parent)
+
+
+def _claimed(folder: Path) -> tuple[Path, int]:
+    """A new file and its descriptor, locked until that is closed: nobody takes it for a dead writer's."""
+    while True:
+        path = folder / f"{UNFINISHED}{uuid.uuid4().hex[:12]}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if _lock(descriptor) and path.exists():
+            return path, descriptor
+        os.close(descriptor)  # removed between its making and its lock
+
+
+def sweep_unfinished(folder: Path) -> int:
+    """Remove the unfinished small files of dead writers in a folder; how many there were."""
+    return sum(_swept(path) for path in folder.glob(f"{UNFINISHED}*"))
+
+
+def _swept(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # finished meanwhile, or not ours
+        return False
+    try:
+        dead = _lock(descriptor)
+        if dead:
+            path.unlink(missing_ok=True)
+        return dead
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the file is this process's now; where the file system knows no locks, it is."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_json(

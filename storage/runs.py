@@ -117,7 +117,8 @@ def start(
     refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]] | None = None,
     kind: Kind = "pipeline",
 ) -> RunRecord:
-    """A new record, saved. Ids sort by time."""
+    """A new record, saved. Ids sort by time. What killed runs left unfinished goes."""
+    store.sweep()
     began = now()
     record = RunRecord(
         id=f"{began:%Y%m%dT%H%M%S}{began.microsecond:06d}-{secrets.token_hex(3)}",

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,18 @@ class Store:
                     files.remove(path)
                 lock.release()
         return removed
+
+    def sweep(self) -> None:
+        """Remove what killed processes left unfinished or locked; what living ones work on stays."""
+        for stage_name in self.index.stage_names():
+            self.remove_leftovers(stage_name)
+        inside = (self.root.glob(pattern) for pattern in ("*", "index/keys/*", "verified/*"))
+        for folder in (self.root, *chain.from_iterable(inside)):
+            files.sweep_unfinished(folder)
+        for path in (self.root / "locks").glob("*.lock"):
+            lock = FileLock(path)
+            if lock.try_acquire():
+                lock.release()
 
     def remove(self, ref: ArtifactRef) -> None:
         """Take an artifact and all that is known about it out of the store; the caller holds its lock."""

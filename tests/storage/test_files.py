@@ -56,3 +56,14 @@ def test_publish_syncs_before_it_renames(tmp_path, monkeypatch):
     (tmp_path / "f" / "x").touch()
     files.publish(tmp_path / "f", tmp_path / "g")
     assert done == ["fsync", "rename", "fsync", "fsync", "fsync", "rename", "fsync"]
+
+
+def test_only_the_unfinished_files_of_dead_writers_are_swept(tmp_path):
+    (tmp_path / ".new-of-a-killed-writer").write_text("{")
+    (tmp_path / "kept.json").write_text("{}")
+    mine, descriptor = files._claimed(tmp_path)
+    assert files.sweep_unfinished(tmp_path) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.json", mine.name}
+    os.close(descriptor)
+    assert files.sweep_unfinished(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
