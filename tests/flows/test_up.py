@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ import psutil
 import pytest
 
 from flows import deployments
-from flows.deployments import AUTOMATION, POOL, DeploymentsFailed, install
-from flows.keys import CLIENT_KEY, read_key
+from flows.deployments import AUTOMATION, POOL, TEMPLATE, DeploymentsFailed, install
+from flows.keys import CLIENT_KEY, SERVER_KEY, read_key
 from flows.options import STAGES
 from flows.server import LastingServer, PortTaken, serving
 from flows.settings import prepare_home
 from flows.up import AlreadyUp, Request
 from flows.up import up as serve
 from storage.locks import FileLock
+from tests.ui.served import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(["benchmark", "end-to-end", *STAGES])
@@ -50,16 +52,31 @@ class Up:
         return read_key(self.store / "prefect")
 
 
-def start(store: Path, *arguments: str) -> subprocess.Popen[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+def without_prefect() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
+def start(store: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "up", "--store", str(store), *arguments],
-        env={**inherited, "PYTHONPATH": str(ROOT)},
+        env={**without_prefect(), "PYTHONPATH": str(ROOT), **variables},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def up_to_its_address(process: subprocess.Popen[str]) -> list[str]:
+    """What it says until it is there."""
+    said: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line.rstrip())
+        if line.startswith("Prefect UI"):
+            break
+    assert process.poll() is None and said[-1:] and "Prefect UI" in said[-1], said
+    return said
 
 
 def below(store: Path) -> list[psutil.Process]:
@@ -79,14 +96,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     store = tmp_path_factory.mktemp("served") / "a store"
     photos = tmp_path_factory.mktemp("photos")
     process = start(store, "--port", "0", "--photos", str(photos))
-    said: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line.rstrip())
-        if line.startswith("Prefect UI"):
-            break
-    assert process.poll() is None and said[-1:] and "Prefect UI" in said[-1], said
-    yield Up(store, process, said)
+    yield Up(store, process, up_to_its_address(process))
     if process.poll() is None:
         process.kill()
         process.wait()
@@ -98,6 +108,17 @@ def client(up: Up) -> Iterator[Any]:
 
     with SyncPrefectClient(up.api_url, auth_string=up.key) as found:
         yield found
+
+
+@contextmanager
+def asking(up: Up, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Prefect's clients of this process and of its children ask this `up`."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", up.api_url)
+    monkeypatch.setenv(CLIENT_KEY, up.key)
+    with temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.key}):
+        yield
 
 
 def test_the_ui_is_served_and_what_is_there_is_said(up: Up) -> None:
@@ -131,16 +152,13 @@ def test_a_second_start_keeps_what_a_person_changed(
     up: Up, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.client.schemas.actions import DeploymentScheduleUpdate, DeploymentUpdate
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     (before,) = (each for each in client.read_deployments() if each.name == "whiten")
     (schedule,) = before.schedules
     on = DeploymentScheduleUpdate(schedule=schedule.schedule, active=True, slug=schedule.slug)
     changes = {"parameters": {**before.parameters, "force": True, "gone": 1}, "schedules": [on]}
     client.update_deployment(before.id, DeploymentUpdate(**changes))
-    monkeypatch.setenv("PREFECT_API_URL", up.api_url)
-    monkeypatch.setenv(CLIENT_KEY, up.key)
-    with temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.key}):
+    with asking(up, monkeypatch):
         assert install({"RETRIEVAL_SFM_STORE": "/elsewhere"}) == NAMES
     after = client.read_deployment(before.id)
     assert [each.active for each in after.schedules] == [True]
@@ -148,10 +166,91 @@ def test_a_second_start_keeps_what_a_person_changed(
     assert len(client.read_automations_by_name(AUTOMATION)) == 1
 
 
+BROUGHT = (
+    {"command": "touch x"},
+    {"env": {"PATH": "/tmp"}},
+    {"env.PATH": "/tmp"},
+    {"working_dir": "/tmp"},
+    {"stream_output": False},
+)
+
+
+@pytest.mark.parametrize("brought", BROUGHT)
+def test_a_run_brings_no_command_environment_or_folder(client: Any, brought: dict[str, Any]) -> None:
+    """Neither by itself nor by its deployment."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    whiten = next(each for each in client.read_deployments() if each.name == "whiten")
+    before = len(client.read_flow_runs())
+    with pytest.raises(PrefectHTTPStatusError, match="422"):
+        client.create_flow_run_from_deployment(whiten.id, job_variables=brought)
+    with pytest.raises(PrefectHTTPStatusError, match="4[0-9][0-9]"):
+        client.update_deployment(whiten.id, DeploymentUpdate(job_variables=brought))
+    assert client.read_deployment(whiten.id).job_variables == {} and len(client.read_flow_runs()) == before
+
+
+def test_the_worker_refuses_what_a_changed_pool_lets_in(
+    up: Up, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second line; the next start of `up` mends the pool."""
+    from prefect.client.schemas.actions import WorkPoolUpdate
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+    whiten = next(each for each in client.read_deployments() if each.name == "whiten")
+    run = client.create_flow_run_from_deployment(
+        whiten.id, job_variables={"command": f"touch {tmp_path / 'x'}"}
+    ).id
+    wait_until(lambda: client.read_flow_run(run).state.is_final(), 120, "the run is refused")
+    state = client.read_flow_run(run).state
+    assert state.is_crashed() and "RunRefused: the run brings its own command" in state.message
+    assert not list(tmp_path.iterdir())
+    with asking(up, monkeypatch):
+        assert install({"RETRIEVAL_SFM_STORE": str(up.store)}) == NAMES
+    assert client.read_work_pool(POOL).base_job_template == TEMPLATE
+
+
+def test_without_the_key_nothing_is_answered_but_that_it_is_there(up: Up) -> None:
+    import httpx
+
+    place = up.api_url.removesuffix("/api")
+    with httpx.Client(trust_env=False, base_url=place) as anybody:
+        known = anybody.get("/api/openapi.json", auth=tuple(up.key.split(":", 1)))
+        assert len(known.json()["paths"]) > 100
+        for path, methods in known.json()["paths"].items():
+            for method in methods:
+                answer = anybody.request(method, f"/api{path}" if not path.startswith("/api") else path)
+                if path.removeprefix("/api") not in ("/health", "/ready"):
+                    assert answer.status_code in (401, 403), (method, path)
+        for path in ("/api/docs", "/api/static/prefect-logo-mark-gradient.png", "/reports/r.html"):
+            assert anybody.get(path).status_code == 401
+        assert set(anybody.get("/ui-settings").json()) == {
+            "api_url", "csrf_enabled", "auth", "flags", "default_ui", "available_uis", "v1_base_url",
+            "v2_base_url",
+        }  # fmt: skip
+        for headers in ({"Host": "evil.test"}, {"Origin": "http://127.0.0.1:1"}, {"Origin": "null"}):
+            assert anybody.get("/api/health", headers=headers).status_code in (421, 403)
+
+
+def test_plain_prefect_commands_work_with_what_is_printed(up: Up) -> None:
+    shell = f"eval \"$({sys.executable} -m flows.cli store environment '{up.store}')\" && "
+    done = subprocess.run(
+        ["bash", "-c", f"{shell} {sys.executable} -m prefect deployment inspect whiten/whiten -o json"],
+        env={**without_prefect(), "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and json.loads(done.stdout)["work_pool_name"] == POOL, done.stderr
+
+
 def test_one_per_store_and_per_port(up: Up, tmp_path: Path) -> None:
     second = start(up.store, "--port", "0")
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 2 and "is already served at http://127.0.0.1:" in output
+    assert "; sign in with a browser: http://127.0.0.1:" in output and up.key not in output
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         taken = start(tmp_path, "--port", str(port))
@@ -160,6 +259,42 @@ def test_one_per_store_and_per_port(up: Up, tmp_path: Path) -> None:
         assert "choose another --port" in output
         with pytest.raises(PortTaken):
             LastingServer(tmp_path, "127.0.0.1", port)
+
+
+def test_the_users_key_is_the_servers_and_is_written_nowhere(tmp_path: Path) -> None:
+    """Under all addresses, as in the container; under a foreign name still nothing."""
+    import httpx
+
+    secret, store = "me:a secret of mine", tmp_path / "store"
+    more = {SERVER_KEY: secret, "RETRIEVAL_SFM_NAMES": "lab.example"}
+    process = start(store, "--port", "0", "--host", "0.0.0.0", **more)
+    try:
+        said = up_to_its_address(process)
+        place = str(serving(store / "prefect")).removesuffix("/api")
+        with httpx.Client(trust_env=False, base_url=place) as client:
+            for name, status in (
+                ("lab.example", 200),
+                (own_name(), 200),
+                ("10.1.2.3", 200),
+                ("evil.test", 421),
+            ):
+                answer = client.get(
+                    "/api/version", headers={"Host": f"{name}:80"}, auth=("me", "a secret of mine")
+                )
+                assert answer.status_code == status, name
+            assert client.get("/api/version").status_code == 401
+        assert not (store / "prefect" / "key").exists() and secret not in "".join(said)
+        process.send_signal(signal.SIGINT)
+        said.append(process.communicate(timeout=60)[0])
+    finally:
+        process.kill()
+        process.communicate()
+    held = [path for path in store.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert held == [] and secret not in "".join(said)
+
+
+def own_name() -> str:
+    return socket.gethostname()
 
 
 def test_one_at_a_time_also_while_it_starts(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import uuid
+from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
 
@@ -265,6 +266,16 @@ def test_cancel_leaves_nothing_behind(page: Page, served: Served, tmp_path: Path
         60,
         "no task run is shown as running",
     )
+
+
+def test_the_key_is_in_no_other_file_and_no_command_line(served: Served) -> None:
+    """After all these runs: in no log, record, artifact or database."""
+    forms = (served.key.encode(), b64encode(served.key.encode()))
+    files = [path for path in served.store.rglob("*") if path.is_file()]
+    held = [path for path in files if any(form in path.read_bytes() for form in forms)]
+    assert held == [served.store / "prefect" / "key"] and held[0].stat().st_mode & 0o777 == 0o600
+    for process in served.below():
+        assert not any(form.decode() in " ".join(process.cmdline()) for form in forms)
 
 
 UP = 3
