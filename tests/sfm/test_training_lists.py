@@ -39,7 +39,8 @@ PEOPLE = IdentityOptions(val_fraction=0, test_fraction=0)
 
 def draw(path: Path, value: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((6, 8, 3), value, dtype=np.uint8)).save(path, format="PNG")
+    pixels = np.random.default_rng(value).integers(0, 255, (36, 48, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
 
 
 @pytest.fixture
