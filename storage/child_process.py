@@ -1,4 +1,5 @@
-"""The child's side of `storage.children`: `python -m storage.child_process CONNECTION [SCRATCH]`.
+"""The child's side of `storage.children`: `python -m storage.child_process CONNECTION SCRATCH FUNCTION`;
+SCRATCH may be empty, FUNCTION is for people who list processes.
 
 Standard input is a pipe whose other end only the parent holds, and on which nothing is ever sent: it closes
 when the parent ends, however it ends, and with it this process and all that it started.
@@ -39,7 +40,7 @@ def main() -> None:
     """Answer requests until the parent wants no more."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    scratch = Path(sys.argv[2]) if sys.argv[2:] else None
+    scratch = Path(sys.argv[2]) if sys.argv[2] else None
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever is interrupted ends this process

@@ -23,20 +23,24 @@ class Running:
     """One process of `storage.child_process`, the first of a session of its own. `cancelled`: it was ended
     because its answer is not wanted."""
 
-    def __init__(self, environment: Mapping[str, str], scratch: bool | Path) -> None:
+    def __init__(self, function: str, environment: Mapping[str, str], scratch: bool | Path) -> None:
+        """function: the first that is asked for; lists of processes show it."""
         self.cancelled = False
         self._log = b""
         self._stack = ExitStack()
         with ExitStack() as stack:
-            more = []
+            folder = ""
             if scratch is not False:
                 parent = scratch if isinstance(scratch, Path) else None
-                more = [str(stack.enter_context(scratch_folder("child", parent)))]
+                folder = str(stack.enter_context(scratch_folder("child", parent)))
             mine, its = socket.socketpair()
             stack.callback(mine.close)
             with its:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "storage.child_process", str(its.fileno()), *more],
+                    [
+                        *(sys.executable, "-P", "-m", "storage.child_process"),
+                        *(str(its.fileno()), folder, function),
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

@@ -113,7 +113,7 @@ class Child:
         """
         request = (function, arguments, named, memory_limit_bytes)
         with self._lock, self._idle_afterwards(self._idle_s):
-            running = self._started()
+            running = self._started(function)
             limits = Limits(running.process, time_limit_s, total_limit_s)
             try:
                 kind, value = answer(running.wire, request, limits, on_news)
@@ -166,11 +166,11 @@ class Child:
             if threading.current_thread() is self._timer:
                 self._end()
 
-    def _started(self) -> Running:
+    def _started(self, function: str) -> Running:
         check_not_ending()
         if self._running is None or self._running.process.poll() is not None:
             self._end()
-            self._running = Running(self._environment, self._scratch)
+            self._running = Running(function, self._environment, self._scratch)
             if _ENDING.is_set():
                 self._running.cancel()
         return self._running

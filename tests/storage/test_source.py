@@ -161,6 +161,7 @@ else:
 def late():
     from PACKAGE import lazy
     run([python, "-m", "PACKAGE.program", "x"])
+    run_child("PACKAGE.child:work", 3)
     importlib.import_module("PACKAGE.dynamic")
     log("PACKAGE.typed")
 """,
@@ -169,7 +170,18 @@ def late():
     "sub/inner": "from ..relative import thing\nfrom . import sibling",
     "sub/sibling": "",
     **dict.fromkeys(
-        ["member", "relative", "constants", "typed", "otherwise", "lazy", "program", "dynamic", "unrelated"],
+        [
+            "member",
+            "relative",
+            "constants",
+            "typed",
+            "otherwise",
+            "lazy",
+            "program",
+            "child",
+            "dynamic",
+            "unrelated",
+        ],
         "",
     ),
 }
@@ -177,9 +189,7 @@ def late():
 
 def test_closure(make_package):
     name = make_package(PACKAGE)
-    expected = (
-        "constants dynamic lazy member otherwise plain program relative second sub.inner sub.sibling top"
-    )
+    expected = "child constants dynamic lazy member otherwise plain program relative second sub.inner sub.sibling top"
     assert first_party_closure(f"{name}.top", (name,)) == tuple(f"{name}.{m}" for m in expected.split())
     assert first_party_closure(f"{name}.unrelated", (name,)) == (f"{name}.unrelated",)
     assert first_party_closure(f"{name}.top", ("sfm",)) == (f"{name}.top",)
