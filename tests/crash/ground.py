@@ -253,9 +253,11 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def name_of(process: psutil.Process) -> str:
-    """What a process does: the module that Python runs."""
+    """What a process does: the module that Python runs, a child's function."""
     try:
         line = process.cmdline()
+        if "storage.child_process" in line:
+            return line[-1]
         return line[line.index("-m") + 1] if "-m" in line else " ".join(line[:2])
     except (psutil.Error, IndexError):
         return "ended"

@@ -189,7 +189,10 @@ def late():
 
 def test_closure(make_package):
     name = make_package(PACKAGE)
-    expected = "child constants dynamic lazy member otherwise plain program relative second sub.inner sub.sibling top"
+    expected = (
+        "child constants dynamic lazy member otherwise plain program relative second "
+        "sub.inner sub.sibling top"
+    )
     assert first_party_closure(f"{name}.top", (name,)) == tuple(f"{name}.{m}" for m in expected.split())
     assert first_party_closure(f"{name}.unrelated", (name,)) == (f"{name}.unrelated",)
     assert first_party_closure(f"{name}.top", ("sfm",)) == (f"{name}.top",)
