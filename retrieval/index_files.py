@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from retrieval.search_options import IndexOptions
 from storage.hdf5 import Artifact, ArtifactError, open_artifact, write
+from storage.hdf5_files import HDF5_ERRORS
 from storage.options import first_error
 from storage.outside import read_outside
 
 SCHEMA = "search_index"
 HASHED_BYTES = 64 << 20
+DIGESTS = "photos/sha256"
 _LARGE = ("descriptors", "faiss")
 REMEDY = "build it again with `retrieval-sfm index`"
 
@@ -70,7 +72,7 @@ def read_index(path: Path, wanted: Mapping[str, Any], *, verify: bool, trusted: 
     try:
         found = look(path) if trusted else read_outside("retrieval.index_files:look", path)
         mapped = {name: each.mapped(path) for name, each in found.pieces.items()}
-    except (ArtifactError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ArtifactError, *HDF5_ERRORS, RecursionError) as error:
         if isinstance(error, UnusableIndex):
             raise
         raise UnusableIndex(f"'{path}' is no readable index ({error}); {REMEDY}") from error
@@ -119,6 +121,8 @@ def look(path: Path, *, watch: Callable[[str], None] = lambda _: None) -> _Parts
             watch(name)
             if name in _LARGE:
                 pieces[name] = _piece(artifact, name)
+            elif name == DIGESTS:  # as it is stored: half a million texts take longer than the search
+                arrays[name] = np.asarray(artifact.dataset(name)[()])
             else:
                 arrays[name] = artifact[name]
     return _Parts(arrays, pieces, options, made)
@@ -130,6 +134,16 @@ def _piece(artifact: Artifact, name: str) -> _Piece:
     if dataset.size and offset is None:
         raise UnusableIndex(f"'{artifact.path}': {name} do not lie in one uncompressed piece; {REMEDY}")
     return _Piece(offset or 0, tuple(map(int, dataset.shape)), dataset.dtype.str)
+
+
+def digest_texts(path: Path, digests: NDArray[Any]) -> tuple[str, ...]:
+    """[N] S64 -> N texts. Raises UnusableIndex."""
+    width = digests.dtype.itemsize
+    try:
+        joined = np.ascontiguousarray(digests).tobytes().decode("ascii")
+    except UnicodeDecodeError as error:
+        raise UnusableIndex(f"'{path}' holds digests that are none ({error.reason}); {REMEDY}") from error
+    return tuple(joined[at : at + width] for at in range(0, len(joined), width))
 
 
 def rows_sha256(rows: NDArray[Any]) -> str:

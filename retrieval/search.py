@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retrieval import approximate
 from retrieval.exact import check_depth, search
 from retrieval.expansion import alpha_query_expansion
-from retrieval.index_files import UnusableIndex, read_index, write_index
+from retrieval.index_files import DIGESTS, UnusableIndex, digest_texts, read_index, write_index
 from retrieval.search_options import IndexOptions
 from retrieval.topk import InvalidDescriptors, check_pair
 from retrieval.whitening import Whitening
@@ -185,7 +185,7 @@ class SearchIndex:
             tuple(arrays["photos/name"].tolist()),
             stored.made["network"],
             stored.made["whitening"],
-            tuple(arrays["photos/sha256"].astype(str).tolist()) if "photos/sha256" in arrays else (),
+            digest_texts(path, arrays[DIGESTS]) if DIGESTS in arrays else (),
             stored.options,
             transform,
             stored.made["about"],
