@@ -177,7 +177,7 @@ BROUGHT = (
 
 @pytest.mark.parametrize("brought", BROUGHT)
 def test_a_run_brings_no_command_environment_or_folder(client: Any, brought: dict[str, Any]) -> None:
-    """Neither by itself nor by its deployment."""
+    """Neither by itself nor by its deployment, which Prefect looks at when a run of it is asked for."""
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -185,9 +185,11 @@ def test_a_run_brings_no_command_environment_or_folder(client: Any, brought: dic
     before = len(client.read_flow_runs())
     with pytest.raises(PrefectHTTPStatusError, match="422"):
         client.create_flow_run_from_deployment(whiten.id, job_variables=brought)
-    with pytest.raises(PrefectHTTPStatusError, match="4[0-9][0-9]"):
-        client.update_deployment(whiten.id, DeploymentUpdate(job_variables=brought))
-    assert client.read_deployment(whiten.id).job_variables == {} and len(client.read_flow_runs()) == before
+    client.update_deployment(whiten.id, DeploymentUpdate(job_variables=brought))
+    with pytest.raises(PrefectHTTPStatusError, match="422"):
+        client.create_flow_run_from_deployment(whiten.id)
+    client.update_deployment(whiten.id, DeploymentUpdate(job_variables={}))
+    assert len(client.read_flow_runs()) == before
 
 
 def test_the_worker_refuses_what_a_changed_pool_lets_in(
@@ -216,7 +218,7 @@ def test_without_the_key_nothing_is_answered_but_that_it_is_there(up: Up) -> Non
     import httpx
 
     place = up.api_url.removesuffix("/api")
-    with httpx.Client(trust_env=False, base_url=place) as anybody:
+    with httpx.Client(trust_env=False, base_url=place, timeout=60) as anybody:
         known = anybody.get("/api/openapi.json", auth=tuple(up.key.split(":", 1)))
         assert len(known.json()["paths"]) > 100
         for path, methods in known.json()["paths"].items():
@@ -271,17 +273,11 @@ def test_the_users_key_is_the_servers_and_is_written_nowhere(tmp_path: Path) -> 
     try:
         said = up_to_its_address(process)
         place = str(serving(store / "prefect")).removesuffix("/api")
-        with httpx.Client(trust_env=False, base_url=place) as client:
-            for name, status in (
-                ("lab.example", 200),
-                (own_name(), 200),
-                ("10.1.2.3", 200),
-                ("evil.test", 421),
-            ):
-                answer = client.get(
-                    "/api/version", headers={"Host": f"{name}:80"}, auth=("me", "a secret of mine")
-                )
-                assert answer.status_code == status, name
+        with httpx.Client(trust_env=False, base_url=place, timeout=60) as client:
+            for name in ("lab.example", socket.gethostname(), "10.1.2.3", "evil.test"):
+                host = {"Host": f"{name}:80"}
+                answer = client.get("/api/version", headers=host, auth=("me", "a secret of mine"))
+                assert answer.status_code == (421 if name == "evil.test" else 200), name
             assert client.get("/api/version").status_code == 401
         assert not (store / "prefect" / "key").exists() and secret not in "".join(said)
         process.send_signal(signal.SIGINT)
@@ -291,10 +287,6 @@ def test_the_users_key_is_the_servers_and_is_written_nowhere(tmp_path: Path) -> 
         process.communicate()
     held = [path for path in store.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
     assert held == [] and secret not in "".join(said)
-
-
-def own_name() -> str:
-    return socket.gethostname()
 
 
 def test_one_at_a_time_also_while_it_starts(tmp_path: Path) -> None:
