@@ -91,12 +91,12 @@ def test_gc_of_loose_files(store, options):
     make(store, options, "network")
     key = "e" * 64
     (store.work_dir(key) / "checkpoint").write_text("12345")
-    (store.root / "network" / f".tmp-{key}-abc.h5").write_text("123")
     (store.root / "network" / "stray").write_text("1")
     runs.save(
         store,
         runs.start(store, "t").with_refs({"network": make(store, options, "network")}).finished("completed"),
     )
+    (store.root / "network" / f".tmp-{key}-abc.h5").write_text("123")
     found = maintenance.gc(store)
     assert found.others == (f"network/.tmp-{key}-abc.h5",)  # the work and the stray file are too young
     os.utime(store.root / "network" / "stray", (1e9, 1e9))

@@ -159,3 +159,21 @@ def test_what_was_built_from_something_stale_is_stale(store, options):
 def test_record_is_json_both_ways(store):
     record = runs.start(store, "town", options={"x": [1, None, "a"]})
     assert RunRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_run_begins_by_sweeping_what_killed_ones_left(store, options):
+    """Unfinished artifacts and small files, locks; what a living process works on stays."""
+    dead, living = "d" * 64, "e" * 64
+    make(store, options, "network")
+    left = [f"network/.tmp-{dead}-abc.h5", f"network/.tmp-{dead}-abc.h5.77.partial", f"locks/{dead}.lock"]
+    left += [
+        f"{folder}/.new-abc" for folder in (".", "runs", "network", "index/keys/network", "verified/network")
+    ]
+    for name in left:
+        (store.root / name).write_text("x")
+    kept = store.root / "network" / f".tmp-{living}-abc.h5"
+    kept.write_text("x")
+    with store.lock(living):
+        runs.start(store, "town")
+        assert kept.exists() and (store.root / "locks" / f"{living}.lock").exists()
+    assert [name for name in left if (store.root / name).exists()] == []
