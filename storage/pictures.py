@@ -177,8 +177,11 @@ def _decode(file: IO[bytes], num_bytes: int, halved_to: int | None, max_megapixe
     try:
         with open_picture(file) as image:
             decoded = _decode_opened(image, halved_to, max_megapixels)
-            several = image.format != "MPO" and getattr(image, "is_animated", False)
-        note = _frames(file) if several else ""  # MPO: previews and depth
+            # MPO: previews and depth. GIF has to look for a second picture, and forgets the first
+            several = image.format == "GIF" or (
+                image.format != "MPO" and getattr(image, "is_animated", False)
+            )
+        note = _frames(file) if several else ""
         return replace(decoded, note="; ".join(filter(None, (note, decoded.note))))
     except (Rejected, Unsupported):
         raise
@@ -235,7 +238,8 @@ def _frames(file: IO[bytes]) -> str:
     try:
         file.seek(0)
         with open_picture(file) as image:
-            return f"first of {getattr(image, 'n_frames', 1)} frames"
+            count = getattr(image, "n_frames", 1)
+            return f"first of {count} frames" if count > 1 else ""
     except Exception:  # a later frame is damaged: the first one is not
         return "first of several frames"
 

@@ -101,6 +101,8 @@ EXACT = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}, "JPEG2000": {}}
 LOSSY = {"JPEG": {"quality": 97, "subsampling": 0}}
 if features.check("avif"):
     LOSSY["AVIF"] = {"quality": 95, "subsampling": "4:4:4"}
+if pictures.register_heif():
+    LOSSY["HEIF"] = {"quality": 95, "chroma": 444}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of corrupt EXIF data
@@ -121,7 +123,7 @@ def test_one_upright_picture_whatever_the_format_and_the_exif(orientation, tmp_p
             assert difference.mean() <= (1 if kind in EXACT else 3), (kind, name)
             outcome, copy = working_copy(content, WorkingOptions())
             assert (outcome.status, Image.open(io.BytesIO(copy)).size) == ("ok", expected.size), (kind, name)
-            if kind not in ("JPEG2000", "AVIF"):
+            if kind not in ("JPEG2000", "AVIF", "HEIF"):
                 assert (outcome.width, outcome.height) == camera.size, (kind, name)
 
 
@@ -131,10 +133,10 @@ def _with_exif(camera, upright, kind, more, orientation, block) -> tuple[bytes, 
         return encoded(camera, kind), camera
     if kind == "TIFF":
         return encoded(camera, kind, tiffinfo={ORIENTATION: orientation}), upright
-    if kind == "AVIF":
+    if kind in ("AVIF", "HEIF"):
         data = Image.Exif()
         data[ORIENTATION] = orientation
-        return encoded(camera, kind, exif=data, **more), upright
+        return encoded(camera, kind, exif=data.tobytes(), **more), upright
     return encoded(camera, kind, exif=block, **more), upright
 
 
@@ -417,11 +419,39 @@ def test_a_file_without_end_is_not_read(tmp_path):
         decode(tmp_path / "a.jpg", max_megapixels=200)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_files_are_rejected_and_nothing_else():
+    """Mutations of headers and bodies of every format: no other error, and what is accepted can be used."""
+    rng = np.random.default_rng(3)
+    contents = [content for content, _ in kinds_of_pixels().values()]
+    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
+        contents.append(encoded(scene(), kind, save_all=True, append_images=[scene().rotate(90)]))
+    contents += [encoded(scene(), "TIFF", compression=name) for name in ("tiff_lzw", "jpeg", "packbits")]
+    accepted, reasons = 0, set()
+    for _ in range(1200):
+        broken = bytearray(contents[rng.integers(len(contents))])
+        for _ in range(int(rng.integers(1, 6))):
+            place = int(rng.integers(0, min(len(broken), int(rng.choice([64, 400, 10**9])))))
+            broken[place : place + 4] = [b"\xff\xff\xff\xff", b"\0\0\0\0", rng.bytes(3), b""][rng.integers(4)]
+            broken = broken[: max(9, place)] if rng.random() < 0.1 else broken
+        try:
+            decoded = decode(bytes(broken), halved_to=100, max_megapixels=10)
+            check_usable(decoded)
+        except (Rejected, Unsupported) as why:
+            reasons.add(str(why))
+        else:
+            accepted += 1
+            assert decoded.upright().mode in ("L", "RGB")
+    assert accepted > 50
+    assert all(reasons) and not [why for why in reasons if "object at" in why or " 0x" in why]
+
+
 def test_animations_give_their_first_frame_with_a_note():
     frames = [scene(), scene().rotate(180)]
     for kind, more in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
         decoded = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **more))
         assert decoded.note == "first of 2 frames", kind
+        check_usable(decoded)
         difference = np.abs(np.asarray(decoded.upright().convert("RGB")).astype(int) - np.asarray(frames[0]))
         assert difference.max() <= (60 if kind == "GIF" else 0), kind
 
