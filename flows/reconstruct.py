@@ -100,6 +100,7 @@ def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef]
         inputs=[items_input(work.store, copies, list(wanted))],
         scan=scan,
         working=copies,
+        photos=folder,
     )
     return scan, copies, catalogue
 

@@ -50,7 +50,7 @@ def _photos() -> tuple[Dataset, ...]:
             "photos/alias_of",
             ("N",),
             "int64",
-            "the photograph with the same bytes that stands for it; -1 = itself",
+            "the photograph of the same bytes or picture that stands for it; -1 = itself",
             index="N",
             none=True,
         ),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from prefect import task
 
-from sfm import catalogue, hloc_features, matching, pairs, working
+from sfm import catalogue, hloc_features, matching, pairs, same_pictures, working
 from sfm.catalogue import CatalogueOptions
 from sfm.features import FeatureOptions
 from sfm.matching import MatchingOptions
@@ -122,15 +122,25 @@ def make_working_copies(
     return publish(build)
 
 
-@stage_task(catalogue.STAGE, labels=("working",))
+@stage_task(catalogue.STAGE, labels=("working", "photos"))
 def build_catalogue(
-    store: str, options: CatalogueOptions, inputs: list[str], scan: ArtifactRef, working: list[ArtifactRef]
+    store: str,
+    options: CatalogueOptions,
+    inputs: list[str],
+    scan: ArtifactRef,
+    working: list[ArtifactRef],
+    photos: str,
 ) -> ArtifactRef:
     """Every file found and what became of it."""
+    source = photo_source(running().store, photos)
 
     def build(out: Path) -> None:
-        outcomes = read_outcomes([artifact_path(ref) for ref in working])
-        catalogue.make_catalogue(scanned_files(artifact_path(scan)), outcomes, out, inputs=inputs)
+        files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working]
+        outcomes = read_outcomes(folders)
+        names = {sha: name for sha, name in catalogue.to_decode(files)}
+        pictures = catalogue.pictures(files, outcomes, folders)
+        copies = same_pictures.copies(pictures, lambda sha: source.path(names[sha]))
+        catalogue.make_catalogue(files, outcomes, out, copies=copies, inputs=inputs)
 
     return publish(build)
 
@@ -187,7 +197,7 @@ def feature_groups(store: Store, catalogue_ref: ArtifactRef, options: FeatureOpt
     """sha256 -> its group in options.hloc_file, of every accepted photograph; {} without a file."""
     if options.hloc_file is None:
         return {}
-    names = catalogue.read_names(store.path(catalogue_ref))
+    names = catalogue.read_names(store.path(catalogue_ref), same_bytes=True)
     return hloc_features.group_names(options.hloc_file, names, accepted(store, catalogue_ref))
 
 
