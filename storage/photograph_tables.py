@@ -98,7 +98,7 @@ class Known:
         digests = {entry.facts: entry.sha256 for entry in old if entry.sha256}
         if value.get("rules") != RULES:
             return cls(digests)
-        verdicts = {entry.facts: (entry.status, entry.reason) for entry in old if entry.inode}
+        verdicts = {e.facts: (e.status, e.reason) for e in old if e.status in ("ok", "unsupported")}
         return cls(digests, verdicts, table.others)
 
 

@@ -69,7 +69,7 @@ class _Listing:
 
     def table(self, entries: Sequence[PhotoEntry]) -> ScanTable:
         """The table of this folder with these entries in place of its own."""
-        named = _under_own_names(sorted(entries, key=lambda entry: entry.name))
+        named = sorted(_under_own_names(entries), key=lambda entry: entry.name)
         return ScanTable(tuple(named), self.left_out, self.others)
 
 
