@@ -34,6 +34,7 @@ from sfm import (
     matching,
     pair_order,
     pairs,
+    same_pictures,
     scene_assembly,
     training_pairs,
     working,
@@ -100,7 +101,10 @@ class PlainRun:
         self.copies = holding(chunks, folders)
         self.outcomes = read_outcomes(folders)
         self.catalogue = self.new("catalogue")
-        catalogue.make_catalogue(self.source.table.entries, self.outcomes, self.catalogue)
+        files = self.source.table.entries
+        pictures = catalogue.pictures(files, self.outcomes, folders)
+        copies = same_pictures.copies(pictures, lambda sha: self.source.path(names[sha]))
+        catalogue.make_catalogue(files, self.outcomes, self.catalogue, copies=copies)
         found = catalogue.read_catalogue(self.catalogue)
         self.shas = sorted(found.shas)
         self.names = {sha: names[sha] for sha in self.shas}

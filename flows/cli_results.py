@@ -1,5 +1,6 @@
 """What a finished run prints: per stage what was cached and what ran, what came out, where the files are."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,20 @@ def _count(counts: dict[Any, int], outcome: str) -> str:
 def _counts(record: RunRecord, root: Path) -> Iterator[RenderableType]:
     """Photographs, models, clusters and queries, each in a line; the clusters that a benchmark took out."""
     from storage.hdf5 import open_artifact
+    from storage.photograph_folders import left_out_text, read_left_out
 
     for ref in record.refs_of("scene"):
         with open_artifact(root / ref.path, "scene") as scene:
             total, models = len(scene["photos/name"]), len(scene["models/cluster"])
             registered = sum(scene["photos/model"] >= 0)
+            status = Counter(map(str, scene["photos/status"]))
         yield f"photographs: {total} files, {registered} of them registered in {models} 3D models"
+        unused = [f"{count} {name}" for name, count in sorted(status.items()) if name != "ok"]
+        if unused:
+            yield f"not used: {', '.join(unused)}; photos/reason in {ref.path} says why"
+    for ref in record.refs_of("scan"):
+        if left_out := left_out_text(read_left_out(root / ref.path, "scan")):
+            yield escape(f"left out, no photographs: {left_out}")
     for ref in record.refs_of("training_set"):
         sidecar = Store.open(root).sidecar(ref)
         summary = sidecar.facts.get("summary", {}) if sidecar else {}

@@ -65,7 +65,7 @@ def run(
         options, resources = load(
             config, [*(set_ or []), *_models(from_colmap), *_list(from_list, from_colmap)]
         )
-        _check_folder(photos)
+        _check_photographs(photos)
         check_list(options)
         root = store.absolute() if plan else _open_store(store, photos)
         if accept_older_code:
@@ -151,7 +151,9 @@ def _open_store(store: Path, photos: Path | None) -> Path:
 
     if photos is None:
         return Store.open(store).root
-    _check_folder(photos)
+    if store.resolve() == photos.resolve():
+        raise ValueError(f"{str(store)!r} is the folder of the photographs; give --store another one")
+    _check_photographs(photos)
     return Store.create(store).root
 
 
@@ -175,9 +177,10 @@ def _list(file: Path | None, models: Path | None) -> list[str]:
     return [f"selection.list={json.dumps(str(file.absolute()))}"]
 
 
-def _check_folder(photos: Path) -> None:
-    if not photos.is_dir():
-        raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
+def _check_photographs(photos: Path) -> None:
+    from storage.photographs import check_folder
+
+    check_folder(photos)
 
 
 def _run_and_show(root: Path, module: str, function: str, verify: bool, **request: Any) -> None:

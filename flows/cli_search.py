@@ -92,8 +92,9 @@ def index(
             index={**key_values(set_ or [], "--set"), "kind": kind.value},
             **neighbours(dba, "--dba", "augmentation_neighbours", "augmentation_alpha"),
         )
-        if not photos.is_dir():
-            raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
+        from storage.photographs import check_folder
+
+        check_folder(photos)
         if to is not None:
             from storage.export_folders import check_free
 

@@ -28,13 +28,12 @@ def up(
 ) -> None:
     """Prefect's UI, all deployments and a worker for them, until Ctrl-C."""
     with usage():
-        from flows.cli_run import _check_folder
         from flows.up import Request
         from flows.up import up as serve
         from storage.store import Store
 
-        if photos is not None:
-            _check_folder(photos)
+        if photos is not None and not photos.is_dir():  # photographs may come later
+            raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
         root = Store.create(store).root
         request = Request(root, host, port, photos.absolute() if photos else None, tuple(name or ()))
         try:

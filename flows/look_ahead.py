@@ -23,7 +23,7 @@ from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import StagePolicy
 from tasks.chunks import chunk_calls
-from tasks.photographs import SCAN_STAGE, ScanOptions, scan_table_path
+from tasks.photographs import SCAN_STAGE, ScanOptions, scan_inputs, scan_table_path
 
 READ_BYTES = 4 * 2**30
 """New photographs are read to recognise them where they are no more than this; it takes half a minute."""
@@ -120,7 +120,7 @@ class LookAhead(Work):
         if folder is None or folder == self.resources.photos:
             return self.scan
         table, unread = survey(folder, scan_table_path(self.store, folder), READ_BYTES)
-        key = stage_key(SCAN_STAGE, ScanOptions(), [table.content_sha256])
+        key = stage_key(SCAN_STAGE, ScanOptions(), scan_inputs(table))
         return None if unread else self.store.find(SCAN_STAGE.name, key)
 
     def _look(self, task: Any, arguments: Mapping[str, Any]) -> ArtifactRef | None:

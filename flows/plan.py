@@ -19,9 +19,10 @@ from sfm.training_lists import listed_digests
 from storage.digests import cached_content_sha256
 from storage.keys import stage_key
 from storage.options import Options, canonical_options
-from storage.photographs import ScanTable, survey
+from storage.photograph_folders import left_out_text
+from storage.photographs import ScanTable, require_photographs, survey
 from storage.store import Store
-from tasks.photographs import SCAN_STAGE, ScanOptions, scan_table_path
+from tasks.photographs import SCAN_STAGE, ScanOptions, scan_inputs, scan_table_path
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def plan(
     until: str | None = None,
     force: Sequence[str] = (),
 ) -> RenderableType:
-    """Tables for a terminal. Arguments as of `end_to_end`; the store need not exist. Raises NoFolder."""
+    """Tables for a terminal. Arguments as of `end_to_end`; the store need not exist. Raises NoFolder,
+    NoPhotographs."""
     return render(make_plan(photos, store, options, resources, until, force))
 
 
@@ -73,10 +75,11 @@ def make_plan(
     used = (resources or PipelineResources()).model_copy(update={"photos": photos})
     opened = Store.open(store) if (Path(store) / "store.json").exists() else None
     table, unread = survey(photos, scan_table_path(opened, photos) if opened else None, READ_BYTES)
+    require_photographs(table, photos)
     stages = STAGES[: STAGES.index(until) + 1] if until else STAGES
     walk, complete = None, False
     if opened is not None:
-        key = stage_key(SCAN_STAGE, ScanOptions(), [table.content_sha256])
+        key = stage_key(SCAN_STAGE, ScanOptions(), scan_inputs(table))
         walk = look_ahead(opened, chosen, used, None if unread else opened.find(SCAN_STAGE.name, key))
         complete = walk.walk(stages, force)
     good = [entry for entry in table.entries if entry.status == "ok"]
@@ -156,9 +159,11 @@ def render(found: Plan) -> RenderableType:
     head = f"{found.photographs} different photographs, {others} files that cannot be used"
     if found.unread:
         head += f"; {found.unread} new files were not read and count as new photographs"
+    if found.table.left_out:
+        head += f"; left out: {left_out_text(found.table.left_out)}"
     foot = f"about {duration(seconds)} with {found.workers} workers, {human_bytes(size)} of disk"
     return Group(
-        head,
+        escape(head),
         f"{'' if exact else '~'}{found.pairs} pairs",
         table,
         *(escape(line) for line in found.older),

@@ -32,8 +32,11 @@ from tasks.photographs import (
     build_catalogue,
     check_feature_options,
     check_pair_options,
+    check_usable,
     feature_groups,
     file_names,
+    left_out,
+    left_out_inputs,
     make_working_copies,
     proposal_facts,
     scan_photographs,
@@ -77,6 +80,7 @@ def read_photographs(work: Work) -> None:
     """Scan the folder, make working copies, write the catalogue."""
     scan, copies, catalogue = read_folder(work, work.photos)
     options = work.options.reconstruction
+    check_usable(work.store, catalogue, work.photos)
     check_pair_options(work.store, catalogue, options.pairs)
     check_feature_options(work.store, catalogue, options.features, options.pairs, options.matching)
     work.keep(scan=scan, working=copies, catalogue=catalogue)
@@ -96,6 +100,7 @@ def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef]
         inputs=[items_input(work.store, copies, list(wanted))],
         scan=scan,
         working=copies,
+        photos=folder,
     )
     return scan, copies, catalogue
 
@@ -272,12 +277,13 @@ def map_models(work: Work) -> None:
     scene = work.task(assemble_scene)(
         store=work.root,
         options=options.scene,
-        inputs=inputs,
+        inputs=[*inputs, *left_out_inputs(left_out(work.store, work.one("scan")))],
         catalogue=work.one("catalogue"),
         found=found,
         models=models,
         proposals=proposals,
         matches=matches,
+        scan=work.one("scan"),
     )
     work.keep(clusters=found, mapping=models, scene=scene)
 
@@ -287,6 +293,8 @@ def import_models(work: Work) -> None:
     scene = work.task(import_scene)(
         store=work.root,
         options=work.options.reconstruction.importing(),
+        inputs=left_out_inputs(left_out(work.store, work.one("scan"))),
         catalogue=work.one("catalogue"),
+        scan=work.one("scan"),
     )
     work.keep(scene=scene)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from report.pictures import Pictures
 from storage import hdf5
 from storage.artifacts import ArtifactRef, Sidecar
+from storage.photograph_folders import read_left_out
 from storage.runs import RunRecord
 from storage.store import Store
 
@@ -62,6 +63,12 @@ class Material:
             if len(artifact.dataset("visibility/point")) <= MOST_OBSERVATIONS:
                 arrays["visibility/point"] = artifact["visibility/point"]
         return arrays
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many files of the folder were no photographs, by ending or reason."""
+        path = self.path("scan")
+        return read_left_out(path, "scan") if path else {}
 
     @cached_property
     def training_set(self) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from report.markup import Safe, details, facts, section, table, tag
 from report.material import Material
+from storage.photograph_folders import left_out_text
 
 MOST_REASONS = 200
 MOST_IN_CLUSTER = 60
@@ -40,7 +41,9 @@ def what_went_in(material: Material) -> Safe | None:
         more = tag("p", f"and {len(rows) - MOST_REASONS} more") if len(rows) > MOST_REASONS else ""
         parts.append(details(title, shown, more, open_=len(rows) <= 20))
     else:
-        parts.append(tag("p", "Every file was used."))
+        parts.append(tag("p", "Every photograph was used."))
+    if text := left_out_text(material.left_out):
+        parts.append(tag("p", f"Left out, as they are no photographs: {text}."))
     return section("photographs", "What went in", *parts)
 
 

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfm.outcomes import Outcome
+from sfm.same_pictures import Picture
 from storage import hdf5
 from storage.options import Options
+from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,8 @@ STAGE = Stage(
     version=1,
     schema_name="catalogue",
     suffix=".h5",
-    packages=("numpy", "h5py"),
-    modules=("sfm.catalogue", "sfm.outcomes"),
+    packages=("numpy", "scipy", "h5py", "pillow", "pillow-heif"),
+    modules=("sfm.catalogue", "sfm.outcomes", "sfm.same_pictures", *PICTURE_MODULES),
 )
 
 
@@ -41,6 +43,8 @@ class ScannedFile(Protocol):
     def name(self) -> str: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
     @property
     def status(self) -> str: ...
     @property
@@ -69,17 +73,44 @@ def to_decode(files: Sequence[ScannedFile]) -> list[tuple[str, str]]:
     return sorted(first.items())
 
 
+def pictures(
+    files: Sequence[ScannedFile], outcomes: Mapping[str, Outcome], folders: Sequence[Path]
+) -> list[Picture]:
+    """The accepted photographs, each content once, as they are compared. folders: of working copies."""
+    sizes = {file.sha256: file.size for file in files}
+    working = {path.stem: path for folder in folders for path in folder.glob("*.jpg")}
+    found = []
+    for sha, _ in to_decode(files):
+        outcome = outcomes.get(sha)
+        if outcome is not None and outcome.status == "ok":
+            stored = (outcome.width, outcome.height)
+            width, height = stored[::-1] if outcome.orientation in _LYING else stored
+            found.append(Picture(sha, working[sha], width, height, sizes[sha]))
+    return found
+
+
 def make_catalogue(
-    files: Sequence[ScannedFile], outcomes: Mapping[str, Outcome], out: Path, *, inputs: Sequence[str] = ()
+    files: Sequence[ScannedFile],
+    outcomes: Mapping[str, Outcome],
+    out: Path,
+    *,
+    copies: Mapping[str, str] | None = None,
+    inputs: Sequence[str] = (),
 ) -> Catalogue:
     """Join the scan with the outcomes of the working copies (sha256 -> outcome) and write `out` (schema
-    catalogue).
+    catalogue). copies: sha256 -> sha256 of the same picture, see `same_pictures`.
 
     Of equal photographs the first by name stays, the others become `duplicate`. Raises MissingOutcome.
     """
     ordered = sorted(files, key=lambda each: each.name)
     stands: dict[str, int] = {}
-    rows = [_row(file, index, outcomes, stands) for index, file in enumerate(ordered)]
+    for index, file in enumerate(ordered):
+        stands.setdefault(file.sha256, index)
+    rows = [_row(file, outcomes) for file in ordered]
+    for index, row in enumerate(rows):
+        if row["status"] == "ok":
+            own = row["sha256"]
+            _mark_copy(row, index, stands[(copies or {}).get(own, own)], rows)
     arrays: dict[str, Any] = {f"photos/{key}": [row[key] for row in rows] for key in _COLUMNS}
     for key in ("focal_prior_px", *_POSITION):
         arrays[f"photos/{key}"] = np.array(arrays[f"photos/{key}"], np.float64)
@@ -98,12 +129,18 @@ def read_catalogue(path: Path) -> Catalogue:
     return _summary(hdf5.read(path, "catalogue", ["photos/sha256", "photos/name", "photos/status"]))
 
 
-def read_names(path: Path) -> dict[str, str]:
+def read_names(path: Path, *, same_bytes: bool = False) -> dict[str, str]:
     """Every file of a catalogue -> sha256 of the photograph that it is, that of the original for a duplicate;
-    "" where it cannot be used."""
-    columns = hdf5.read(path, "catalogue", ["photos/name", "photos/sha256", "photos/status"])
-    rows = zip(*(columns[f"photos/{key}"].tolist() for key in ("name", "sha256", "status")), strict=True)
-    return {str(name): str(sha) if status in ("ok", "duplicate") else "" for name, sha, status in rows}
+    "" where it cannot be used, with `same_bytes` also where it is a copy with other bytes."""
+    keys = ("name", "sha256", "status", "alias_of")
+    columns = hdf5.read(path, "catalogue", [f"photos/{key}" for key in keys])
+    names, shas, status, alias = (columns[f"photos/{key}"].tolist() for key in keys)
+    found: dict[str, str] = {}
+    for name, sha, state, original in zip(names, shas, status, alias, strict=True):
+        stands = shas[original] if original >= 0 else sha
+        usable = state in ("ok", "duplicate") and not (same_bytes and stands != sha)
+        found[str(name)] = str(stands) if usable else ""
+    return found
 
 
 def read_unusable(path: Path) -> dict[str, str]:
@@ -125,15 +162,14 @@ def read_positions(path: Path) -> NDArray[np.float64]:
     return np.stack(columns, axis=1)[good[np.argsort(shas[good])]].astype(np.float64)
 
 
+_LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _POSITION = ("latitude_deg", "longitude_deg", "altitude_m")
 _POSITION_PATHS = tuple(f"photos/{key}" for key in _POSITION)
 _INTEGERS = ("width", "height", "orientation", "working_width", "working_height", "alias_of")
 _COLUMNS = ("name", "sha256", "status", "reason", "focal_prior_px", *_POSITION, *_INTEGERS)
 
 
-def _row(
-    file: ScannedFile, index: int, outcomes: Mapping[str, Outcome], stands: dict[str, int]
-) -> dict[str, Any]:
+def _row(file: ScannedFile, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     if file.status != "ok":
         outcome = Outcome(file.status, file.reason)  # type: ignore[arg-type]
     elif file.sha256 in outcomes:
@@ -142,18 +178,29 @@ def _row(
         raise MissingOutcome(
             f"{file.name!r}: no working copy was tried ({file.sha256[:12]}); decode it first"
         )
-    original = stands.setdefault(file.sha256, index) if outcome.status == "ok" else index
-    is_copy = original != index
     return {
         "name": file.name,
         "sha256": file.sha256,
-        "status": "duplicate" if is_copy else outcome.status,
-        "reason": "the same bytes as an earlier file" if is_copy else outcome.reason,
-        "alias_of": original if is_copy else -1,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "alias_of": -1,
         "focal_prior_px": outcome.focal_prior_px or math.nan,
         **{key: math.nan if getattr(outcome, key) is None else getattr(outcome, key) for key in _POSITION},
         **{key: getattr(outcome, key) for key in _INTEGERS if key != "alias_of"},
     }
+
+
+def _mark_copy(row: dict[str, Any], index: int, original: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make a photograph for which another one stands its duplicate."""
+    if original == index:
+        return
+    other = rows[original]
+    reason = "the same bytes as an earlier file"
+    if other["sha256"] != row["sha256"]:
+        sizes = [sorted((each["width"], each["height"])) for each in (row, other)]
+        how = "written another time" if sizes[0] == sizes[1] else "at another size"
+        reason = f"the same picture as {other['name']!r}, {how}"
+    row |= {"status": "duplicate", "reason": reason, "alias_of": original}
 
 
 def _summary(arrays: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Catalogue:

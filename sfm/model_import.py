@@ -71,8 +71,16 @@ class UnknownImages(ValueError):
     """Images of a model for which there is no usable photograph."""
 
 
-def import_models(catalogue: Path, options: ImportOptions, out: Path, *, inputs: Sequence[str] = ()) -> Scene:
-    """Write scene.h5 of the models in a folder, on the pixel grid of the working copies.
+def import_models(
+    catalogue: Path,
+    options: ImportOptions,
+    out: Path,
+    *,
+    inputs: Sequence[str] = (),
+    attributes: Mapping[str, str] | None = None,
+) -> Scene:
+    """Write scene.h5 of the models in a folder, on the pixel grid of the working copies; attributes: facts
+    beside its content.
 
     Raises UnknownImages, WrongGrid, BadDatabase, BadModel, BadScene.
     """
@@ -97,7 +105,8 @@ def import_models(catalogue: Path, options: ImportOptions, out: Path, *, inputs:
     database = options.folder / DATABASE
     attempts = _pairs_of_database(database, photos) if database.is_file() else _pairs_of_points(built)
     scene = _assembled(parts, photos, attempts, options.min_inliers)
-    scene.to_h5(out, stage=STAGE.name, options={"min_inliers": options.min_inliers}, inputs=inputs)
+    described = {"min_inliers": options.min_inliers}
+    scene.to_h5(out, stage=STAGE.name, options=described, inputs=inputs, attributes=attributes)
     logger.info(
         "%d models with %d photographs imported; %d of %d pairs from %s join clusters",
         len(parts), scene.cameras.photo.size, scene.pairs.first.size, attempts.first.size,

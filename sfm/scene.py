@@ -144,10 +144,12 @@ class Scene:
         stage: str = "scene",
         options: Mapping[str, Any] | None = None,
         inputs: Sequence[str] = (),
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write scene.h5, checked against its layout."""
+        """Write scene.h5, checked against its layout. attributes: facts beside its content."""
         arrays = {at: getattr(getattr(self, group), name) for at, (group, name) in dataset_paths().items()}
-        hdf5.write(Path(path), "scene", arrays, stage=stage, options=options or {}, inputs=list(inputs))
+        described: dict[str, Any] = {"stage": stage, "options": options or {}, "inputs": list(inputs)}
+        hdf5.write(Path(path), "scene", arrays, attributes=attributes, **described)
 
     def camera_rows(self, model: int) -> slice:
         """The rows of `cameras` that belong to one model."""

@@ -46,8 +46,9 @@ def build_scene(
     out: Path,
     *,
     inputs: Sequence[str] = (),
+    attributes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write scene.h5.
+    """Write scene.h5; attributes: facts beside its content.
 
     attempts: every pair that was matched and its raw inliers; models: name of a cluster or of a part of one
     (its smallest sha256) -> the folder that mapping made of it; models of all its parts are the cluster's.
@@ -71,7 +72,8 @@ def build_scene(
         attempts=Pairs.of_digests(sha256, tried, inliers),
         options=options,
     )
-    scene.to_h5(out, stage=STAGE.name, options=options.model_dump(mode="json"), inputs=inputs)
+    described = options.model_dump(mode="json")
+    scene.to_h5(out, stage=STAGE.name, options=described, inputs=inputs, attributes=attributes)
 
 
 def _cluster_of_photos(

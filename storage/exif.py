@@ -12,6 +12,7 @@ from storage.coordinates import has_fix
 
 _ORIENTATION = 0x0112
 _EXIF_BLOCK = 0x8769
+_TAKEN, _TAKEN_PART = 0x9003, 0x9291
 _FOCAL_MM = 0x920A
 _FOCAL_35MM = 0xA405
 _PLANE_X_RESOLUTION = 0xA20E
@@ -64,6 +65,16 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # a broken EXIF block is no reason to lose the photograph
         return 1
     return int(value) if value in UPRIGHT else 1
+
+
+def taken(image: Image.Image) -> tuple[str, str]:
+    """When an opened image says that it was taken, and parts of that second; "" = unknown."""
+    try:
+        block = dict(image.getexif().get_ifd(_EXIF_BLOCK))
+    except Exception:  # as above
+        return "", ""
+    day, part = (str(block.get(tag, "")).strip("\0 ") for tag in (_TAKEN, _TAKEN_PART))
+    return ("", "") if not day.strip(":0 ") else (day, part)
 
 
 def focal_prior_px(image: Image.Image, width: int, height: int) -> float:

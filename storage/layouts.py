@@ -8,6 +8,7 @@ from storage.schemas import Dataset, Layout
 
 PHOTO_STATUS = ("ok", "duplicate", "rejected", "unsupported")
 _SHA = "sha256 of the file's bytes, hexadecimal"
+_LEFT_OUT = "JSON: how many files were no photographs, by ending or reason; there where some were"
 _NAME = "path below the root of the photographs, with forward slashes"
 
 
@@ -49,7 +50,7 @@ def _photos() -> tuple[Dataset, ...]:
             "photos/alias_of",
             ("N",),
             "int64",
-            "the photograph with the same bytes that stands for it; -1 = itself",
+            "the photograph of the same bytes or picture that stands for it; -1 = itself",
             index="N",
             none=True,
         ),
@@ -92,7 +93,7 @@ SCAN = Layout(
     version=1,
     description="The image files below a folder and the digests of their contents.",
     groups={"photos": "one row per image file"},
-    attributes={"skipped": "JSON: how many files were left out, by reason"},
+    attributes={"left_out": _LEFT_OUT},
     datasets=(
         Dataset("photos/name", ("N",), "str", _NAME, unique=True),
         Dataset("photos/sha256", ("N",), "S64", f"{_SHA}; empty where it was not read", none=True),
@@ -309,6 +310,7 @@ SCENE = Layout(
         "pairs": "all geometrically verified pairs of photographs",
         "attempts": "every pair of photographs that was matched",
     },
+    attributes={"left_out": _LEFT_OUT},
     datasets=(
         *_photos(),
         Dataset(

@@ -6,24 +6,38 @@ import logging
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from storage.digests import file_sha256, json_sha256
-from storage.files import read_json, write_json
-from storage.integrity import CLOCK_TICK_NS
+from storage.digests import file_sha256
+from storage.photograph_folders import Folder, ending, left_out_text
+from storage.photograph_tables import Facts, Known, PhotoEntry, ScanTable, load_scan, save_scan
+from storage.picture_formats import HEAD_BYTES, PICTURE_ENDINGS, RAW_ENDINGS, VIDEO_ENDINGS, verdict
+
+__all__ = [
+    "NoFolder",
+    "NoPhotographs",
+    "PhotoEntry",
+    "PhotoSource",
+    "PhotographChanged",
+    "ScanTable",
+    "UnknownPhotograph",
+    "check_folder",
+    "load_scan",
+    "require_photographs",
+    "scan",
+    "scan_names",
+    "survey",
+]
 
 log = logging.getLogger(__name__)
 
-_IMAGES = "jpg jpeg jpe jfif png tif tiff webp bmp gif ppm pgm jp2 heic heif avif"
-_RAW = "cr2 cr3 crw nef arw dng orf rw2 raf pef srw x3f raw 3fr iiq"
-_VIDEO = "mp4 mov avi mkv m4v webm mts m2ts 3gp wmv insv mpg mpeg"
-IMAGES, RAW, VIDEO = (frozenset(f".{end}" for end in ends.split()) for ends in (_IMAGES, _RAW, _VIDEO))
-
 Progress = Callable[[int, int], None]
+_OTHER = "other"  # no photograph and not called one
+_NOT_UTF8 = "the file name is not UTF-8; rename the file"
 
 
 class PhotographChanged(ValueError):
@@ -38,72 +52,40 @@ class NoFolder(ValueError):
     """A folder of photographs that does not exist or cannot be read."""
 
 
-@dataclass(frozen=True)
-class PhotoEntry:
-    """One file of the scan; ``name`` is its POSIX path below the root, sha256 is "" where it was not read."""
-
-    name: str
-    sha256: str
-    size: int
-    mtime_ns: int
-    inode: int
-    status: str  # ok, rejected, unsupported
-    reason: str = ""
+class NoPhotographs(NoFolder):
+    """A folder without a file that is a photograph."""
 
 
 @dataclass(frozen=True)
-class ScanTable:
-    """What a scan found, sorted by name; ``skipped`` counts what is not listed."""
+class _Listing:
+    """The files of a folder that are photographs or called so, as far as their first bytes tell; others:
+    files that are none."""
 
-    entries: tuple[PhotoEntry, ...]
-    skipped: Mapping[str, int] = field(default_factory=dict)  # hidden, other, unreadable_folder
+    root: Path
+    entries: list[PhotoEntry]
+    others: frozenset[Facts]
+    left_out: Mapping[str, int]
+    known: Known
 
-    @property
-    def names(self) -> list[str]:
-        return [entry.name for entry in self.entries]
-
-    @property
-    def sha256(self) -> list[str]:
-        return [entry.sha256 for entry in self.entries]
-
-    @property
-    def size(self) -> list[int]:
-        return [entry.size for entry in self.entries]
-
-    @property
-    def mtime_ns(self) -> list[int]:
-        return [entry.mtime_ns for entry in self.entries]
-
-    @property
-    def inode(self) -> list[int]:
-        return [entry.inode for entry in self.entries]
-
-    @property
-    def status(self) -> list[str]:
-        return [entry.status for entry in self.entries]
-
-    @property
-    def reason(self) -> list[str]:
-        return [entry.reason for entry in self.entries]
-
-    @property
-    def content_sha256(self) -> str:
-        """Digest of what was found, the same on another machine: names, content, verdicts, no times."""
-        return json_sha256([[e.name, e.sha256, e.status, e.reason] for e in self.entries])
+    def table(self, entries: Sequence[PhotoEntry]) -> ScanTable:
+        """The table of this folder with these entries in place of its own."""
+        named = sorted(_under_own_names(entries), key=lambda entry: entry.name)
+        return ScanTable(tuple(named), self.left_out, self.others)
 
 
 def scan(root: str | Path, table_path: Path, progress: Progress | None = None, threads: int = 4) -> ScanTable:
-    """All photographs below a folder, with the sha256 of each; only new or touched files are read.
+    """All photographs below a folder, by content, with the sha256 of each; only new or touched files are
+    read, of those that are no photographs the first bytes alone.
 
     table_path: where (name, size, mtime, inode) -> sha256 is kept between scans. progress: called with (files
-    hashed, files to hash). Linked folders are followed, each real folder is visited once. Raises NoFolder.
+    hashed, files to hash). Linked folders are followed, each real folder is visited once; hidden and system
+    folders and stores are not. Raises NoFolder.
     """
     started_ns = time.time_ns()
-    root, found, skipped = _listed(root)
-    entries = _hash(root, found, _known(table_path), progress, threads)
-    table = ScanTable(tuple(sorted(entries, key=lambda entry: entry.name)), skipped)
-    _save(table, table_path, started_ns)
-    log.info("%d photographs in %s, skipped %s", len(found), root, skipped)
+    listing = _listed(root, Known.of(table_path))
+    table = listing.table(_hash(listing.root, listing.entries, listing.known, progress, threads))
+    save_scan(table, table_path, started_ns)
+    log.info("%d photographs in %s, left out: %s", len(table.entries), root, left_out_text(table.left_out))
     return table
 
 
@@ -116,12 +98,13 @@ def scan_names(
 ) -> ScanTable:
     """The same for files that are named (POSIX, below the root); the table keeps the given order.
 
-    What cannot be read has the status rejected and its reason.
+    They are believed to be photographs. What cannot be read has the status rejected and its reason.
     """
-    started_ns = time.time_ns()
-    entries = {e.name: e for e in _hash(Path(root), list(names), _known(table_path), progress, threads)}
+    started_ns, folder, known = time.time_ns(), Path(root), Known.of(table_path)
+    entries = {entry.name: entry for entry in (_look(folder, name) for name in names)}
+    entries = {entry.name: entry for entry in _hash(folder, list(entries.values()), known, progress, threads)}
     table = ScanTable(tuple(entries[name] for name in names if name in entries))
-    _save(table, table_path, started_ns)
+    save_scan(table, table_path, started_ns)
     return table
 
 
@@ -130,31 +113,47 @@ def survey(root: str | Path, table_path: Path | None, read_bytes: int) -> tuple[
 
     New files are read only where all of them together have at most ``read_bytes``. Raises NoFolder.
     """
-    root, found, skipped = _listed(root)
-    known = _known(table_path) if table_path else {}
-    new = [e for e in (_look(root, name) for name in found) if e.status == "ok" and _facts(e) not in known]
+    listing = _listed(root, Known.of(table_path))
+    new = [e for e in listing.entries if e.status == "ok" and e.facts not in listing.known.sha256]
     unread = {entry.name for entry in new} if sum(entry.size for entry in new) > read_bytes else set()
-    entries = _hash(root, [name for name in found if name not in unread], known, None, 4)
+    entries = _hash(
+        listing.root, [e for e in listing.entries if e.name not in unread], listing.known, None, 4
+    )
     entries += [entry for entry in new if entry.name in unread]
-    return ScanTable(tuple(sorted(entries, key=lambda entry: entry.name)), skipped), len(unread)
+    return listing.table(entries), len(unread)
 
 
-def _listed(root: str | Path) -> tuple[Path, list[str], dict[str, int]]:
-    """The folder, the names of its photographs and videos, sorted, and counts of what else is there."""
-    root = Path(root)
-    if not root.is_dir():
-        raise NoFolder(f"{str(root)!r} is not a folder; give the folder of the photographs")
-    skipped = {"hidden": 0, "other": 0, "unreadable_folder": 0}
-    return root, sorted(_photographs(root, skipped)), skipped
+def check_folder(root: str | Path) -> None:
+    """A look at a folder until the first photograph. Raises NoFolder, NoPhotographs."""
+    folder = _folder(root)
+    found: list[PhotoEntry] = []
+    for name in folder.files():
+        entry = _recognised(folder.root, name, Known())
+        if entry.status == "ok":
+            return
+        if entry.status == _OTHER:
+            folder.left_out[ending(name)] += 1
+        else:
+            found.append(entry)
+    require_photographs(ScanTable(tuple(found), folder.left_out), root)
 
 
-def load_scan(table_path: Path) -> ScanTable | None:
-    """The last scan kept at this path, None where it is missing or damaged."""
-    value = read_json(table_path)
-    try:
-        return ScanTable(tuple(PhotoEntry(**entry) for entry in value["entries"]), dict(value["skipped"]))
-    except (TypeError, KeyError):
-        return None
+def require_photographs(table: ScanTable, root: str | Path) -> None:
+    """Raises NoPhotographs that says what the folder has instead."""
+    if "ok" in table.status:
+        return
+    status = Counter(table.status)
+    parts = [f"{count} {name} ({_most_frequent(table, name)})" for name, count in sorted(status.items())]
+    parts += [text] if (text := left_out_text(table.left_out)) else []
+    raise NoPhotographs(
+        f"0 photographs in {str(root)!r}: {', '.join(parts) or 'it is empty'}; give the folder of the "
+        "photographs"
+    )
+
+
+def _most_frequent(table: ScanTable, status: str) -> str:
+    ((reason, count),) = Counter(e.reason for e in table.entries if e.status == status).most_common(1)
+    return f"{count} x {reason}" if count > 1 else reason
 
 
 @dataclass(frozen=True)
@@ -195,84 +194,85 @@ class PhotoSource:
     def _confirm(self, entry: PhotoEntry, path: Path, now: os.stat_result) -> None:
         if file_sha256(path) != entry.sha256:
             raise PhotographChanged(f"{entry.name!r} is no longer the photograph that was scanned; run again")
-        facts = {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "inode": now.st_ino}
-        self._by_name[entry.name] = PhotoEntry(**{**asdict(entry), **facts})
+        self._by_name[entry.name] = replace(
+            entry, size=now.st_size, mtime_ns=now.st_mtime_ns, inode=now.st_ino
+        )
 
 
-def _known(table_path: Path) -> dict[tuple[Any, ...], str]:
-    table = load_scan(table_path)
-    entries = table.entries if table else ()
-    return {_facts(entry): entry.sha256 for entry in entries if entry.status == "ok" and entry.mtime_ns >= 0}
+def _folder(root: str | Path) -> Folder:
+    if not Path(root).is_dir():
+        raise NoFolder(f"{str(root)!r} is not a folder; give the folder of the photographs")
+    return Folder(Path(root))
 
 
-def _facts(entry: PhotoEntry) -> tuple[Any, ...]:
-    return entry.name, entry.size, entry.mtime_ns, entry.inode
+def _listed(root: str | Path, known: Known) -> _Listing:
+    folder = _folder(root)
+    entries: list[PhotoEntry] = []
+    others: set[Facts] = set()
+    for name in folder.files():
+        entry = _recognised(folder.root, name, known)
+        if entry.status == _OTHER:
+            folder.left_out[ending(name)] += 1
+            others.add(entry.facts)
+        else:
+            entries.append(entry)
+    return _Listing(folder.root, entries, frozenset(others), dict(folder.left_out), known)
 
 
-def _save(table: ScanTable, table_path: Path, started_ns: int) -> None:
-    """Keep the table; a file written just now may change again within its mtime: its digest is not kept."""
-    late = started_ns - CLOCK_TICK_NS
-    entries = [asdict(e) | ({"mtime_ns": -1} if e.mtime_ns >= late else {}) for e in table.entries]
-    write_json(table_path, {"entries": entries, "skipped": dict(table.skipped)})
-
-
-def _photographs(root: Path, skipped: dict[str, int]) -> Iterator[str]:
-    """Names of image, RAW and video files. Real folders first; a link leads only to a folder not yet seen."""
-    seen: set[tuple[int, int]] = set()
-    folders: list[str] = [""]
-    links: list[str] = []
-    while folders or links:
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            identity = os.stat(root / folder)
-            with os.scandir(root / folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError:
-            skipped["unreadable_folder"] += 1
-            continue
-        if (identity.st_dev, identity.st_ino) in seen:
-            continue
-        seen.add((identity.st_dev, identity.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                skipped["hidden"] += 1
-            elif _is_folder(entry):
-                (links if entry.is_symlink() else folders).append(f"{folder}{entry.name}/")
-            elif _is_photograph(f"{folder}{entry.name}"):
-                yield f"{folder}{entry.name}"
-            else:
-                skipped["other"] += 1
-        links.sort()
-
-
-def _is_photograph(name: str) -> bool:
-    """By its ending; without one, by its place in the reference's image tree: ef/cd/ab/0123456789abcdef."""
-    if Path(name).suffix.lower() in IMAGES | RAW | VIDEO:
-        return True
-    *_, first, second, third, cid = ["", "", "", *name.split("/")]
-    return len(cid) >= 6 and "." not in cid and [first, second, third] == [cid[-2:], cid[-4:-2], cid[-6:-4]]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _recognised(root: Path, name: str, known: Known) -> PhotoEntry:
+    """What a file is by its first bytes; `_OTHER` where it is no photograph and not called one."""
+    entry, suffix = _look(root, name), Path(name).suffix.lower()
+    called_one = suffix in PICTURE_ENDINGS | RAW_ENDINGS | VIDEO_ENDINGS
+    if entry.facts in known.others:
+        return replace(entry, status=_OTHER)
+    if entry.facts in known.verdicts:
+        status, reason = known.verdicts[entry.facts]
+        return replace(entry, status=status, reason=reason)
+    if entry.status == "rejected" and entry.reason != _NOT_UTF8:
+        return entry if called_one else replace(entry, status=_OTHER)
     try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
+        found = verdict(suffix, _head(root / name))
+    except OSError as error:
+        found = ("rejected", f"cannot be read: {error.strerror}") if called_one else None
+    if found is None:
+        return replace(entry, status=_OTHER)
+    return entry if found[0] == "ok" else replace(entry, status=found[0], reason=found[1])
+
+
+def _look(root: Path, name: str) -> PhotoEntry:
+    """What can be said about a file without reading it."""
+    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        found = os.stat(root / name)
+    except OSError as error:
+        return PhotoEntry(shown, "", 0, 0, 0, "rejected", f"cannot be opened: {error.strerror}")
+    facts = found.st_size, found.st_mtime_ns, found.st_ino
+    if not stat.S_ISREG(found.st_mode):
+        return PhotoEntry(shown, "", *facts, "rejected", "not a regular file")
+    if shown != name:
+        return PhotoEntry(shown, "", *facts, "rejected", _NOT_UTF8)
+    return PhotoEntry(shown, "", *facts, "ok")
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; what has become a pipe by now does not keep us waiting."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(file, HEAD_BYTES)
+    finally:
+        os.close(file)
 
 
 def _hash(
-    root: Path,
-    names: list[str],
-    known: Mapping[tuple[Any, ...], str],
-    progress: Progress | None,
-    threads: int,
+    root: Path, found: Sequence[PhotoEntry], known: Known, progress: Progress | None, threads: int
 ) -> list[PhotoEntry]:
+    """The same entries, those that are ok with their sha256."""
     entries, todo = [], []
-    for name in names:
-        entry = _look(root, name)
-        sha256 = known.get(_facts(entry))
-        if entry.status != "ok" or sha256 is not None:
-            entries.append(PhotoEntry(**{**asdict(entry), "sha256": sha256 or ""}))
+    for entry in found:
+        if entry.status != "ok":
+            entries.append(entry)
+        elif entry.facts in known.sha256:
+            entries.append(replace(entry, sha256=known.sha256[entry.facts]))
         else:
             todo.append(entry)
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
@@ -283,30 +283,19 @@ def _hash(
     return entries
 
 
-def _look(root: Path, name: str) -> PhotoEntry:
-    """What can be said about a file without reading it."""
-    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-    try:
-        found = os.stat(root / name)
-    except OSError as error:
-        return PhotoEntry(shown, "", 0, 0, 0, "rejected", f"cannot be opened: {error.strerror}")
-    size, mtime_ns, inode = found.st_size, found.st_mtime_ns, found.st_ino
-    status, reason = "ok", ""
-    suffix = Path(name).suffix.lower()
-    if shown != name:
-        status, reason = "rejected", "the file name is not UTF-8; rename the file"
-    elif not stat.S_ISREG(found.st_mode):
-        status, reason = "rejected", "not a regular file"
-    elif suffix in RAW:
-        status, reason = "unsupported", f"RAW photograph ({suffix}); convert it to JPEG or TIFF"
-    elif suffix in VIDEO:
-        status, reason = "unsupported", f"video ({suffix}); extract frames, see docs/video.md"
-    return PhotoEntry(shown, "", size, mtime_ns, inode, status, reason)
-
-
 def _read(root: Path, entry: PhotoEntry) -> PhotoEntry:
     try:
-        return PhotoEntry(**{**asdict(entry), "sha256": file_sha256(root / entry.name)})
+        return replace(entry, sha256=file_sha256(root / entry.name))
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        return PhotoEntry(**{**asdict(entry), "status": "rejected", "reason": reason})
+        return replace(entry, status="rejected", reason=f"cannot be read: {error.strerror}")
+
+
+def _under_own_names(entries: Sequence[PhotoEntry]) -> Iterator[PhotoEntry]:
+    """No two of one name: bytes that are no UTF-8 may be shown as another file is called."""
+    taken = {entry.name for entry in entries if entry.reason != _NOT_UTF8}
+    for entry in entries:
+        name, count = entry.name, 1
+        while entry.reason == _NOT_UTF8 and name in taken:
+            name, count = f"{entry.name} ({count + 1})", count + 1
+        taken.add(name)
+        yield replace(entry, name=name) if name != entry.name else entry

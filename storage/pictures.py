@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from storage import exif, picture_depth
 from storage.picture_depth import NoContrast
-from storage.picture_formats import PILLOW_FORMATS
+from storage.picture_formats import HEAD_BYTES, PILLOW_FORMATS, VIDEO, format_of
 
 MOST_MEGAPIXELS = 200
 """Larger photographs are rejected by their header, unless `resources.max_megapixels` says otherwise."""
@@ -36,20 +36,6 @@ _BYTES_BESIDE = 64 << 20  # metadata and previews
 Image.MAX_IMAGE_PIXELS = CEILING_MEGAPIXELS * 10**6 // 2  # Pillow refuses twice as many
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_HEIF_BRANDS = (
-    b"heic",
-    b"heix",
-    b"hevc",
-    b"heim",
-    b"heis",
-    b"hevm",
-    b"hevs",
-    b"mif1",
-    b"msf1",
-    b"avif",
-    b"avis",
-)
-_VIDEO_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"avc1", b"3gp4", b"3gp5")
 _HEIF_REMEDY = "HEIC or AVIF, which needs the extra: pip install 'retrieval-sfm[heif]'"
 _VIDEO_REMEDY = "a video; extract frames first: ffmpeg -i FILE -vf fps=2 frames/%06d.jpg"
 
@@ -246,11 +232,10 @@ def _frames(file: IO[bytes]) -> str:
 
 def _unknown(file: IO[bytes]) -> Rejected | Unsupported:
     file.seek(0)
-    head = file.read(16)
-    brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in _HEIF_BRANDS and not register_heif():
+    found = format_of(file.read(HEAD_BYTES))
+    if found in ("HEIF", "AVIF") and not register_heif():
         return Unsupported(_HEIF_REMEDY)
-    if brand in _VIDEO_BRANDS or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
+    if found == VIDEO:
         return Unsupported(_VIDEO_REMEDY)
     return Rejected("not an image of a format that is read, or too damaged to tell")
 

@@ -33,14 +33,16 @@ def reasons(columns: Columns) -> Iterator[tuple[str, str]]:
 
 
 def aliases(columns: Columns) -> Iterator[tuple[str, str]]:
-    """A photograph stands for others with the same bytes and for itself."""
-    alias, sha = columns["photos/alias_of"], columns["photos/sha256"]
-    at = first((alias >= 0) & ((sha[alias] != sha) | (alias[alias] >= 0)))
+    """A photograph that is ok stands for duplicates and for itself; "the same bytes" are the same."""
+    alias, sha, status = columns["photos/alias_of"], columns["photos/sha256"], columns["photos/status"]
+    claimed = np.array(["same bytes" in str(reason) for reason in columns["photos/reason"]], dtype=bool)
+    wrong = (alias[alias] >= 0) | (status[alias] != "ok") | (claimed & (sha[alias] != sha))
+    at = first((alias >= 0) & wrong)
     if at is not None:
         yield (
             "photos/alias_of",
-            f"has {alias[at]} at [{at}], a photograph of other bytes or itself an alias; make the catalogue "
-            "again",
+            f"has {alias[at]} at [{at}], a photograph of other bytes, not ok or itself an alias; make the "
+            "catalogue again",
         )
 
 

@@ -33,11 +33,26 @@ from storage.stages import RESERVED_NAMES, Stage
 
 log = logging.getLogger(__name__)
 
+_STORE_BYTES = 4096  # of store.json
+
 Build = Callable[[Path], Mapping[str, Any] | None]
 
 
 class NoStore(ValueError):
     """A folder that is not a store, or one that this version cannot read."""
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store, of any version; never an error, whatever is in it."""
+    file = folder / "store.json"
+    try:
+        return file.stat().st_size <= _STORE_BYTES and _is_format(files.read_json(file))
+    except (OSError, RecursionError):  # somebody else's
+        return False
+
+
+def _is_format(facts: Any) -> bool:
+    return isinstance(facts, dict) and isinstance(facts.get("format"), int)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Store:
         """Open a store. Raises NoStore for another folder and for a newer format."""
         root = Path(root).absolute()
         facts = files.read_json(root / "store.json")
-        if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        if not _is_format(facts):
             raise NoStore(f"{str(root)!r} is not a store; make one with `retrieval-sfm store init {root}`")
         if facts["format"] > FORMAT_VERSION:
             raise NoStore(

@@ -10,10 +10,12 @@ from sfm.model_import import ImportOptions
 from sfm.scene import SceneOptions
 from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
+from storage.photograph_folders import left_out_attributes
 from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.chunks import chunks_holding, file_of_items, holders, item_digests
 from tasks.matching import attempts_of, split_pair
+from tasks.photographs import left_out
 
 
 @stage_task(mapping.STAGE, labels=("name", "clusters_of", "features", "matches", "working"))
@@ -84,7 +86,7 @@ def mapping_calls(
     return calls
 
 
-@stage_task(scene_assembly.STAGE, labels=("proposals", "matches"))
+@stage_task(scene_assembly.STAGE, labels=("proposals", "matches", "scan"))
 def assemble_scene(
     store: str,
     options: SceneOptions,
@@ -94,10 +96,13 @@ def assemble_scene(
     models: list[ArtifactRef],
     proposals: list[ArtifactRef],
     matches: list[ArtifactRef],
+    scan: ArtifactRef,
 ) -> ArtifactRef:
-    """scene.h5: photographs, clusters, models, cameras, points, pairs."""
+    """scene.h5: photographs, clusters, models, cameras, points, pairs (scan: of which it says what was left
+    out)."""
 
     opened = running().store
+    not_listed = left_out_attributes(left_out(opened, scan))
     facts = {ref.path: opened.sidecar(ref) for ref in models}
     folders = {side.facts["cluster"]: opened.path(side.ref) for side in facts.values() if side is not None}
 
@@ -110,16 +115,22 @@ def assemble_scene(
             options,
             out,
             inputs=inputs,
+            attributes=not_listed,
         )
 
     return publish(build)
 
 
-@stage_task(model_import.STAGE)
-def import_scene(store: str, options: ImportOptions, catalogue: ArtifactRef) -> ArtifactRef:
+@stage_task(model_import.STAGE, labels=("scan",))
+def import_scene(
+    store: str, options: ImportOptions, inputs: list[str], catalogue: ArtifactRef, scan: ArtifactRef
+) -> ArtifactRef:
     """scene.h5 of somebody's COLMAP models."""
+    not_listed = left_out_attributes(left_out(running().store, scan))
 
     def build(out: Path) -> None:
-        model_import.import_models(artifact_path(catalogue), options, out, inputs=running().inputs)
+        model_import.import_models(
+            artifact_path(catalogue), options, out, inputs=running().inputs, attributes=not_listed
+        )
 
     return publish(build)

@@ -1,13 +1,14 @@
 """From a folder to a catalogue: scan, working copies in chunks, the table of all files."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from prefect import task
 
-from sfm import catalogue, hloc_features, matching, pairs, working
+from sfm import catalogue, hloc_features, matching, pairs, same_pictures, working
 from sfm.catalogue import CatalogueOptions
 from sfm.features import FeatureOptions
 from sfm.matching import MatchingOptions
@@ -17,13 +18,25 @@ from storage import hdf5
 from storage.artifacts import ArtifactRef
 from storage.digests import json_sha256
 from storage.options import Options
-from storage.photographs import PhotoEntry, PhotoSource, ScanTable, load_scan, scan
+from storage.photograph_folders import left_out_attributes, read_left_out
+from storage.photographs import (
+    NoPhotographs,
+    PhotoEntry,
+    PhotoSource,
+    ScanTable,
+    load_scan,
+    require_photographs,
+    scan,
+)
 from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.progress import reporter
 
 SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=(), modules=())
+
+
+_REASONS = 5
 
 
 class ScanOptions(Options):
@@ -47,11 +60,29 @@ def scan_photographs(store: str, photos: str) -> ArtifactRef:
     opened = Store.open(store)
     report = reporter("scan")
     table = scan(photos, scan_table_path(opened, photos), lambda done, total: report(done, total, "files"))
+    require_photographs(table, photos)
+    facts = left_out_attributes(table.left_out)
 
     def build(out: Path) -> None:
-        hdf5.write(out, "scan", scan_arrays(table), stage="scan", options={}, inputs=[])
+        hdf5.write(out, "scan", scan_arrays(table), stage="scan", options={}, inputs=[], attributes=facts)
 
-    return opened.produce(SCAN_STAGE, ScanOptions(), [table.content_sha256], build)
+    return opened.produce(SCAN_STAGE, ScanOptions(), scan_inputs(table), build)
+
+
+def scan_inputs(table: ScanTable) -> list[str]:
+    """What the key of a scan is made from. With what is left out, so that the file says it as it is now;
+    its content has nothing of it, and so nothing that is made from the photographs depends on it."""
+    return [table.content_sha256, *left_out_inputs(table.left_out)]
+
+
+def left_out_inputs(left_out: Mapping[str, int]) -> list[str]:
+    """For the key of what says how much was left out: a digest, none where nothing was."""
+    return [json_sha256(dict(left_out))] if left_out else []
+
+
+def left_out(store: Store, scan_ref: ArtifactRef) -> dict[str, int]:
+    """How many files a scan left out, by ending or reason."""
+    return read_left_out(store.path(scan_ref), "scan")
 
 
 def scan_arrays(table: ScanTable) -> dict[str, Any]:
@@ -91,15 +122,25 @@ def make_working_copies(
     return publish(build)
 
 
-@stage_task(catalogue.STAGE, labels=("working",))
+@stage_task(catalogue.STAGE, labels=("working", "photos"))
 def build_catalogue(
-    store: str, options: CatalogueOptions, inputs: list[str], scan: ArtifactRef, working: list[ArtifactRef]
+    store: str,
+    options: CatalogueOptions,
+    inputs: list[str],
+    scan: ArtifactRef,
+    working: list[ArtifactRef],
+    photos: str,
 ) -> ArtifactRef:
     """Every file found and what became of it."""
+    source = photo_source(running().store, photos)
 
     def build(out: Path) -> None:
-        outcomes = read_outcomes([artifact_path(ref) for ref in working])
-        catalogue.make_catalogue(scanned_files(artifact_path(scan)), outcomes, out, inputs=inputs)
+        files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working]
+        outcomes = read_outcomes(folders)
+        names = {sha: name for sha, name in catalogue.to_decode(files)}
+        pictures = catalogue.pictures(files, outcomes, folders)
+        copies = same_pictures.copies(pictures, lambda sha: source.path(names[sha]))
+        catalogue.make_catalogue(files, outcomes, out, copies=copies, inputs=inputs)
 
     return publish(build)
 
@@ -117,6 +158,19 @@ def accepted(store: Store, catalogue_ref: ArtifactRef) -> list[str]:
     columns = hdf5.read(store.path(catalogue_ref), "catalogue", ["photos/sha256", "photos/status"])
     good = columns["photos/status"] == "ok"
     return sorted(str(sha) for sha in columns["photos/sha256"][good].astype(str))
+
+
+def check_usable(store: Store, catalogue_ref: ArtifactRef, photos: str) -> None:
+    """Raise NoPhotographs that names the reasons where no photograph could be decoded."""
+    columns = hdf5.read(store.path(catalogue_ref), "catalogue", ["photos/status", "photos/reason"])
+    if "ok" in columns["photos/status"]:
+        return
+    reasons = Counter(str(reason) for reason in columns["photos/reason"])
+    shown = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS))
+    more = f"; and {len(reasons) - _REASONS} other reasons" if len(reasons) > _REASONS else ""
+    raise NoPhotographs(
+        f"none of the {reasons.total()} files in {photos!r} is a usable photograph: {shown}{more}"
+    )
 
 
 def check_pair_options(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> None:
@@ -143,7 +197,7 @@ def feature_groups(store: Store, catalogue_ref: ArtifactRef, options: FeatureOpt
     """sha256 -> its group in options.hloc_file, of every accepted photograph; {} without a file."""
     if options.hloc_file is None:
         return {}
-    names = catalogue.read_names(store.path(catalogue_ref))
+    names = catalogue.read_names(store.path(catalogue_ref), same_bytes=True)
     return hloc_features.group_names(options.hloc_file, names, accepted(store, catalogue_ref))
 
 

@@ -27,6 +27,7 @@ class File:
     sha256: str
     status: str = "ok"
     reason: str = ""
+    size: int = 1
 
 
 FILES = [

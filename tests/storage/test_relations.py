@@ -52,6 +52,7 @@ def again(table: str, *columns: str) -> Plant:
 DEFECTS: dict[str, tuple[str, Plant, str, str]] = {
     "rejected without a reason": ("scan", put("photos/reason", 3, ""), "photos/reason", "is empty at [3]"),
     "alias of other bytes": ("catalogue", put("photos/alias_of", 2, 1), "photos/alias_of", "other bytes"),
+    "alias of a rejected file": ("scene", put("photos/alias_of", 2, 3), "photos/alias_of", "not ok"),
     "alias of an alias": ("catalogue", put("photos/alias_of", 0, 2), "photos/alias_of", "itself an alias"),
     "too many photographs": ("scene", put("models/num_photos", 0, 3), "models/num_photos", "but 2 rows of"),
     "too few points": ("scene", put("models/num_points", 0, 2), "models/num_points", "but 3 rows of"),

@@ -66,7 +66,7 @@ class World:
         )
         inputs = [items_input(store, [self.copies])]
         self.catalogue = build_catalogue.fn(
-            self.root, CatalogueOptions(), inputs, scan=scan, working=[self.copies]
+            self.root, CatalogueOptions(), inputs, scan=scan, working=[self.copies], photos=str(photos)
         )
         self.shas = accepted(store, self.catalogue)
 

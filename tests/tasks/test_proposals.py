@@ -60,7 +60,9 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
         root, WorkingOptions(), list(wanted.values()), sorted(wanted), photos=str(photos)
     )
     inputs = [items_input(store, [copies])]
-    return build_catalogue.fn(root, CatalogueOptions(), inputs, scan=scan, working=[copies])
+    return build_catalogue.fn(
+        root, CatalogueOptions(), inputs, scan=scan, working=[copies], photos=str(photos)
+    )
 
 
 def test_a_photograph_rejected_for_the_limit_is_tried_again_under_another(store: Store, photos: Path) -> None:
