@@ -55,6 +55,15 @@ def usage() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def check_photographs(photos: Path) -> None:
+    """Raises ValueError where there is no folder, or no photograph in it."""
+    from storage.photographs import check_folder
+
+    if not photos.is_dir():
+        raise ValueError(f"{str(photos)!r} is no folder; give the folder of your photographs")
+    check_folder(photos)
+
+
 def complain(error: BaseException) -> None:
     """One line about an error, on standard error."""
     err.print(f"[red]error:[/red] {one_line(error)}", highlight=False, soft_wrap=True)

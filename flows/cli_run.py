@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import ConfigOption, SetOption, StoreOption, VerifyOption, out, run_flow, usage
+from flows.cli_common import (
+    ConfigOption,
+    SetOption,
+    StoreOption,
+    VerifyOption,
+    check_photographs,
+    out,
+    run_flow,
+    usage,
+)
 
 if TYPE_CHECKING:
     from storage.runs import RunRecord
@@ -65,7 +74,7 @@ def run(
         options, resources = load(
             config, [*(set_ or []), *_models(from_colmap), *_list(from_list, from_colmap)]
         )
-        _check_photographs(photos)
+        check_photographs(photos)
         check_list(options)
         root = store.absolute() if plan else _open_store(store, photos)
         if accept_older_code:
@@ -153,7 +162,7 @@ def _open_store(store: Path, photos: Path | None) -> Path:
         return Store.open(store).root
     if store.resolve() == photos.resolve():
         raise ValueError(f"{str(store)!r} is the folder of the photographs; give --store another one")
-    _check_photographs(photos)
+    check_photographs(photos)
     return Store.create(store).root
 
 
@@ -175,12 +184,6 @@ def _list(file: Path | None, models: Path | None) -> list[str]:
     if not file.is_file():
         raise ValueError(f"{str(file)!r} is no file; give a list of your photographs (.csv, .pkl or .h5)")
     return [f"selection.list={json.dumps(str(file.absolute()))}"]
-
-
-def _check_photographs(photos: Path) -> None:
-    from storage.photographs import check_folder
-
-    check_folder(photos)
 
 
 def _run_and_show(root: Path, module: str, function: str, verify: bool, **request: Any) -> None:

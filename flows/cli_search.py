@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import StoreOption, VerifyOption, complain, out, run_flow, usage
+from flows.cli_common import (
+    StoreOption,
+    VerifyOption,
+    check_photographs,
+    complain,
+    out,
+    run_flow,
+    usage,
+)
 from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
@@ -92,9 +100,7 @@ def index(
             index={**key_values(set_ or [], "--set"), "kind": kind.value},
             **neighbours(dba, "--dba", "augmentation_neighbours", "augmentation_alpha"),
         )
-        from storage.photographs import check_folder
-
-        check_folder(photos)
+        check_photographs(photos)
         if to is not None:
             from storage.export_folders import check_free
 

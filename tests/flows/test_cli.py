@@ -41,6 +41,7 @@ class Machine(Resources):
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")  # as a JPEG begins
     return tmp_path / "photos"
 
 
@@ -244,7 +245,20 @@ def test_no_photographs_is_2_and_makes_no_store(asked: Asked, tmp_path: Path) ->
     result = call("run", tmp_path / "absent", "--store", tmp_path / "store")
     assert result.exit_code == 2
     assert "absent' is no folder; give the folder of your photographs" in result.output
-    assert not (tmp_path / "store").exists()
+    (tmp_path / "texts").mkdir()
+    for number in range(12):
+        (tmp_path / "texts" / f"{number}.txt").write_text("no photograph")
+    for more in ((), ("--plan",)):
+        result = call("run", tmp_path / "texts", "--store", tmp_path / "store", *more)
+        assert result.exit_code == 2 and "0 photographs in" in result.output
+        assert "12 .txt; give the folder of the photographs" in " ".join(result.output.split())
+    assert not (tmp_path / "store").exists() and asked == []
+
+
+def test_a_store_in_the_place_of_the_photographs_is_2(asked: Asked, photos: Path) -> None:
+    result = call("run", photos, "--store", photos)
+    assert result.exit_code == 2 and "is the folder of the photographs" in result.output
+    assert [path.name for path in photos.iterdir()] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(
