@@ -49,9 +49,6 @@ def _progress(text: str) -> None:
     signal.setitimer(signal.ITIMER_PROF, HANG_S)
 
 
-storage.outside.read_outside = read_here  # before the readers import it
-
-
 def verdict(read: Any, path: Path) -> tuple[str, str]:
     """("read" or "refused" or "fault", what was raised)."""
     try:
@@ -68,6 +65,7 @@ _OURS = ("storage", "sfm", "retrieval", "flows")
 
 
 def main(reader: str, seed: str, first: str, last: str, scratch: str) -> None:
+    storage.outside.read_outside = read_here  # before what is read imports it
     from tests.fuzz.readers import READERS
 
     chosen, folder = READERS[reader], Path(scratch)
