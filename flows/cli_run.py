@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import ConfigOption, SetOption, StoreOption, VerifyOption, out, run_flow, usage
+from flows.cli_common import (
+    ConfigOption,
+    SetOption,
+    StoreOption,
+    VerifyOption,
+    out,
+    require_server,
+    run_flow,
+    usage,
+)
 
 if TYPE_CHECKING:
     from storage.runs import RunRecord
@@ -103,6 +112,7 @@ def demo(
         from flows.options import load
 
         options, resources = load(CONFIG, set_ or [])
+        require_server()
         render(photos)
         root = _open_store(store, photos)
     _run_and_show(

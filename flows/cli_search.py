@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import StoreOption, VerifyOption, complain, out, run_flow, usage
+from flows.cli_common import StoreOption, VerifyOption, complain, run_flow, say, usage
 from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def search(
             from flows.search_page import write_page
 
             write_page(html, query, question.box, hits, photos or collection.photos, about(collection))
-            out.print(f"page {html}", highlight=False, soft_wrap=True, markup=False)
+            say(f"page {html}")
 
 
 def _load_flow() -> "Callable[..., RunRecord]":
