@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_common import out, usage
+from flows.cli_common import out, say, usage
 
 ADDRESS = "127.0.0.1"
 
@@ -29,7 +29,7 @@ def browse(
         scope = Scope.of(path)
         listener = _listen(port)
     address = f"http://{ADDRESS}:{listener.getsockname()[1]}/"
-    out.print(f"{address}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+    say(f"{address}  (Ctrl-C ends it)")
     if not no_open and out.is_terminal:
         webbrowser.open(address)
     import uvicorn
@@ -38,7 +38,7 @@ def browse(
     from storage.children import Child
 
     with Child() as child, listener:
-        settings = uvicorn.Config(application(scope, child), log_level="warning", access_log=False)
+        settings = uvicorn.Config(application(scope, child), log_config=None, access_log=False)
         uvicorn.Server(settings).run(sockets=[listener])
 
 

@@ -8,27 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+
+from flows.console import err, out, put, say, tell
+from flows.failures import complain, note, one_line
+
+__all__ = ["complain", "err", "one_line", "out", "put", "run_flow", "say", "tell", "usage"]
 
 if TYPE_CHECKING:
     from flows.interrupts import Ending
 
 Result = TypeVar("Result")
 
-WIDTH_OF_FILES = 160
-
-
-def console(stderr: bool = False) -> Console:
-    """A console as wide as the terminal; what goes to a file or a pipe is not folded at 80 columns."""
-    found = Console(stderr=stderr)
-    if found.is_terminal or "COLUMNS" in os.environ:
-        return found
-    return Console(stderr=stderr, width=WIDTH_OF_FILES)
-
-
-out = console()
-err = console(stderr=True)
 END_LIMIT_S = 4.0
 
 StoreOption = Annotated[
@@ -64,15 +54,18 @@ def check_photographs(photos: Path) -> None:
     check_folder(photos)
 
 
-def complain(error: BaseException) -> None:
-    """One line about an error, on standard error."""
-    err.print(f"[red]error:[/red] {one_line(error)}", highlight=False, soft_wrap=True)
+def require_server() -> None:
+    """Ends the command where the user has set up a Prefect server that cannot be used."""
+    from flows.configured_api import check, configured_api
+    from flows.context import environment
 
-
-def one_line(error: BaseException) -> str:
-    """An error's text on one line, markup escaped; with its type where it is not made for users."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return escape(text if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}")
+    try:
+        if (api := configured_api()) is not None:
+            with environment({}):
+                check(api)
+    except OSError as error:
+        complain(error)
+        raise typer.Exit(1) from error
 
 
 def run_flow(
@@ -96,14 +89,18 @@ def run_flow(
         os.environ[VERIFY] = "full"
     with ExitStack() as stack:
         with usage():
-            command = stack.enter_context(session(root))
-        ending = stack.enter_context(ends_on_signals(END_LIMIT_S, _say))
+            try:
+                command = stack.enter_context(session(root))
+            except (OSError, RuntimeError) as error:  # no room for a log, or a server that does not answer
+                complain(error, root)
+                raise typer.Exit(1) from error
+        ending = stack.enter_context(ends_on_signals(END_LIMIT_S, tell))
         try:
             function = _loaded(load)
             _dress(stack)
             return command.run(function, **arguments), command.log
         except BaseException as error:
-            _fail(error, command.log, ending)
+            _fail(error, root, command.log, ending)
 
 
 def _loaded(load: Callable[[], Result]) -> Result:
@@ -119,10 +116,6 @@ def _loaded(load: Callable[[], Result]) -> Result:
             gc.enable()
 
 
-def _say(line: str) -> None:
-    err.print(line, highlight=False)
-
-
 def _dress(stack: ExitStack) -> None:
     from flows.console import calm_console
     from tasks.progress import bars
@@ -132,11 +125,16 @@ def _dress(stack: ExitStack) -> None:
         stack.enter_context(bars(err))
 
 
-def _fail(error: BaseException, log: Path, ending: "Ending") -> NoReturn:
+def _fail(error: BaseException, root: Path, log: Path, ending: "Ending") -> NoReturn:
+    """One line why, one line where the log with the traceback is."""
     if isinstance(error, typer.Exit | SystemExit):
         raise error
-    if ending.number:
-        error = InterruptedError(f"{ending.word}; the same command goes on from the last finished task")
-    complain(error)
-    err.print(f"log: {log}", highlight=False, soft_wrap=True, markup=False)
+    if ending.number or isinstance(error, KeyboardInterrupt):
+        word = ending.word if ending.number else "interrupted"
+        error = InterruptedError(f"{word}; the same command goes on from the last finished task")
+    else:
+        note(error, log)
+    complain(error, root)
+    if log.exists():
+        tell(f"log: {log}")
     raise typer.Exit(ending.code if ending.number else 1) from error

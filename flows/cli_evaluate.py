@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import VerifyOption, out, run_flow, usage
+from flows.cli_common import VerifyOption, out, run_flow, say, usage
 from flows.cli_values import key_values, neighbours, numbers
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def _show(
             write_sheet(result, benchmark, written.sheet, distractors)
     for name, path in {"benchmark": root / ref.path, **asdict(written), "log": log}.items():
         if path is not None:
-            out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"run {record.id}: {record.status}", highlight=False)
+            say(f"{name:17} {path}")
+    say(f"run {record.id}: {record.status}")
 
 
 def _write_texts(result: "BenchmarkResult", written: Written) -> None:

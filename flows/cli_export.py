@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_common import StoreOption, complain, out, usage
+from flows.cli_common import StoreOption, complain, say, usage
 
 
 class Images(StrEnum):
@@ -82,19 +82,19 @@ def export(
         from flows import export as exports
 
         if colmap is not None:
-            _say(exports.to_colmap(str(store), run, colmap, images.value, database))
+            say(exports.to_colmap(str(store), run, colmap, images.value, database))
         if hloc is not None:
-            _say(exports.to_hloc(str(store), run, hloc, images.value))
+            say(exports.to_hloc(str(store), run, hloc, images.value))
         if cirtorch is not None:
-            _say(exports.to_cirtorch(str(store), run, cirtorch))
+            say(exports.to_cirtorch(str(store), run, cirtorch))
         if onnx is not None or safetensors is not None:
             from flows import export_network
 
             chosen = export_network.choose(str(store), run, network.value, whitening.value, dimensions)
             if onnx is not None:
-                _say(export_network.to_onnx(chosen, onnx))
+                say(export_network.to_onnx(chosen, onnx))
             if safetensors is not None:
-                _say(export_network.to_safetensors(chosen, safetensors))
+                say(export_network.to_safetensors(chosen, safetensors))
 
 
 @contextmanager
@@ -107,7 +107,3 @@ def _failures() -> Iterator[None]:
             raise
         complain(error)
         raise typer.Exit(1) from error
-
-
-def _say(line: str) -> None:
-    out.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
-from rich.markup import escape
 from rich.table import Column, Table
 
-from flows.cli_common import err, out, usage
+from flows.cli_common import out, put, say, tell, usage
+from storage.escaping import shown
 
 if TYPE_CHECKING:
     from storage.inspection_difference import Change, Difference
@@ -68,7 +68,7 @@ def _describe(
 
         description = describe_limited(file, full=full, time_limit_s=time_limit)
     if json:
-        typer.echo(description.to_json())
+        put(description.to_json())
     else:
         out.print(description)
     if description.violations:
@@ -92,25 +92,23 @@ def _show_preview(file: Path, dataset: str, rows: int, json: bool, time_limit: f
         "storage.inspection_preview:preview", file, dataset, rows, time_limit_s=time_limit
     )
     if json:
-        typer.echo(found.to_json())
+        put(found.to_json())
         return
     for column in found.columns:
         shape = " x ".join(map(str, column.shape)) or "scalar"
         unit = f"  {column.unit}" if column.unit else ""
-        out.print(escape(f"{column.path}  [{shape}]  {column.type}{unit}  {column.description}"))
+        say(f"{column.path}  [{shape}]  {column.type}{unit}  {column.description}")
     for table in _tables(found, out.width):
         out.print(table)
     hidden = [f"{found.total - len(found.rows)} more rows"] if found.total > len(found.rows) else []
     hidden += [f"{found.left_out} more columns"] if found.left_out else []
-    out.print(
-        f"{found.total} rows" + (f"; not shown: {', '.join(hidden)}" if hidden else ""), highlight=False
-    )
+    say(f"{found.total} rows" + (f"; not shown: {', '.join(hidden)}" if hidden else ""))
 
 
 def _tables(found: "Preview", width: int) -> list[Table]:
     """The rows as tables one below the other, each with as many columns as `width` characters hold."""
-    cells = [[escape(_cell(value)) for value in column] for column in zip(*found.rows, strict=True)]
-    names = [escape(name) for name in found.header]
+    cells = [[shown(_cell(value)) for value in column] for column in zip(*found.rows, strict=True)]
+    names = [shown(name) for name in found.header]
     room = width - len(str(len(found.rows))) - 4
     bands: list[list[int]] = [[]]
     used = 0
@@ -136,7 +134,7 @@ def _show_difference(file: Path, other: Path, full: bool, json: bool, time_limit
         "storage.inspection_difference:difference", file, other, time_limit_s=time_limit, full=full
     )
     if json:
-        typer.echo(found.to_json())
+        put(found.to_json())
     else:
         _print_difference(found)
     if not found.same:
@@ -149,29 +147,24 @@ def _print_difference(found: "Difference") -> None:
         if changes:
             out.print(_change_table(title, changes, found))
         if len(changes) > _SHOWN_CHANGES:
-            out.print(f"... {len(changes) - _SHOWN_CHANGES} more; --json lists all")
+            say(f"... {len(changes) - _SHOWN_CHANGES} more; --json lists all")
     for name in found.unread:
-        out.print(escape(f"not read for its size: {name}; --full reads it"))
+        say(f"not read for its size: {name}; --full reads it")
     what = "the same options and the same content" if found.same else "different"
     if found.unread and not found.options and not found.datasets:
         what = "no difference in what was read"
-    out.print(f"{what}; {found.equal} datasets have equal values", highlight=False)
+    say(f"{what}; {found.equal} datasets have equal values")
 
 
 def _change_table(title: str, changes: "tuple[Change, ...]", found: "Difference") -> Table:
-    table = Table("", escape(found.first), escape(found.second), title=title, title_justify="left")
+    table = Table("", shown(found.first), shown(found.second), title=title, title_justify="left")
     for change in changes[:_SHOWN_CHANGES]:
-        table.add_row(*(escape(_printable(text)) for text in (change.name, change.first, change.second)))
+        table.add_row(*(shown(text) for text in (change.name, change.first, change.second)))
     return table
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and control characters, which would move the cursor."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _write_sheet(file: Path, schema: str, tuples: Path, photos: Path | None, count: int) -> None:
@@ -180,4 +173,4 @@ def _write_sheet(file: Path, schema: str, tuples: Path, photos: Path | None, cou
 
         if schema != "training_set":
             raise NotATrainingSet(f"{file}: only a training_set.h5 has tuples, this is {schema or 'another'}")
-        err.print(write_sheet(file, tuples, photos, count), highlight=False, soft_wrap=True, markup=False)
+        tell(write_sheet(file, tuples, photos, count))

@@ -1,11 +1,12 @@
 """`report`: one page about a run."""
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli_common import StoreOption, out, usage
+from flows.cli_common import StoreOption, say, usage
 
 
 def report(
@@ -28,7 +29,14 @@ def report(
             raise ValueError(
                 f"{target}: is a folder or in none; give the name of a file in a folder that exists"
             )
-        page = write_report(opened, runs.load(opened, run), target)
+        try:
+            page = write_report(opened, runs.load(opened, run), target)
+        except OSError as error:
+            if target is None and error.errno in (errno.EROFS, errno.EACCES):
+                raise ValueError(
+                    f"{opened.root}: {error.strerror}; give --out FILE in another folder"
+                ) from error
+            raise
     left_out = f", {page.num_left_out} by name alone" if page.num_left_out else ""
     text = f"{page.path}: {human_bytes(page.bytes)}, {page.num_pictures} pictures{left_out}"
-    out.print(text, highlight=False, soft_wrap=True, markup=False)
+    say(text)

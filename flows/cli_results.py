@@ -7,11 +7,11 @@ from typing import Any
 
 from rich import box
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
-from flows.cli_common import out
+from flows.cli_common import out, say
 from storage.artifacts import ArtifactRef
+from storage.escaping import shown
 from storage.runs import RunRecord
 from storage.store import Store
 
@@ -37,8 +37,8 @@ def show(record: RunRecord, root: Path, log: Path | None = None) -> None:
         out.print(part, highlight=False)
     out.print()
     for name, path in files(record, root, log):
-        out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"run {record.id}: {record.status}", highlight=False)
+        say(f"{name:17} {path}")
+    say(f"run {record.id}: {record.status}")
 
 
 def parts(record: RunRecord, root: Path, width: int) -> Iterator[RenderableType]:
@@ -131,7 +131,7 @@ def _counts(record: RunRecord, root: Path) -> Iterator[RenderableType]:
             yield f"not used: {', '.join(unused)}; photos/reason in {ref.path} says why"
     for ref in record.refs_of("scan"):
         if left_out := left_out_text(read_left_out(root / ref.path, "scan")):
-            yield escape(f"left out, no photographs: {left_out}")
+            yield shown(f"left out, no photographs: {left_out}")
     for ref in record.refs_of("training_set"):
         sidecar = Store.open(root).sidecar(ref)
         summary = sidecar.facts.get("summary", {}) if sidecar else {}
@@ -151,9 +151,9 @@ def _counts(record: RunRecord, root: Path) -> Iterator[RenderableType]:
 
 def _notes(warnings: Sequence[str], path: Path) -> Iterator[str]:
     """The first few; `path`: the file that has all."""
-    yield from (escape(f"note: {text}") for text in warnings[:SHOWN_NOTES])
+    yield from (shown(f"note: {text}") for text in warnings[:SHOWN_NOTES])
     if len(warnings) > SHOWN_NOTES:
-        yield escape(f"note: {len(warnings) - SHOWN_NOTES} more of this kind in {path.name}, warnings/text")
+        yield shown(f"note: {len(warnings) - SHOWN_NOTES} more of this kind in {path.name}, warnings/text")
 
 
 def whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]]:

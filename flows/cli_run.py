@@ -16,6 +16,7 @@ from flows.cli_common import (
     VerifyOption,
     check_photographs,
     out,
+    require_server,
     run_flow,
     usage,
 )
@@ -112,6 +113,7 @@ def demo(
         from flows.options import load
 
         options, resources = load(CONFIG, set_ or [])
+        require_server()
         render(photos)
         root = _open_store(store, photos)
     _run_and_show(

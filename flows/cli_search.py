@@ -12,8 +12,8 @@ from flows.cli_common import (
     VerifyOption,
     check_photographs,
     complain,
-    out,
     run_flow,
+    say,
     usage,
 )
 from flows.cli_values import key_values, neighbours, numbers
@@ -198,7 +198,7 @@ def search(
             from flows.search_page import write_page
 
             write_page(html, query, question.box, hits, photos or collection.photos, about(collection))
-            out.print(f"page {html}", highlight=False, soft_wrap=True, markup=False)
+            say(f"page {html}")
 
 
 def _load_flow() -> "Callable[..., RunRecord]":

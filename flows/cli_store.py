@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from flows.cli_common import StoreOption, err, out, usage
+from flows.cli_common import StoreOption, out, put, say, tell, usage
+from storage.escaping import shown
 
 if TYPE_CHECKING:
     from storage.store import Store
@@ -23,7 +23,7 @@ def init(store: StoreArgument) -> None:
     with usage():
         from storage.store import Store
 
-        out.print(f"store ready: {Store.create(store).root}", highlight=False, soft_wrap=True, markup=False)
+        say(f"store ready: {Store.create(store).root}")
 
 
 @store_app.command()
@@ -50,11 +50,11 @@ def ls(
             f"{item.seconds:.1f}",
             human_bytes(item.ref.bytes),
             str(len(item.runs)),
-            escape(item.ref.path),
-            f"[yellow]stale: {escape(stale[item.ref.path])}[/yellow]" if item.ref.path in stale else "",
+            shown(item.ref.path),
+            f"[yellow]stale: {shown(stale[item.ref.path])}[/yellow]" if item.ref.path in stale else "",
         )
     out.print(table)
-    out.print(f"{len(listed)} artifacts, {human_bytes(sum(i.ref.bytes for i in listed))}", highlight=False)
+    say(f"{len(listed)} artifacts, {human_bytes(sum(i.ref.bytes for i in listed))}")
 
 
 @store_app.command()
@@ -71,14 +71,14 @@ def verify(
     held = [v for v in verdicts if v.status == "open elsewhere"]
     for verdict in verdicts:
         if verdict.status != "ok":
-            out.print(f"{verdict.status}: {verdict.path}", highlight=False, soft_wrap=True, markup=False)
+            say(f"{verdict.status}: {verdict.path}")
     good = sum(v.status == "ok" for v in verdicts)
     orphans = len(verdicts) - good - len(bad) - len(held)
-    out.print(f"{good} intact, {len(bad)} damaged or missing, {orphans} orphans")
+    say(f"{good} intact, {len(bad)} damaged or missing, {orphans} orphans")
     if held:
-        err.print(f"{len(held)} not looked at: another program has them open for writing; close them there")
+        tell(f"{len(held)} not looked at: another program has them open for writing; close them there")
     if bad:
-        err.print("the next run makes them again", highlight=False)
+        tell("the next run makes them again")
     if bad or held:
         raise typer.Exit(1)
 
@@ -102,12 +102,12 @@ def gc(
             runs.delete(opened, run)
         garbage = maintenance.gc(opened, delete=delete)
     for path in [*(ref.path for ref in garbage.artifacts), *garbage.others]:
-        out.print(path, highlight=False, soft_wrap=True, markup=False)
+        say(path)
     for path in garbage.kept_locked:
-        out.print(f"kept, in use: {path}", highlight=False, soft_wrap=True, markup=False)
+        say(f"kept, in use: {path}")
     verb = "removed" if garbage.deleted else "would be removed (dry run; --delete removes)"
     count = len(garbage.artifacts) + len(garbage.others)
-    out.print(f"{count} entries, {human_bytes(garbage.bytes)} {verb}", highlight=False)
+    say(f"{count} entries, {human_bytes(garbage.bytes)} {verb}")
 
 
 @store_app.command()
@@ -119,7 +119,7 @@ def lineage(
         from storage import maintenance
 
         for line in maintenance.lineage(_open(store), file).lines():
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(line)
 
 
 @store_app.command()
@@ -130,9 +130,9 @@ def migrate(store: StoreArgument) -> None:
 
         result = maintenance.migrate(_open(store))
     formats = f"format {result.from_format} -> {result.to_format}"
-    out.print(f"{formats}, {result.indexed} artifacts indexed", highlight=False)
+    say(f"{formats}, {result.indexed} artifacts indexed")
     for path in result.older_layouts:
-        out.print(f"older layout, still read: {path}", highlight=False, soft_wrap=True, markup=False)
+        say(f"older layout, still read: {path}")
 
 
 @store_app.command()
@@ -152,7 +152,7 @@ def environment(
         from flows.access import settings_for_prefect
 
         for name, value in settings_for_prefect(_open(store).root, server).items():
-            typer.echo(f"export {name}={quote(value)}")
+            put(f"export {name}={quote(value)}")
 
 
 def _open(store: Path) -> "Store":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli_common import SetOption, StoreOption, VerifyOption, err, one_line, out, run_flow, usage
+from flows.cli_common import SetOption, StoreOption, VerifyOption, one_line, out, run_flow, say, tell, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def sweep(
         out.print(table)
         out.print()
     for suffix in ("csv", "md"):
-        out.print(str(folder / f"{found.name}.{suffix}"), highlight=False, soft_wrap=True, markup=False)
+        say(str(folder / f"{found.name}.{suffix}"))
     _end(outcomes, log)
 
 
@@ -65,8 +65,8 @@ def _end(outcomes: "list[Outcome]", log: Path) -> None:
     failed = [each for each in outcomes if each.error]
     for each in failed:
         text = f"combination {each.combination.number} ({each.combination.label}): {each.error}"
-        err.print(f"[red]error:[/red] {one_line(ValueError(text))}", highlight=False, soft_wrap=True)
+        tell(one_line(ValueError(text)), red="error:")
     if failed:
-        err.print(f"{len(failed)} of {len(outcomes)} combinations failed; the same command tries them again")
-        err.print(f"log: {log}", highlight=False, soft_wrap=True, markup=False)
+        tell(f"{len(failed)} of {len(outcomes)} combinations failed; the same command tries them again")
+        tell(f"log: {log}")
         raise typer.Exit(1)

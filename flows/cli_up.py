@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_common import StoreOption, complain, err, out, usage
+from flows.cli_common import StoreOption, complain, say, tell, usage
 
 
 def up(
@@ -37,14 +37,10 @@ def up(
         root = Store.create(store).root
         request = Request(root, host, port, photos.absolute() if photos else None, tuple(name or ()))
         try:
-            serve(request, _say, _stop_on_signals())
+            serve(request, say, _stop_on_signals())
         except RuntimeError as error:
             complain(error)
             raise typer.Exit(1) from error
-
-
-def _say(line: str) -> None:
-    out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _stop_on_signals() -> threading.Event:
@@ -54,7 +50,7 @@ def _stop_on_signals() -> threading.Event:
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             os._exit(1)
-        err.print("ending (Ctrl-C again ends at once)", highlight=False)
+        tell("ending (Ctrl-C again ends at once)")
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

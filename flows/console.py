@@ -1,9 +1,66 @@
-"""What a person sees while a flow runs: one line per event on the console, everything in the log file."""
+"""Where the commands print. What a person sees while a flow runs: one line per event on the console,
+everything in the log file.
+
+All output of the commands goes through this module, and no control character of a name gets through it.
+"""
 
 import copy
 import logging
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from storage.escaping import escaped, escaped_lines, shown
+
+WIDTH_OF_FILES = 160
+
+
+class PlainConsole(Console):
+    """A console that writes control characters out, wherever in a table or a tree they stand."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of something that rich can show."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escaped_lines(segment.text), segment.style)
+
+
+def console(stderr: bool = False) -> PlainConsole:
+    """A console as wide as the terminal; what goes to a file or a pipe is not folded at 80 columns."""
+    found = PlainConsole(stderr=stderr)
+    if found.is_terminal or "COLUMNS" in os.environ:
+        return found
+    return PlainConsole(stderr=stderr, width=WIDTH_OF_FILES)
+
+
+out = console()
+err = console(stderr=True)
+
+
+def say(line: object) -> None:
+    """One line on standard output, folded nowhere."""
+    out.print(escaped(line), highlight=False, soft_wrap=True, markup=False)
+
+
+def tell(line: object, red: str = "") -> None:
+    """One line on standard error. red: the word before it."""
+    first = f"[red]{shown(red)}[/red] " if red else ""
+    err.print(first + shown(line), highlight=False, soft_wrap=True)
+
+
+def put(text: str) -> None:
+    """A text for programs on standard output, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+class Told(logging.Handler):
+    """Tells what nobody else handles, without its traceback: warnings of libraries, outside of runs too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
 
 
 class WithoutTracebacks(logging.Formatter):

@@ -11,23 +11,22 @@ Importing this module does not import Prefect.
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.access import serving_settings
+from flows.configured_api import check, configured_api
+from flows.console import tell
 from flows.keys import client_key_settings
+from flows.proxies import no_proxy
 from flows.reconcile import reconcile, registered
 from flows.server import TemporaryServer, serving
-from flows.settings import (
-    client_settings,
-    logging_settings,
-    prepare_home,
-    user_api_url,
-)
+from flows.settings import client_settings, logging_settings, prepare_home
 from storage.scratch_folders import sweep_scratch
 
 Result = TypeVar("Result")
@@ -53,7 +52,7 @@ class Session:
         if self.server is not None:
             self.server.wait()
         self.stack.enter_context(prefect_settings(self.settings, heartbeats=self.server is None))
-        self.stack.enter_context(_log_file(self.log))
+        self.stack.enter_context(_log_file(self.log))  # Prefect, when it is imported, takes handlers away
         self.stack.callback(_send_what_waits)
         sweep_scratch()
         if crashed := reconcile(self.store / "prefect"):
@@ -73,30 +72,40 @@ class Session:
 def session(store: str | os.PathLike[str], *, log_level: str = "INFO") -> Iterator[Session]:
     """Start what a command on `store` needs; it starts in the background and `run` waits for it.
 
-    Uses the Prefect server that the user configured (PREFECT_API_URL or the active profile), else that of an
-    `up` on this store, else a temporary one. Raises StoreNotWritable; `run` raises ServerFailed.
+    Uses the Prefect server that the user configured (PREFECT_API_URL or one of Prefect's files), else that of
+    an `up` on this store, else a temporary one. Raises StoreNotWritable, ApiUnusable, OSError where there is
+    no room for a log; `run` raises ServerFailed.
     """
     root = Path(store).absolute()
     home = prepare_home(root)
+    users, server = configured_api(), None
+    settings = logging_settings(log_level)
     with ExitStack() as stack:
-        server = None
-        settings = logging_settings(log_level)
+        stack.enter_context(environment({}))
         lasting = serving(home)
-        if lasting is not None and user_api_url() in (None, lasting):
+        if lasting is not None and (users is None or users.url == lasting):
             settings |= client_settings(home, lasting) | serving_settings(home)
-        elif user_api_url() is None:
+        elif users is not None:
+            stack.enter_context(environment(settings))
+            check(users)
+            settings["PREFECT_API_URL"] = users.url
+        else:
             server = TemporaryServer(root)
             stack.callback(server.stop)
             settings |= client_settings(home, server.api_url) | client_key_settings(server.key)
         tag = stack.enter_context(registered(home))
-        stack.enter_context(environment(settings))
         log = home / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{tag[-6:]}.log"
+        stack.enter_context(environment(settings))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
         yield Session(root, log, tag, server, settings, stack)
 
 
 @contextmanager
 def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Variables for Prefect, if it is not imported yet, and for child processes."""
+    """Variables for Prefect, if it is not imported yet, and for child processes; no proxy stands between them
+    and a server on this machine, or that of the settings."""
+    settings = {**no_proxy(settings.get("PREFECT_API_URL")), **settings}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -134,15 +143,30 @@ def _send_what_waits(limit_s: float = 10.0) -> None:
     EventsWorker.drain_all(timeout=limit_s, at_exit=False)
 
 
+class LogFile(logging.FileHandler):
+    """A log that says once, on the terminal, that it cannot be written any more: the run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._failed:
+            self._failed = True
+            tell(f"the log {self.baseFilename} cannot be written: {sys.exc_info()[1]}")
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written is tried once more
+            super().close()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Everything that goes to the console also goes to `path`; library loggers speak from INFO on."""
     from tasks.runtime import hear_libraries
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    root = logging.getLogger()
+    handler, root = LogFile(path), logging.getLogger()
     root.addHandler(handler)
     hear_libraries()
     try:

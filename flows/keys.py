@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from flows.settings import user_setting
+from flows.configured_api import user_setting
 
 logger = logging.getLogger(__name__)
 

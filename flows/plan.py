@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from flows.cli_results import human_bytes
@@ -17,6 +16,7 @@ from flows.options import STAGES, PipelineOptions, PipelineResources
 from retrieval import extraction
 from sfm.training_lists import listed_digests
 from storage.digests import cached_content_sha256
+from storage.escaping import shown
 from storage.keys import stage_key
 from storage.options import Options, canonical_options
 from storage.photograph_folders import left_out_text
@@ -150,8 +150,8 @@ def render(found: Plan) -> RenderableType:
     for row in found.rows:
         mark = "" if row.exact or not row.todo else "~"
         todo = (f"{mark}{row.todo}", f"~{duration(found.seconds(row))}", f"~{human_bytes(found.bytes(row))}")
-        shown = todo if row.todo else ("", "", "")
-        table.add_row(row.flow, row.stage.name, str(row.cached or ""), *shown)
+        rest = todo if row.todo else ("", "", "")
+        table.add_row(row.flow, row.stage.name, str(row.cached or ""), *rest)
     seconds = sum(map(found.seconds, found.rows))
     size = sum(map(found.bytes, found.rows))
     exact = all(row.exact for row in found.rows if row.stage.name == "matches")
@@ -163,10 +163,10 @@ def render(found: Plan) -> RenderableType:
         head += f"; left out: {left_out_text(found.table.left_out)}"
     foot = f"about {duration(seconds)} with {found.workers} workers, {human_bytes(size)} of disk"
     return Group(
-        escape(head),
+        shown(head),
         f"{'' if exact else '~'}{found.pairs} pairs",
         table,
-        *(escape(line) for line in found.older),
+        *(shown(line) for line in found.older),
         foot if any(row.todo for row in found.rows) else "everything is cached",
         "nothing was done; run the same command without --plan",
     )

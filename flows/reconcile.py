@@ -54,11 +54,12 @@ def register_worker(home: Path, name: str, pid: int) -> None:
     _write_record(home, name, pid)
 
 
-def _write_record(home: Path, name: str, pid: int | None = None) -> Path:
+def _write_record(home: Path, name: str, pid: int | None = None, **facts: int) -> Path:
     path = home / "commands" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"owner": identity(pid or os.getpid()), "machine": socket.gethostname()}))
+    record = {"owner": identity(pid or os.getpid()), "machine": socket.gethostname(), **facts}
+    temporary.write_text(json.dumps(record))
     os.replace(temporary, path)
     return path
 
@@ -69,7 +70,7 @@ def supervise(home: Path) -> None:
     from prefect.runtime import deployment, flow_run
 
     if deployment.id and flow_run.id:
-        _write_record(home, f"{FLOW_RUN}{flow_run.id}")
+        _write_record(home, f"{FLOW_RUN}{flow_run.id}", attempt=flow_run.run_count)
         reconcile_if_possible(home)
 
 
@@ -101,7 +102,7 @@ def reconcile(home: Path) -> int:
         for tag in killed_commands(home):
             record = home / "commands" / f"{tag}.json"
             with suppress(FileNotFoundError):  # another reconcile was faster
-                crashed += _end_runs_of(client, tag, written=record.stat().st_mtime)
+                crashed += _end_runs_of(client, tag, _attempt(record))
                 record.unlink()
         return crashed + _end_what_ended_runs_left(client)
 
@@ -117,9 +118,17 @@ def reconcile_if_possible(home: Path) -> None:
         logger.warning("runs of killed processes are looked for again later: %s", error)
 
 
-def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
-    """written: when the dead process made its record, s since 1970; a run that began to run later is a retry
-    whose process has not made its own yet."""
+def _attempt(record: Path) -> int | None:
+    """Which attempt at its flow run the process of a record is, None where that is not known."""
+    try:
+        return int(json.loads(record.read_text())["attempt"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _end_runs_of(client: "SyncPrefectClient", tag: str, attempt: int | None) -> int:
+    """attempt: which one at its flow run the dead process was; a run that is at a later one is a retry whose
+    process has not made its own record yet. (Times do not tell: the clock may have been set.)"""
     from prefect.client.schemas import filters
 
     if tag.startswith(TAG):
@@ -135,7 +144,7 @@ def _end_runs_of(client: "SyncPrefectClient", tag: str, written: float) -> int:
         id=filters.FlowRunFilterId(any_=[run]), state=_in_state("RUNNING", "CANCELLING")
     )
     for found in client.read_flow_runs(flow_run_filter=own):
-        if found.state and found.state.is_running() and found.state.timestamp.timestamp() > written:
+        if found.state and found.state.is_running() and attempt is not None and found.run_count > attempt:
             return 0
     ended = _end_flow_runs(client, own)
     return ended + _end_below(client, [run]) if ended else 0

@@ -8,13 +8,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli_common import out
+from flows.cli_common import out, say
 from flows.cli_results import stage_table
 from flows.search import INDEX_FILE, NETWORK_FILE, Collection, Hit
-from flows.search_page import printable
 from retrieval.hloc_descriptors import write_hloc
 from retrieval.search import SearchIndex
 from sfm.catalogue import read_unusable
+from storage.escaping import escaped
 from storage.export_folders import new_folder
 from storage.hdf5 import read
 from storage.runs import RunRecord
@@ -28,14 +28,10 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: 
     recall = read(root / ref.path, "search_index", ["recall/depth", "recall/value"])
     out.print(stage_table(record))
     out.print()
-    out.print(
-        f"{record.facts['photographs']} photographs, {record.options['index']['kind']} index", highlight=False
-    )
+    say(f"{record.facts['photographs']} photographs, {record.options['index']['kind']} index")
     _show_left_out(root / record.refs_of("catalogue")[0].path)
     for depth, value in zip(recall["recall/depth"], recall["recall/value"], strict=True):
-        out.print(
-            f"of the exact first 10, {100 * value:.1f} % are among the first {depth} found", highlight=False
-        )
+        say(f"of the exact first 10, {100 * value:.1f} % are among the first {depth} found")
     if to is not None:
         _deploy(record, root, to)
     if hloc is not None:
@@ -44,19 +40,19 @@ def show_index(record: RunRecord, root: Path, log: Path, to: Path | None, hloc: 
     paths = {"search_index": root / ref.path, "deployed": to, "hloc": hloc, "log": log}
     for name, path in paths.items():
         if path is not None:
-            out.print(f"{name:17} {path}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"run {record.id}: {record.status}", highlight=False)
+            say(f"{name:17} {path}")
+    say(f"run {record.id}: {record.status}")
 
 
 def _show_left_out(catalogue: Path) -> None:
     """Print how many files are not in the index, and the first of them with the reason."""
     left_out = read_unusable(catalogue)
     if left_out:
-        out.print(f"{len(left_out)} files are not in it:", highlight=False)
+        say(f"{len(left_out)} files are not in it:")
     for name, why in list(left_out.items())[:SHOWN_LEFT_OUT]:
-        out.print(Text(printable(f"  {name}: {why}")), highlight=False)
+        say(f"  {name}: {why}")
     if len(left_out) > SHOWN_LEFT_OUT:
-        out.print(f"  and {len(left_out) - SHOWN_LEFT_OUT} more: {catalogue}", highlight=False)
+        say(f"  and {len(left_out) - SHOWN_LEFT_OUT} more: {catalogue}")
 
 
 def _deploy(record: RunRecord, root: Path, to: Path) -> None:
@@ -86,6 +82,6 @@ def show_hits(hits: Sequence[Hit], collection: Collection, query: Path, spatial:
     table.add_column("photograph", overflow="fold")
     for number, hit in enumerate(hits, start=1):
         inliers = [] if not spatial else ["" if hit.inliers in (None, -1) else str(hit.inliers)]
-        table.add_row(str(number), f"{hit.score:.4f}", *inliers, Text(printable(hit.name)))
-    out.print(Text(f"nearest to {printable(str(query))} of {about(collection)}"), highlight=False)
+        table.add_row(str(number), f"{hit.score:.4f}", *inliers, Text(escaped(hit.name)))
+    say(f"nearest to {query} of {about(collection)}")
     out.print(table)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from flows.search import Hit
 from retrieval.images import Box, UnreadablePhotograph, load_photograph
+from storage.escaping import escaped
 from storage.files import write_text
 
 THUMBNAIL_PX = 240
@@ -32,7 +33,7 @@ def write_page(
 ) -> None:
     """Write the page, whole or not at all. photos: folder that the names are below, None = unknown."""
     items = "\n".join(f"<li>{_figure(number, hit, photos)}</li>" for number, hit in enumerate(hits, 1))
-    title = f"Photographs nearest to {printable(query.name)}"
+    title = f"Photographs nearest to {escaped(query.name)}"
     write_text(
         out,
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -47,18 +48,10 @@ def write_page(
     )
 
 
-def printable(name: str) -> str:
-    """A name with characters that no terminal or page should be given written as Python would: `a\\nb`."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
-        for each in name
-    )
-
-
 def _asked(query: Path, box: Box | None) -> str:
     """What was looked for, in a line."""
     part = "" if box is None else f", the part {','.join(f'{value:g}' for value in box)} px"
-    return f"query: {printable(query.name)}{part}"
+    return f"query: {escaped(query.name)}{part}"
 
 
 def _figure(number: int, hit: Hit, photos: Path | None) -> str:
@@ -66,7 +59,7 @@ def _figure(number: int, hit: Hit, photos: Path | None) -> str:
     if photos is not None:
         picture = _picture(photos / hit.name, hit.name, None)
     matched = "" if hit.inliers is None or hit.inliers < 0 else f", {hit.inliers} inliers"
-    caption = f"{number}. {printable(hit.name)}\n{hit.score:.4f}{matched}"
+    caption = f"{number}. {escaped(hit.name)}\n{hit.score:.4f}{matched}"
     return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -75,7 +68,7 @@ def _picture(path: Path, name: str, box: Box | None) -> str:
     try:
         photograph = Image.fromarray(load_photograph(path, None if box else THUMBNAIL_PX, draft=True))
     except UnreadablePhotograph:
-        shown = escape(printable(os.fspath(path)))
+        shown = escape(escaped(os.fspath(path)))
         return f'<p class="missing">{shown} cannot be read</p>'
     if box is not None:
         width = max(3, max(photograph.size) // 100)
@@ -84,4 +77,4 @@ def _picture(path: Path, name: str, box: Box | None) -> str:
     buffer = io.BytesIO()
     photograph.save(buffer, format="JPEG", quality=80)
     content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{content}" alt="{escape(printable(name))}">'
+    return f'<img src="data:image/jpeg;base64,{content}" alt="{escape(escaped(name))}">'

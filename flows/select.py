@@ -9,6 +9,7 @@ from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesFi
 from flows.options import SelectSections
 from flows.reconstruct import describe_all, features_of, match_proposals, read_folder
 from flows.work import Work, run_stage
+from retrieval.contrast import require_contrast
 from sfm.decontamination import DecontaminationOptions
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
@@ -40,10 +41,16 @@ def select(
 
 
 def steps(work: Work) -> None:
-    """From scene.h5 or a list to training_set.h5, noted in the run."""
+    """From scene.h5 or a list to training_set.h5, noted in the run. Raises OnePlace."""
     if work.options.selection.list is not None:
         select_listed(work)
-        return
+    else:
+        select_from_scene(work)
+    require_contrast(work.store.path(work.one("training_set")))
+
+
+def select_from_scene(work: Work) -> None:
+    """The training set of the 3D models."""
     options, scene = work.options.selection.of_scene(), work.one("scene")
     descriptors = work.many("proposal_descriptors")
     guard = work.task(propose_guard_pairs)(

@@ -22,6 +22,7 @@ from flows.settings import (
     prepare_home,
     server_settings,
 )
+from storage.processes import started
 
 STOP_LIMIT_S = 30.0
 
@@ -197,22 +198,14 @@ def stop_orphans(home: Path) -> list[int]:
     return killed
 
 
-def identity(pid: int) -> dict[str, float]:
-    """A process as more than a number that the system reuses: id and start time, s."""
-    import psutil
-
-    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+def identity(pid: int) -> dict[str, int | str]:
+    """A process as more than a number that the system reuses."""
+    return {"pid": pid, "started": started(pid)}
 
 
-def is_alive(process: dict[str, float]) -> bool:
+def is_alive(process: dict[str, Any]) -> bool:
     """Whether the process with this `identity` still runs on this machine."""
-    import psutil
-
-    try:
-        found = psutil.Process(int(process["pid"]))
-        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - process["started"]) < 1.0
-    except psutil.Error:
-        return False
+    return process["started"] != "" and started(process["pid"]) == process["started"]
 
 
 def _write_pid_file(path: Path, pid: int) -> None:

@@ -4,8 +4,6 @@ Light on purpose: nothing here imports Prefect, which reads these variables when
 """
 
 import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 STARTUP_LIMIT_S = 180.0
@@ -41,27 +39,6 @@ def prepare_home(store: Path) -> Path:
             "or mend its permissions"
         ) from error
     return home
-
-
-def user_api_url(environment: Mapping[str, str] | None = None) -> str | None:
-    """The address of a Prefect server that the user configured: PREFECT_API_URL, else the active
-    profile's."""
-    return user_setting("PREFECT_API_URL", environment)
-
-
-def user_setting(name: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """What the user set of Prefect's: the variable, else what the active profile says."""
-    environment = os.environ if environment is None else environment
-    if found := environment.get(name):
-        return found
-    home = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
-    path = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").expanduser()
-    try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
-        active = environment.get("PREFECT_PROFILE") or profiles.get("active")
-        return profiles.get("profiles", {}).get(active, {}).get(name)
-    except (OSError, tomllib.TOMLDecodeError, AttributeError):
-        return None
 
 
 def logging_settings(level: str) -> dict[str, str]:

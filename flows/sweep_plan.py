@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from flows.older import duration
 from flows.options import STAGES
 from flows.plan import Plan, make_plan
 from flows.sweep_config import Combination, Sweep, short_names, text_of
+from storage.escaping import shown
 
 
 def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
@@ -18,15 +18,15 @@ def plan_sweep(sweep: Sweep, store: str) -> RenderableType:
     plans = [
         make_plan(str(sweep.photos), store, each.options, sweep.resources) for each in sweep.combinations
     ]
-    table = Table(title=escape(f"sweep {sweep.name}"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(title=shown(f"sweep {sweep.name}"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
     for name in (*short_names(sweep.keys).values(), *STAGES, "time"):
-        table.add_column(escape(name))
+        table.add_column(shown(name))
     total, known = 0.0, dict[str, str]()
     for each, found in zip(sweep.combinations, plans, strict=True):
         cells, seconds = _cells(each, found, known)
         total += seconds
-        values = [escape(text_of(value)) for value in each.values.values()]
+        values = [shown(text_of(value)) for value in each.values.values()]
         table.add_row(str(each.number), *values, *cells, f"~{duration(seconds)}" if seconds else "")
     photographs = plans[0].photographs
     return Group(

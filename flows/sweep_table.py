@@ -12,7 +12,6 @@ from statistics import mean, stdev
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from flows.sweep_config import Column, Combination, Sweep, short_names, text_of
@@ -20,6 +19,7 @@ from retrieval.bootstrap import Estimate
 from retrieval.evaluation_table import TableRow, read_table, scale_names
 from retrieval.training_table import read_training
 from storage import files
+from storage.escaping import shown
 from storage.runs import RunRecord
 from storage.store import Store
 
@@ -206,14 +206,14 @@ def _spread(members: Sequence[Outcome], column: Column, protocol: str) -> str:
 
 def _table(sweep: Sweep, title: str, legend: str, grid: Sequence[Sequence[str]]) -> Table:
     table = Table(
-        title=escape(title), caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False
+        title=shown(title), caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False
     )
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     for number, name in enumerate(grid[0]):
         measured = number > len(sweep.keys)
-        table.add_column(escape(name), justify="right" if measured else "left", overflow="fold")
+        table.add_column(shown(name), justify="right" if measured else "left", overflow="fold")
     for row in grid[1:]:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(shown, row))
     return table
 
 

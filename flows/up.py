@@ -132,6 +132,7 @@ def up(request: Request, say: Callable[[str], None], stop: threading.Event) -> N
     home = prepare_home(request.store)
     with ExitStack() as stack:
         stack.callback(_only_one(home, request.store).release)
+        stack.enter_context(environment({}))
         server = LastingServer(request.store, request.host, request.port, request.names)
         stack.callback(server.stop)
         say(f"starting the server; log: {server.log}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sfm.splits import SPLIT_NAMES
 from sfm.training_set import Dropped, TrainingSet
+from storage.escaping import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,8 +113,6 @@ def render(found: SelectionReport) -> Iterator[RenderableType]:
 
 def dropped_table(dropped: Dropped) -> Table:
     """The clusters that a decontamination took out, and why."""
-    from rich.markup import escape
-
     table = _plain(f"{dropped.cluster.size} clusters that show what the benchmark shows, dropped")
     for name in ("cluster", "split", "photographs", "inliers", "similarity"):
         table.add_column(name, justify="right")
@@ -127,8 +126,8 @@ def dropped_table(dropped: Dropped) -> Table:
             str(dropped.photographs[row]),
             "same file" if inliers < 0 else str(inliers),
             f"{dropped.similarity[row]:.3f}",
-            escape(_printable(dropped.benchmark_image[row])),
-            escape(_printable(dropped.photograph[row])),
+            shown(dropped.benchmark_image[row]),
+            shown(dropped.photograph[row]),
         )
     return table
 
@@ -188,10 +187,6 @@ def _bars(histogram: Histogram) -> Table:
         bar = "█" * -(-_BAR * int(count) // most)
         table.add_row(f"{low:.4g}", "" if np.isinf(high) else f"{high:.4g}", str(count), bar)
     return table
-
-
-def _printable(text: object) -> str:
-    return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
 def _plain(title: str) -> Table:

@@ -10,13 +10,15 @@ can be rebuilt at any time:
 
 from __future__ import annotations
 
+import errno
 import os
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.artifacts import SIDECAR, ArtifactRef, Sidecar, read_sidecar
-from storage.files import read_json, remove, write_json
+from storage.files import UNFINISHED, read_json, remove, write_json
 from storage.keys import parts_family, parts_meaning
 from storage.stages import RESERVED_NAMES
 
@@ -26,6 +28,7 @@ class Index:
     """The index of the store at ``root``."""
 
     root: Path
+    folder: str = "index"
 
     def current(self, stage_name: str, key: str) -> ArtifactRef | None:
         """The artifact that a key points to; it may be missing or damaged."""
@@ -79,26 +82,35 @@ class Index:
             self._pointer(ref.stage, ref.key).unlink(missing_ok=True)
 
     def rebuild(self) -> int:
-        """Make the index anew from the sidecars; the number of artifacts in it."""
-        remove(self.root / "index")
-        (self.root / "index").mkdir(exist_ok=True)
-        count = 0
-        for sidecar in sorted(self.sidecars(), key=lambda s: s.created):
-            self.add(sidecar)
-            self.point(sidecar.ref)
-            count += 1
-        return count
+        """Make the index anew from the sidecars; the number of artifacts in it. It is there whole or not at
+        all."""
+        new = replace(self, folder=f"{UNFINISHED}index-{uuid.uuid4().hex[:12]}")
+        sidecars = sorted(self.sidecars(), key=lambda s: s.created)
+        try:
+            (self.root / new.folder).mkdir()
+            for sidecar in sidecars:
+                new.add(sidecar)
+                new.point(sidecar.ref)
+            remove(self.root / self.folder)
+            try:
+                os.rename(self.root / new.folder, self.root / self.folder)
+            except OSError as error:  # another process was faster
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+        finally:
+            remove(self.root / new.folder)
+        return len(sidecars)
 
     def _markers(self, sidecar: Sidecar) -> Iterator[Path]:
         parts, name = sidecar.key_parts, f"{sidecar.ref.stage}@{sidecar.ref.name}"
-        yield self.root / "index" / "families" / parts_family(parts) / name
-        yield self.root / "index" / "meanings" / parts_meaning(parts) / name
+        yield self.root / self.folder / "families" / parts_family(parts) / name
+        yield self.root / self.folder / "meanings" / parts_meaning(parts) / name
         if sidecar.items:
-            yield self.root / "index" / "meanings" / parts_meaning(parts, inputs=False) / name
+            yield self.root / self.folder / "meanings" / parts_meaning(parts, inputs=False) / name
 
     def _marked(self, kind: str, digest: str) -> Iterator[Sidecar]:
         try:
-            names = sorted(os.listdir(self.root / "index" / kind / digest))
+            names = sorted(os.listdir(self.root / self.folder / kind / digest))
         except FileNotFoundError:
             return
         for name in names:
@@ -119,4 +131,4 @@ class Index:
         )
 
     def _pointer(self, stage_name: str, key: str) -> Path:
-        return self.root / "index" / "keys" / stage_name / f"{key}.json"
+        return self.root / self.folder / "keys" / stage_name / f"{key}.json"

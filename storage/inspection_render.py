@@ -6,9 +6,9 @@ import json
 from io import StringIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.tree import Tree
 
+from storage.escaping import escaped, escaped_lines, shown
 from storage.inspection import Description
 from storage.inspection_tree import Node, Statistics
 
@@ -25,11 +25,11 @@ def render(description: Description) -> Tree:
     if hidden > 0:
         tree.add(f"[dim]... {hidden} more files[/]")
     for path in description.unchecked:
-        tree.add(f"[yellow]not read for its size:[/] {escape(path)}")
+        tree.add(f"[yellow]not read for its size:[/] {shown(path)}")
     if description.violations:
         branch = tree.add(f"[bold red]{len(description.violations)} violations[/]")
         for violation in description.violations:
-            branch.add(f"[red]{escape(str(violation))}[/]")
+            branch.add(f"[red]{shown(str(violation))}[/]")
     return tree
 
 
@@ -38,7 +38,7 @@ def to_text(description: Description, width: int = 160) -> str:
     console = Console(file=StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(render(description))
     assert isinstance(console.file, StringIO)
-    return console.file.getvalue()
+    return escaped_lines(console.file.getvalue())
 
 
 def human_bytes(count: int) -> str:
@@ -54,28 +54,28 @@ def human_bytes(count: int) -> str:
 def _headline(description: Description) -> str:
     what = description.kind
     if description.schema:
-        what = f"{escape(description.schema)} version {description.version}"
+        what = f"{shown(description.schema)} version {description.version}"
     state = "[red]not valid[/]" if description.violations else "[green]valid[/]" if description.schema else ""
-    return f"[bold]{escape(description.path)}[/]  {what}  {human_bytes(description.bytes)}  {state}".rstrip()
+    return f"[bold]{shown(description.path)}[/]  {what}  {human_bytes(description.bytes)}  {state}".rstrip()
 
 
 def _provenance(tree: Tree, description: Description) -> None:
     if description.stage:
-        tree.add(f"stage: {escape(description.stage)}")
+        tree.add(f"stage: {shown(description.stage)}")
     if description.options:
         branch = tree.add("options")
         for name, value in sorted(description.options.items()):
-            branch.add(escape(f"{name} = {json.dumps(value, sort_keys=True)}"))
+            branch.add(shown(f"{name} = {json.dumps(value, sort_keys=True)}"))
     for digest in description.inputs[:8]:
-        tree.add(escape(f"input: {digest}"))
+        tree.add(shown(f"input: {digest}"))
     if len(description.inputs) > 8:
         tree.add(f"[dim]... {len(description.inputs) - 8} more inputs[/]")
     if description.made:
         branch = tree.add("made")
         for name, value in description.made.items():
-            branch.add(escape(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
+            branch.add(shown(f"{name}: {value if isinstance(value, str) else json.dumps(value)}"))
     for name, value in sorted(description.attributes.items()):
-        tree.add(escape(f"{name}: {value}"))
+        tree.add(shown(f"{name}: {value}"))
 
 
 def _children(tree: Tree, node: Node) -> None:
@@ -87,30 +87,29 @@ def _children(tree: Tree, node: Node) -> None:
 
 
 def _line(node: Node) -> str:
-    name = f"[bold]{escape(node.name)}[/]"
+    name = f"[bold]{shown(node.name)}[/]"
     if node.kind != "dataset":
         size = f"  [dim]{human_bytes(node.stored_bytes)}[/]" if node.kind == "group" else ""
-        return f"{name}{'/' if node.kind == 'group' else ''}{size}  {escape(node.note or node.description)}"
+        return f"{name}{'/' if node.kind == 'group' else ''}{size}  {shown(node.note or node.description)}"
     shape = " x ".join(map(str, node.shape or ())) or "scalar"
     parts = [
         name,
-        escape(f"[{shape}]"),
-        node.type,
-        escape(node.unit),
+        shown(f"[{shape}]"),
+        shown(node.type),
+        shown(node.unit),
         f"[dim]{human_bytes(node.stored_bytes)}[/]",
     ]
     parts += [
         _statistics(node.statistics) if node.statistics else "",
-        escape(", ".join(map(_short, node.sample))),
+        shown(", ".join(map(_short, node.sample))),
     ]
-    parts += [f"[dim]{escape(node.description)}[/]", f"[red]{escape(node.note)}[/]" if node.note else ""]
+    parts += [f"[dim]{shown(node.description)}[/]", f"[red]{shown(node.note)}[/]" if node.note else ""]
     return "  ".join(part for part in parts if part)
 
 
 def _short(text: str, most: int = 24) -> str:
-    """A long text by its beginning, without line breaks."""
-    shown = text if len(text) <= most else f"{text[:12]}…"
-    return "".join(each if each.isprintable() else "?" for each in shown)
+    """A long text by its beginning, on one line."""
+    return escaped(text if len(text) <= most else f"{text[:12]}…")
 
 
 def _statistics(statistics: Statistics) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +71,20 @@ class FileLock:
                 return True
             os.close(descriptor)  # released and removed between open and flock
 
+    def is_free(self) -> bool:
+        """Whether nobody holds the lock now; asked without writing anything."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
     def acquire(self, timeout_s: float | None = None) -> None:
         """Wait for the lock. Raises LockTimeout, and LockHeldHere if this very thread holds it already."""
         start, reminded, pause = time.monotonic(), 0.0, _FIRST_PAUSE_S
@@ -115,8 +130,9 @@ class FileLock:
         _held[descriptor] = (str(self.path.absolute()), threading.get_ident())
         since = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {"pid": os.getpid(), "host": os.uname().nodename, "since": since, "what": self.what}
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(facts).encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds, only its holder is not named
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(facts).encode(), 0)
 
     def _refuse_deadlock(self) -> None:
         if (str(self.path.absolute()), threading.get_ident()) in _held.values():

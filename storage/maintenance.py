@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from storage.artifacts import ITEMS, SIDECAR, ArtifactRef, Sidecar
 from storage.digests import file_sha256
 from storage.hdf5_errors import OpenElsewhere
 from storage.keys import FORMAT_VERSION, schema_version
+from storage.locks import FileLock
 from storage.store import Store
 
 WEEK_S = 7 * 24 * 3600.0
@@ -149,13 +151,9 @@ def gc(store: Store, *, delete: bool = False, keep_work_s: float = WEEK_S) -> Ga
         size += ref.bytes
     for path, key in _loose_files(store, keep_work_s):
         bytes_here = _bytes_below(store.root / path)
-        lock = store.lock(key)
-        if not lock.try_acquire():
+        if not _remove_loose(store, path, key, delete):
             locked.append(path)
             continue
-        if delete:
-            files.remove(store.root / path)
-        lock.release()
         others.append(path)
         size += bytes_here
     return Garbage(tuple(freed), tuple(others), tuple(locked), size, delete)
@@ -199,12 +197,21 @@ def _referenced(store: Store) -> set[str]:
 
 
 def _remove_unlocked(store: Store, ref: ArtifactRef, delete: bool) -> bool:
-    lock = store.lock(ref.key)
+    return _under(store.lock(ref.key), partial(store.remove, ref) if delete else None)
+
+
+def _remove_loose(store: Store, path: str, key: str, delete: bool) -> bool:
+    return _under(store.lock(key), partial(files.remove, store.root / path) if delete else None)
+
+
+def _under(lock: FileLock, remove: Callable[[], None] | None) -> bool:
+    """Remove something while holding its lock; whether the lock was free. None: only look, write nothing."""
+    if remove is None:
+        return lock.is_free()
     if not lock.try_acquire():
         return False
     try:
-        if delete:
-            store.remove(ref)
+        remove()
     finally:
         lock.release()
     return True

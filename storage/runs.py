@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.artifacts import ArtifactRef, is_plain_name, now
 from storage.files import read_json, write_json
+from storage.processes import started as started_of
 from storage.store import Store
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 Kind = Literal["pipeline", "benchmark", "index"]
 Refs = ArtifactRef | tuple[ArtifactRef, ...]
-
-
-_CLOCK_SLACK_S = 5.0  # the kernel derives start times from a clock that is adjusted
+_STAMP, _STAMP_LENGTH = "%Y%m%dT%H%M%S%f", 21
 
 
 class UnknownRun(ValueError):
@@ -53,7 +52,7 @@ class RunRecord(BaseModel):
     )
     host: str = ""
     pid: int = 0
-    process_started: float = 0.0
+    process_started: str | float = Field(default="", description="a number in records of older versions")
 
     @field_validator("id")
     @classmethod
@@ -79,7 +78,7 @@ class RunRecord(BaseModel):
 
     def finished(self, status: Status) -> RunRecord:
         """A copy that has ended."""
-        return self.model_copy(update={"status": status, "ended": now()})
+        return self.model_copy(update={"status": status, "ended": max(now(), self.started)})
 
     @property
     def alive(self) -> bool:
@@ -88,7 +87,7 @@ class RunRecord(BaseModel):
             return False
         if self.host != os.uname().nodename:
             return True
-        return abs(_process_start(self.pid) - self.process_started) < _CLOCK_SLACK_S
+        return self.process_started != "" and started_of(self.pid) == self.process_started
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,11 @@ def start(
     refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]] | None = None,
     kind: Kind = "pipeline",
 ) -> RunRecord:
-    """A new record, saved. Ids sort by time. What killed runs left unfinished goes."""
+    """A new record, saved. Ids sort in the order of the runs. What killed runs left unfinished goes."""
     store.sweep()
     began = now()
     record = RunRecord(
-        id=f"{began:%Y%m%dT%H%M%S}{began.microsecond:06d}-{secrets.token_hex(3)}",
+        id=f"{_next_stamp(store, began)}-{secrets.token_hex(3)}",
         collection=collection,
         kind=kind,
         started=began,
@@ -130,10 +129,23 @@ def start(
         from_run=from_run,
         host=os.uname().nodename,
         pid=os.getpid(),
-        process_started=_process_start(os.getpid()),
+        process_started=started_of(os.getpid()),
     ).with_refs(refs or {})
     save(store, record)
     return record
+
+
+def _next_stamp(store: Store, began: datetime) -> str:
+    """The time as the first part of an id, or where the clock was set back the first after the latest run's:
+    what sorts last is what "latest" means."""
+    stamps = (path.name[:_STAMP_LENGTH] for path in (store.root / "runs").glob("[0-9]*T*-*.json"))
+    times = []
+    for stamp in stamps:
+        with suppress(ValueError):
+            times.append(datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC))
+    with suppress(ValueError, OverflowError):  # nothing comes after the last microsecond of the year 9999
+        began = max(began, max(times) + timedelta(microseconds=1))
+    return f"{began:{_STAMP}}"
 
 
 def save(store: Store, record: RunRecord) -> Path:
@@ -248,10 +260,3 @@ def _read(path: Path) -> RunRecord | None:
     except ValueError:
         return None
     return found if found is not None and found.id == path.stem else None
-
-
-def _process_start(pid: int) -> float:
-    try:
-        return psutil.Process(pid).create_time()
-    except (psutil.Error, ValueError):
-        return -1.0

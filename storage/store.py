@@ -11,11 +11,12 @@ Paths inside are relative to the store, so that a moved one works.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -91,7 +92,12 @@ class Store:
         _check_no_links(root)
         store = cls(root)
         if not (root / "index").is_dir():
-            store.index.rebuild()
+            try:
+                store.index.rebuild()
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES):
+                    raise
+                log.warning("%s has no index and cannot be written: it is read without one", root)
         return store
 
     @property
@@ -114,7 +120,8 @@ class Store:
             return current
         for ref in self.index.of_key(stage_name, key):
             if ref != current and self.is_intact(ref):
-                self.index.point(ref)
+                with suppress(OSError):  # in a store that cannot be written it is looked for anew each time
+                    self.index.point(ref)
                 return ref
         return None
 

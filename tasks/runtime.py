@@ -18,6 +18,7 @@ from prefect.results import ResultRecord
 from prefect.runtime import flow_run
 from prefect.utilities.callables import get_call_parameters
 
+from storage.escaping import plain_logs
 from storage.store import Store
 from tasks.pacing import until_recorded
 from tasks.progress import reporter
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 LIBRARY_LOGGERS = ("sfm", "retrieval", "storage", "tasks", "flows")
 
 _PERMANENT = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Result = TypeVar("Result")
 Outcome = Literal["cached", "run"]
@@ -42,7 +43,9 @@ class FanOutFailed(RuntimeError):
 
 
 def hear_libraries() -> None:
-    """Let through what our libraries log at INFO: Prefect takes the lines up, but leaves the level unset."""
+    """Let through what our libraries log at INFO: Prefect takes the lines up, but leaves the level unset.
+    What is logged in this process has no control characters from here on."""
+    plain_logs()
     for name in LIBRARY_LOGGERS:
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.INFO)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.common import Ids, ScoreRow
+from storage.escaping import shown
 from storage.hdf5 import open_artifact
 
 if TYPE_CHECKING:
@@ -82,10 +83,9 @@ def _facts(facts: dict[str, Any], options: dict[str, Any]) -> dict[str, str]:
 def render(result: BenchmarkResult) -> Table:
     """One line per protocol, one column per metric, values in %."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title(result)), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(title=shown(title(result)), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.padding = (0, 2, 0, 0)
     table.add_column("protocol")
     metrics = _metrics(result.rows)

@@ -89,6 +89,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
             log = store / "prefect" / "logs" / "a.log"
 
             def __enter__(self) -> "Context":
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                self.log.touch()
                 return self
 
             def __exit__(self, *error: object) -> None:
@@ -105,6 +107,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     stand_in(monkeypatch, "flows.whiten", whiten=flow)
     stand_in(monkeypatch, "flows.plan", plan=lambda **request: f"plan of {request['photos']}")
     stand_in(monkeypatch, "flows.older", check_names=check_names)
+    stand_in(monkeypatch, "flows.pages", import_what_draws=lambda: None)
     monkeypatch.setattr("flows.context.session", session)
     monkeypatch.setattr("tasks.torch_process.start_torch_process", lambda: None)
     return calls
@@ -274,8 +277,10 @@ def test_a_failed_run_is_1_one_line_and_the_log(
     result = call("run", photos, "--store", store, "--set", f"training.epochs={epochs}")
     assert result.exit_code == 1
     assert message in result.output
-    assert f"log: {store}/prefect/logs/a.log" in result.output
+    log = store / "prefect" / "logs" / "a.log"
+    assert f"log: {log}" in result.output
     assert "Traceback" not in result.output
+    assert ("Traceback" in log.read_text()) == (epochs == 13)
 
 
 def test_a_stage_runs_alone_from_a_run(asked: Asked, store: Path) -> None:

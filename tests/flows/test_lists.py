@@ -168,3 +168,18 @@ def test_a_photograph_that_is_not_there(world: World) -> None:
     code, output = world.call("run", world.photos, "--store", world.store.root, "--from-list", file)
     assert code == 1 and "1 of 2 photographs of the list are no usable photographs" in output
     assert "'absent.png'" in output and "line 3): not in the folder" in output
+
+
+def test_one_place_is_said_before_the_training(world: World) -> None:
+    file = world.root / "one.csv"
+    rows = "".join(f"wall 00 ü{view}.png,wall 0\n" for view in range(VIEWS))
+    file.write_text(f"name,identity\n{rows}", encoding="utf-8")
+    world = World(world.root, "store of one place")
+    command = ("run", world.photos, "--store", world.root / world.name, "--from-list", file)
+    code, output = world.call(*command, "--config", world.root / "quick.yaml")
+    assert code == 1 and "error: 1 cluster was found: one place only, as far as is known" in output
+    assert "add unrelated photographs, of other places log: " in output
+    (record,) = runs.records(world.store)
+    assert record.status == "failed" and "training_set" in record.refs and "network" not in record.refs
+    code, output = world.call(*command, "--config", world.root / "quick.yaml", "--plan")
+    assert code == 2 and "one place only" in output

@@ -21,7 +21,7 @@ from flows.context import Session
 from flows.reconcile import FLOW_RUN, LABEL, WORKER, reconcile, register_worker, registered, supervise
 from flows.server import identity
 
-DEAD = {"pid": 1, "started": 0.0}
+DEAD = {"pid": 1, "started": "an earlier boot/1"}
 
 
 @flow(name="dead")
@@ -51,10 +51,11 @@ class Runs:
         self.client.set_task_run_state(run.id, state, force=True)
         return run.id
 
-    def record(self, name: str, owner: dict[str, float], machine: str = "") -> Path:
+    def record(self, name: str, owner: dict[str, int | str], machine: str = "", **facts: int) -> Path:
         path = self.home / "commands" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"owner": owner, "machine": machine or socket.gethostname()}))
+        record = {"owner": owner, "machine": machine or socket.gethostname(), **facts}
+        path.write_text(json.dumps(record))
         return path
 
     def flow_state(self, run: uuid.UUID) -> str | None:
@@ -100,20 +101,24 @@ def test_a_killed_run_of_a_worker_ends_with_its_sub_flows(runs: Runs) -> None:
 
 def test_what_was_being_cancelled_is_cancelled(runs: Runs) -> None:
     run = runs.flow_run(Running())
-    record = runs.record(f"{FLOW_RUN}{run}", DEAD)
-    os.utime(record, (0, 0))
+    runs.record(f"{FLOW_RUN}{run}", DEAD, attempt=1)
     runs.client.set_flow_run_state(run, Cancelling(), force=True)
     reconcile(runs.home)
     assert runs.flow_state(run) == "Cancelled"
 
 
 def test_a_retry_that_has_not_registered_yet_goes_on(runs: Runs) -> None:
-    """The record is of the first attempt, which was killed; the second began to run after it."""
+    """The record is of the first attempt, which was killed; the second began to run after it, whatever the
+    clock says."""
     run = runs.flow_run(Running())
-    record = runs.record(f"{FLOW_RUN}{run}", DEAD)
-    os.utime(record, (0, 0))
-    assert reconcile(runs.home) == 0
-    assert runs.flow_state(run) == "Running" and not record.exists()
+    for attempt, ended in ((1, 0), (2, 1)):
+        if attempt == 1:
+            runs.client.set_flow_run_state(run, Crashed(), force=True)
+            runs.client.set_flow_run_state(run, Running(), force=True)
+        record = runs.record(f"{FLOW_RUN}{run}", DEAD, attempt=attempt)
+        os.utime(record, (2**32, 2**32) if attempt == 1 else (0, 0))
+        assert reconcile(runs.home) == ended
+        assert runs.flow_state(run) == ("Crashed" if ended else "Running") and not record.exists()
 
 
 def test_what_a_dead_worker_had_taken_does_not_wait_for_ever(runs: Runs) -> None:
@@ -163,12 +168,13 @@ def test_a_run_of_a_worker_is_registered_and_reconciles_first(
     assert seen == [] and not (tmp_path / "commands").exists()  # a command's own flow: it did both
     run = str(uuid.uuid4())
     monkeypatch.setattr(runtime, "deployment", SimpleNamespace(id="x"))
-    monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=run))
+    monkeypatch.setattr(runtime, "flow_run", SimpleNamespace(id=run, run_count=2))
     supervise(tmp_path)
     assert seen == [tmp_path]
     monkeypatch.setattr(module, "reconcile", refuse)
     supervise(tmp_path)  # a server that does not answer is no reason not to work
-    assert [path.stem for path in (tmp_path / "commands").iterdir()] == [FLOW_RUN + run]
+    (record,) = (tmp_path / "commands").iterdir()
+    assert (record.stem, json.loads(record.read_text())["attempt"]) == (FLOW_RUN + run, 2)
 
 
 def test_the_record_of_a_run_that_ended_well_goes_with_its_process(runs: Runs) -> None:

@@ -22,7 +22,6 @@ from flows.settings import (
     lasting_server_settings,
     prepare_home,
     server_settings,
-    user_api_url,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,12 +122,12 @@ def test_servers_of_living_commands_other_machines_and_reused_ids_are_left_alone
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         here, me, it = os.uname().nodename, identity(os.getpid()), identity(other.pid)
-        dead = {"pid": 1, "started": 0.0}
+        dead = {"pid": 1, "started": "an earlier boot/1"}
         for i, record in enumerate(
             [
                 {"server": it, "owner": me, "machine": here},
                 {"server": it, "owner": dead, "machine": "elsewhere"},
-                {"server": {**it, "started": it["started"] - 100}, "owner": dead, "machine": here},
+                {"server": {**it, "started": f"{it['started']}0"}, "owner": dead, "machine": here},
             ]
         ):
             (home / "servers" / f"{i}.json").write_text(json.dumps(record))
@@ -161,20 +160,6 @@ def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreNotWritable, match=r"file/prefect: Not a directory; .* choose another --store"):
         TemporaryServer(tmp_path / "file")
-
-
-def test_the_users_server_comes_first(tmp_path: Path) -> None:
-    profiles = tmp_path / "profiles.toml"
-    profiles.write_text(
-        'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n[profiles.none]\n'
-    )
-    environment = {"PREFECT_PROFILES_PATH": str(profiles)}
-    assert user_api_url({**environment, "PREFECT_API_URL": "http://mine/api"}) == "http://mine/api"
-    assert user_api_url(environment) == "http://lab/api"
-    assert user_api_url({**environment, "PREFECT_PROFILE": "none"}) is None
-    assert user_api_url({"PREFECT_HOME": str(tmp_path / "absent")}) is None
-    profiles.write_text("not toml [")
-    assert user_api_url(environment) is None
 
 
 @pytest.mark.parametrize(
@@ -221,10 +206,10 @@ def test_commands_that_were_killed_are_known_living_ones_are_not(tmp_path: Path)
         assert killed_commands(tmp_path) == []
         path = tmp_path / "commands" / f"{tag}.json"
         record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "owner": {**record["owner"], "started": 0.0}}))
+        path.write_text(json.dumps({**record, "owner": {**record["owner"], "started": ""}}))
         assert killed_commands(tmp_path) == [tag]
         path.write_text("{")
         assert killed_commands(tmp_path) == [tag]
-        path.write_text(json.dumps({**record, "machine": "elsewhere", "owner": {"pid": 1, "started": 0.0}}))
+        path.write_text(json.dumps({**record, "machine": "elsewhere", "owner": {"pid": 1, "started": ""}}))
         assert killed_commands(tmp_path) == []
     assert not path.exists()

@@ -94,7 +94,8 @@ def test_alive_until_the_process_ends(store, start_python):
     assert runs.load(store, name).status == "running"
     assert not runs.load(store, name).alive
     assert mine.model_copy(update={"host": "another"}).alive
-    assert not mine.model_copy(update={"process_started": 0.0}).alive
+    assert not mine.model_copy(update={"process_started": "an earlier boot/1"}).alive
+    assert not mine.model_copy(update={"process_started": 0.0}).alive  # of an older version
     assert mine.pid == os.getpid()
 
 
