@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -101,6 +102,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
         return Context()
 
+    import_module("flows.pages")  # with the real options
     nothing = {"check_list": lambda options: None}
     stand_in(monkeypatch, "flows.options", load=load, load_stage=load_stage, **nothing)
     stand_in(monkeypatch, "flows.end_to_end", end_to_end=flow)
