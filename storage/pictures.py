@@ -233,7 +233,7 @@ def _frames(file: IO[bytes]) -> str:
 def _unknown(file: IO[bytes]) -> Rejected | Unsupported:
     file.seek(0)
     found = format_of(file.read(HEAD_BYTES))
-    if found in ("HEIF", "AVIF") and not register_heif():
+    if found in ("HEIF", "AVIF") and found not in readable_formats():
         return Unsupported(_HEIF_REMEDY)
     if found == VIDEO:
         return Unsupported(_VIDEO_REMEDY)
