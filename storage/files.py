@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +76,35 @@ def _claimed(folder: Path) -> tuple[Path, int]:
         os.close(descriptor)  # removed between its making and its lock
 
 
+@contextmanager
+def unfinished_folder(parent: Path) -> Iterator[Path]:
+    """A new folder to fill and to rename, as a file of `write_text`; gone afterwards where it was not."""
+    path = parent / f"{UNFINISHED}{uuid.uuid4().hex[:12]}"
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor)
+        yield path
+    finally:
+        os.close(descriptor)
+        remove(path)
+
+
 def sweep_unfinished(folder: Path) -> int:
-    """Remove the unfinished small files of dead writers in a folder; how many there were."""
+    """Remove the unfinished small files and folders of dead writers in a folder; how many there were."""
     return sum(_swept(path) for path in folder.glob(f"{UNFINISHED}*"))
 
 
 def _swept(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        access = os.O_RDONLY if path.is_dir() else os.O_RDWR
+        descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:  # finished meanwhile, or not ours
         return False
     try:
         dead = _lock(descriptor)
         if dead:
-            path.unlink(missing_ok=True)
+            remove(path)
         return dead
     finally:
         os.close(descriptor)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.artifacts import SIDECAR, ArtifactRef, Sidecar, read_sidecar
-from storage.files import UNFINISHED, read_json, remove, write_json
+from storage.files import read_json, remove, unfinished_folder, write_json
 from storage.keys import parts_family, parts_meaning
 from storage.stages import RESERVED_NAMES
 
@@ -84,21 +83,18 @@ class Index:
     def rebuild(self) -> int:
         """Make the index anew from the sidecars; the number of artifacts in it. It is there whole or not at
         all."""
-        new = replace(self, folder=f"{UNFINISHED}index-{uuid.uuid4().hex[:12]}")
         sidecars = sorted(self.sidecars(), key=lambda s: s.created)
-        try:
-            (self.root / new.folder).mkdir()
+        with unfinished_folder(self.root) as folder:
+            new = replace(self, folder=folder.name)
             for sidecar in sidecars:
                 new.add(sidecar)
                 new.point(sidecar.ref)
             remove(self.root / self.folder)
             try:
-                os.rename(self.root / new.folder, self.root / self.folder)
+                os.rename(folder, self.root / self.folder)
             except OSError as error:  # another process was faster
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-        finally:
-            remove(self.root / new.folder)
         return len(sidecars)
 
     def _markers(self, sidecar: Sidecar) -> Iterator[Path]:

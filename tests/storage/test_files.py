@@ -67,3 +67,14 @@ def test_only_the_unfinished_files_of_dead_writers_are_swept(tmp_path):
     os.close(descriptor)
     assert files.sweep_unfinished(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_unfinished_folders_of_dead_writers_are_swept_too(tmp_path):
+    (tmp_path / ".new-of-a-killed-writer" / "deep").mkdir(parents=True)
+    with files.unfinished_folder(tmp_path) as folder:
+        (folder / "a").write_text("x")
+        assert files.sweep_unfinished(tmp_path) == 1
+        assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    with files.unfinished_folder(tmp_path) as folder:
+        folder.rename(tmp_path / "finished")
+    assert [path.name for path in tmp_path.iterdir()] == ["finished"]
