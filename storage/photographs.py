@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
 Progress = Callable[[int, int], None]
 _OTHER = "other"  # no photograph and not called one
 _NOT_UTF8 = "the file name is not UTF-8; rename the file"
@@ -58,8 +57,7 @@ class NoPhotographs(NoFolder):
 
 @dataclass(frozen=True)
 class _Listing:
-    """The files of a folder that are photographs or called so, as far as their first bytes tell; others:
-    files that are none."""
+    """The files of a folder that are photographs or called so, by their first bytes; others: the rest."""
 
     root: Path
     entries: list[PhotoEntry]
