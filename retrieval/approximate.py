@@ -7,11 +7,13 @@ several threads differs in rounding, a graph built by several is another one on 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib import import_module
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from retrieval.search_options import IndexOptions
 from retrieval.topk import InvalidDescriptors
 
 logger = logging.getLogger(__name__)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 Rows = NDArray[np.float32]
 BLOCK_BYTES = 64 << 20
@@ -34,6 +37,24 @@ class UnusableFaiss(ValueError):
     """Bytes that are no faiss index of the kind that they should be."""
 
 
+class Elsewhere(ABC):
+    """An index that another process holds: the functions of this module that take one are called there."""
+
+    @abstractmethod
+    def call(self, function: str, *arguments: Any, **named: Any) -> Any:
+        """What the function of this name returns, called on the index with these further arguments."""
+
+
+def _where_it_is(function: Function) -> Function:
+    @wraps(function)
+    def called(index: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(index, Elsewhere):
+            return index.call(function.__name__, *arguments, **named)
+        return function(index, *arguments, **named)
+
+    return called  # type: ignore[return-value]
+
+
 def build(rows: Rows, options: IndexOptions, held: NDArray[np.int64]) -> Any:
     """A faiss index over rows [N, D] (an array or a memory map), searched by inner product.
 
@@ -46,6 +67,7 @@ def build(rows: Rows, options: IndexOptions, held: NDArray[np.int64]) -> Any:
     return index
 
 
+@_where_it_is
 def add(index: Any, rows: Rows) -> None:
     """Add rows [n, D] behind those that are there, block by block."""
     with _threads(1):
@@ -53,10 +75,12 @@ def add(index: Any, rows: Rows) -> None:
             index.add(block)
 
 
+@_where_it_is
 def search(
     index: Any, queries: Rows, k: int, options: IndexOptions, *, threads: int = 1
 ) -> tuple[Rows, NDArray[np.int64]]:
-    """(similarities [Q, k], positions [Q, k]), best first; position -1 where fewer were found."""
+    """(similarities [Q, k], positions [Q, k]), best first; position -1 where fewer were found. Raises
+    InvalidDescriptors for an index whose insides name rows that it has not."""
     faiss = _faiss()
     if options.kind == "ivf_pq":
         inner = faiss.extract_index_ivf(index)
@@ -66,14 +90,18 @@ def search(
         parameters = faiss.SearchParametersHNSW(efSearch=max(options.search_effort, k))
     with _threads(threads):
         scores, positions = index.search(np.ascontiguousarray(queries), k, params=parameters)
+    if positions.min(initial=0) < -1 or positions.max(initial=0) >= index.ntotal:
+        raise InvalidDescriptors(f"faiss found rows that are not there, it has {index.ntotal}")
     return scores, positions
 
 
+@_where_it_is
 def num_lists(index: Any) -> int:
     """Cells of an ivf_pq index."""
     return int(_faiss().extract_index_ivf(index).nlist)
 
 
+@_where_it_is
 def to_bytes(index: Any) -> NDArray[np.uint8]:
     """The index serialised [B], a graph without its descriptors."""
     faiss = _faiss()

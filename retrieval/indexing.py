@@ -44,6 +44,7 @@ STAGE = Stage(
         "retrieval.benchmarks.lookup",
         "retrieval.exact",
         "retrieval.expansion",
+        "retrieval.guarded_faiss",
         "retrieval.index_files",
         "retrieval.indexing",
         "retrieval.scatter",

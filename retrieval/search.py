@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from retrieval import approximate
 from retrieval.exact import check_depth, search
 from retrieval.expansion import alpha_query_expansion
+from retrieval.guarded_faiss import GuardedFaiss
 from retrieval.index_files import DIGESTS, UnusableIndex, digest_texts, read_index, write_index
 from retrieval.search_options import IndexOptions
 from retrieval.topk import InvalidDescriptors, check_pair
 from retrieval.whitening import Whitening
+from storage.hdf5_errors import DamagedArtifact
 from storage.scratch import scratch_rows
 
 __all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
@@ -118,7 +121,7 @@ class SearchIndex:
             if expansion is not None:
                 queries = self._expanded(queries, *expansion, threads)
             return self._nearest(queries, k, threads)
-        except InvalidDescriptors as error:
+        except (InvalidDescriptors, DamagedArtifact) as error:
             if self.path is None:
                 raise
             raise UnusableIndex(f"'{self.path}' is damaged: {error}; build it again") from error
@@ -173,8 +176,9 @@ class SearchIndex:
         arrays, engine = stored.arrays, None
         if stored.options.kind != "exact":
             try:
-                engine = approximate.from_bytes(arrays["faiss"], stored.descriptors, stored.options)
-            except (approximate.UnusableFaiss, KeyError) as error:
+                opened = approximate.from_bytes if trusted else partial(GuardedFaiss, path)
+                engine = opened(arrays["faiss"], stored.descriptors, stored.options)
+            except (approximate.UnusableFaiss, DamagedArtifact, KeyError) as error:
                 raise UnusableIndex(f"'{path}' has no usable faiss index: {error}; build it again") from error
         transform = None
         if "whitening/mean" in arrays:

@@ -35,19 +35,26 @@ def read_outside(
     `watch`. Raises DamagedArtifact that names the file where it takes more, hangs or crashes, and what the
     function raises.
     """
+    with Child(threads=1) as child:
+        return ask_outside(child, function, path, *arguments, step_s=step_s, **named)
+
+
+def ask_outside(
+    child: Child, function: str, path: Path, *arguments: Any, step_s: float | None = STEP_S, **named: Any
+) -> Any:
+    """The same in a process that goes on afterwards. Raises what `read_outside` does."""
     size = path.stat().st_size if path.is_file() else 0
     try:
-        with Child(threads=1) as child:
-            return child.call(
-                "storage.outside:in_steps",
-                function,
-                path,
-                arguments,
-                named,
-                step_s,
-                time_limit_s=TIME_LIMIT_S + size / _BYTES_PER_S,
-                memory_limit_bytes=MEMORY_BYTES + _GROWTH * size,
-            )
+        return child.call(
+            "storage.outside:in_steps",
+            function,
+            path,
+            arguments,
+            named,
+            step_s,
+            time_limit_s=TIME_LIMIT_S + size / _BYTES_PER_S + (step_s or 0),
+            memory_limit_bytes=MEMORY_BYTES + _GROWTH * size,
+        )
     except ChildOverMemory as failed:
         raise DamagedArtifact(f"{path}: takes too much memory to read ({failed.what}); {_REMEDY}") from None
     except ChildFailed as failed:

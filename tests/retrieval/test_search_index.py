@@ -1,5 +1,7 @@
 """The index of a collection: its kinds, its file, what it refuses."""
 
+from contextlib import suppress
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from retrieval import approximate
 from retrieval.exact import search
 from retrieval.expansion import alpha_query_expansion
+from retrieval.index_files import rows_sha256
 from retrieval.search import InvalidDescriptors, SearchIndex, UnusableIndex
 from retrieval.search_options import IndexOptions
 from retrieval.whitening import Whitening
@@ -338,3 +341,33 @@ def test_one_photograph_is_a_collection(tmp_path):
     index.save(tmp_path / "a.h5")
     loaded = SearchIndex.load(tmp_path / "a.h5")
     assert loaded.query(drawn()[:1], 1)[1] == [["a"]] and loaded.recall == {}
+
+
+@pytest.mark.parametrize("kind", ["ivf_pq", "hnsw"])
+def test_faiss_bytes_made_to_crash_end_another_process(kind, tmp_path):
+    """Their digest is right, as whoever makes such a file can make it."""
+    path = tmp_path / "index.h5"
+    build(kind).save(path)
+    sound = path.read_bytes()
+    said = []
+    for seed in range(4):
+        path.write_bytes(sound)
+        with h5py.File(path, "r+") as file:
+            content = file["faiss"][()]
+            generator = np.random.default_rng(seed)
+            content[generator.integers(len(content) // 4, len(content), size=400)] ^= 0x40
+            file["faiss"][()] = content
+            file.attrs["faiss_sha256"] = rows_sha256(content)
+        with suppress(UnusableIndex) if seed else pytest.raises(UnusableIndex) as refused:
+            SearchIndex.load(path).search(drawn(5, 40), 15)
+        said += [str(refused.value)] if refused else []
+    assert all(str(path) in text and "build it again" in text for text in said)
+
+
+def test_an_index_from_outside_grows_and_is_saved_as_one_of_a_store(index, tmp_path):
+    index.save(tmp_path / "index.h5")
+    more = names(10, "more ")
+    grown = [SearchIndex.load(tmp_path / "index.h5", trusted=each).add(drawn(8, 10), more) for each in (0, 1)]
+    for number, each in enumerate(grown):
+        each.save(tmp_path / f"{number}.h5")
+    assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
