@@ -145,7 +145,7 @@ def test_only_new_pairs_are_to_do(photos: Path, store: Store, monkeypatch: pytes
         (features, options.features, shas[:3]),
         (matching, options.matching, [*pairs, f"{shas[0]}-{'f' * 64}"]),
     ):
-        stage = module.STAGE.model_copy(update={"schema_name": None})  # any file will do
+        stage = module.STAGE.model_copy(update={"schema_name": None, "suffix": ".bin"})  # any file will do
         monkeypatch.setattr(module, "STAGE", stage)
         store.produce(stage, chosen, [items_digest(dict.fromkeys(names, "x"))], chunk_of(names))
     rows = Estimates(store, PipelineOptions(), shas).rows("reconstruct")
@@ -196,7 +196,9 @@ def test_work_grows_with_pixels_scales_and_epochs() -> None:
 
 
 def sidecar(stage: str, seconds: float, items: int, size: int, options: dict[str, Any]) -> Sidecar:
-    ref = ArtifactRef(stage=stage, key="0" * 64, path="x", file_sha256="", content_sha256="", bytes=size)
+    ref = ArtifactRef(
+        stage=stage, key="0" * 64, path=f"{stage}/x", file_sha256="", content_sha256="", bytes=size
+    )
     now = datetime.now(UTC)
     return Sidecar(
         ref=ref, key_parts={"options": options}, family="", items=items, created=now, seconds=seconds

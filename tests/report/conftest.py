@@ -99,8 +99,18 @@ def _training(out: Path) -> None:
 def _training_set() -> dict[str, Any]:
     """Query 0 of test has image 1 as easy, itself as junk; images 2 and 3 are wrong."""
     at = "benchmark/test"
-    return {
+    nothing_of_val = {
+        f"benchmark/val/{path}": ints(0) if path.endswith("indptr") else ints()
+        for path in (
+            "queries",
+            "database",
+            *(f"{x}/{y}" for x in ("easy", "hard", "junk") for y in ("indptr", "image")),
+        )
+    }
+    return nothing_of_val | {
         "images/name": NAMES,
+        "images/split": np.full(4, 2, np.int8),
+        "queries/split": np.full(2, 2, np.int8),
         f"{at}/queries": ints(0),
         f"{at}/database": ints(0, 1, 2, 3),
         f"{at}/easy/indptr": ints(0, 1),
@@ -120,6 +130,7 @@ def _evaluation() -> dict[str, Any]:
         "scores/raw": np.array([[1, 0.9, 0.5, 0.1]], np.float32),
         "configurations/protocol": ["easy", "medium"],
         "configurations/name": ["raw-easy", "raw-medium"],
+        "configurations/map": np.array([0.5, 0.5]),
         "average_precisions/raw-easy": np.array([0.5]),
         "average_precisions/raw-medium": np.array([0.5]),
         "average_precisions/raw-hard": None,
