@@ -160,14 +160,14 @@ def _changes(one: Grey, other: Grey) -> tuple[float, float]:
 
 
 def _small(path: Path) -> Grey:
-    with Image.open(path, formats=("JPEG",)) as image:
+    with path.open("rb") as file, open_picture(file) as image:
         image.draft("L", (8 * SMALL_PX, 8 * SMALL_PX))
         return _resized(np.asarray(image.convert("L"), np.float32), SMALL_PX)
 
 
 @lru_cache(maxsize=256)
 def _grey(path: Path) -> Grey:
-    with Image.open(path, formats=("JPEG",)) as image:
+    with path.open("rb") as file, open_picture(file) as image:
         return np.asarray(image.convert("L"), np.float32)
 
 

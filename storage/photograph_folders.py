@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from storage import hdf5
-from storage.inspection_root import json_of
 from storage.store import is_store
 
 HIDDEN, SYSTEM, STORE, UNREADABLE = "hidden", "system", "store", "unreadable folder"
@@ -146,6 +144,9 @@ def left_out_attributes(counts: Mapping[str, int]) -> dict[str, str]:
 def read_left_out(path: Path, schema: str) -> dict[str, int]:
     """What `left_out_attributes` wrote to an artifact; {} for nothing and for files from before there were
     counts."""
+    from storage import hdf5  # not where folders alone are looked at: it takes a fifth of a second
+    from storage.inspection_root import json_of
+
     with hdf5.open_artifact(path, schema) as artifact:
         value = json_of(artifact.attributes, LEFT_OUT, {})
     return {str(name): int(count) for name, count in value.items() if isinstance(count, int)}

@@ -249,7 +249,7 @@ def made(path: Path) -> Path:
     """A file or folder with a sidecar beside it, as in a store."""
     digest, content, size = write_manifest(path) if path.is_dir() else describe_file(path)
     ref = ArtifactRef(
-        stage="s", key="0" * 64, path=path.name, file_sha256=digest, content_sha256=content, bytes=size
+        stage="s", key="0" * 64, path=f"s/{path.name}", file_sha256=digest, content_sha256=content, bytes=size
     )
     sidecar = Sidecar(ref=ref, key_parts={}, family="", created=datetime(2026, 1, 1, tzinfo=UTC), seconds=1.0)
     stem = path.name if path.is_dir() else path.name.split(".")[0]
