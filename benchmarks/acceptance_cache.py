@@ -43,6 +43,7 @@ RESOURCES = (
     "loader_threads=2",
     "batch_size=3",
     "cache_megabytes=50",
+    "max_megapixels=150",
     "photographs_per_task=7",
     "pairs_per_task=33",
     "training_processes=2",

@@ -69,8 +69,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a run's models, features, training list or network for other programs. Every DIR is new."""
-    with usage(), _failures():
-        if all(folder is None for folder in (colmap, hloc, cirtorch, onnx, safetensors)):
+    folders = [folder for folder in (colmap, hloc, cirtorch, onnx, safetensors) if folder is not None]
+    with usage(), _failures(*folders):
+        if not folders:
             raise ValueError(
                 "nothing to export; give --colmap DIR, --hloc DIR, --cirtorch DIR, --onnx DIR or "
                 "--safetensors DIR"
@@ -98,12 +99,12 @@ def export(
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """A full disk or a child process that died: one line, exit code 1."""
+def _failures(*folders: Path) -> Iterator[None]:
+    """A full disk or a child process that died: one line, exit code 1. folders: what is written to."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError | typer.Exit):
             raise
-        complain(error)
+        complain(error, *folders)
         raise typer.Exit(1) from error

@@ -140,7 +140,7 @@ def test_every_file_has_a_verdict_and_a_reason(results: tuple[Result, Result]) -
     for name, (_, word) in expected.items():
         assert word in found[name][1] and bool(word) == bool(found[name][1]), (name, found[name])
     assert len(bad.rows) == len(good.rows) + 10  # no file of the linked folder, nor notes.txt
-    assert "notes.txt" not in bad.rows and "skipped" in bad.output
+    assert "notes.txt" not in bad.rows and "left out, no photographs: 1 .txt" in bad.output
 
 
 def test_a_duplicate_points_at_the_photograph_that_stands_for_it(results: tuple[Result, Result]) -> None:

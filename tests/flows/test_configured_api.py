@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.configured_api import ApiUnusable, ConfiguredApi, check, configured_api, without_password
+from flows.configured_api import (
+    VARIABLE,
+    ApiUnusable,
+    ConfiguredApi,
+    check,
+    configured_api,
+    without_password,
+)
 from flows.context import Session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,16 +161,14 @@ def test_silence_is_not_waited_for(server: Session) -> None:
 
 
 def test_a_prefect_server_is_good(server: Session) -> None:
-    assert server.server is not None
-    check(ConfiguredApi(server.server.api_url, "here"))
+    check(ConfiguredApi(server.settings[VARIABLE], "here"))
 
 
 def test_another_major_version(server: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.orchestration import SyncPrefectClient
 
-    assert server.server is not None
     monkeypatch.setattr(SyncPrefectClient, "client_version", lambda self: "2.20.1")
-    assert "is not usable: Found incompatible versions" in refused(server.server.api_url)
+    assert "is not usable: Found incompatible versions" in refused(server.settings[VARIABLE])
 
 
 def test_a_dead_server_ends_the_command_before_anything_is_done(

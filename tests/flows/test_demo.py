@@ -242,6 +242,7 @@ def test_the_second_run_computes_nothing_and_says_the_same(chain: Chain) -> None
 def test_what_a_person_reads_is_whole(chain: Chain, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     monkeypatch.setattr(cli_results, "out", console)
+    monkeypatch.setattr("flows.console.out", console)  # the lines that are folded nowhere
     cli_results.show(chain.first, chain.store.root, chain.store.root / "prefect" / "a.log")
     text = console.export_text()
     tables, _, paths = text.rpartition("\nscene  ")

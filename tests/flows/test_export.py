@@ -128,12 +128,19 @@ def test_a_damaged_run_is_refused(store: Store, tmp_path: Path) -> None:
 def test_a_failed_write_is_1_and_one_line(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The disk is named that was written to, by an error that does not name a file."""
+
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    out = tmp_path / "x"
     monkeypatch.setattr("flows.export.export_hloc", full)
-    result = call(store, "--hloc", tmp_path / "x")
-    assert (result.exit_code, result.output) == (1, "error: [Errno 28] No space left on device\n")
+    monkeypatch.setattr("flows.failures._free", lambda path: 2.0**21 if path == out else 1e12)
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path)
+    result = call(store, "--hloc", out)
+    line = f"error: no space left on {str(tmp_path)!r} (2.0 MiB free): make room, "
+    line += "then run the same command again; what was finished is kept\n"
+    assert (result.exit_code, result.output) == (1, line)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "scene.h5"}
 
 

@@ -245,10 +245,18 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
 
 
 def test_a_failed_index_is_one_line_and_no_run(made: Path, network: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    """A folder without photographs is none to begin with; one whose photographs are all damaged fails."""
     common = ("--store", tmp_path / "store", "--network", network)
+    (tmp_path / "empty").mkdir()
     result = call("index", tmp_path / "empty", *common)
-    assert result.exit_code == 1 and "holds no usable photograph" in result.output
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert f"0 photographs in {str(tmp_path / 'empty')!r}: it is empty" in result.output
+    assert not list((tmp_path / "store").glob("runs/*.json"))
+    put(tmp_path / "damaged" / "half.jpg", scene(0, 64, 96))
+    whole = (tmp_path / "damaged" / "half.jpg").read_bytes()
+    (tmp_path / "damaged" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    result = call("index", tmp_path / "damaged", *common)
+    assert result.exit_code == 1 and "holds no usable photograph; 'half.jpg' is rejected" in result.output
     result = call("index", made / "photos", *common, "--kind", "ivf_pq", "--image-size", 64)
     assert result.exit_code == 1 and "ivf_pq of 6 descriptors" in result.output
     result = call("index", made / "photos", *common, "--whitening", "lw")
