@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from flows import cli, console
 from flows.console import PlainConsole, put, say, tell
 from storage.escaping import shown as as_markup
+from tests.official import needs, official
 
 ROOT = Path(__file__).resolve().parents[2]
-CASE = Path("/work/shared/cases/terminal_escapes/esc.h5")
+CASE = official("cases", "terminal_escapes", "esc.h5")
 PACKAGES = ("flows", "storage", "sfm", "retrieval", "tasks", "report", "browse")
 PROTOCOL = {"storage/child_process.py": {"sys.stdout", "sys.stderr"}}
 """A child whose output is caught."""
@@ -138,7 +139,7 @@ def test_inspect_shows_a_hostile_file(hostile: Path, tmp_path: Path) -> None:
     clean(call(cli.app, ["inspect", str(hostile), "--dataset", NASTY]))
 
 
-@pytest.mark.skipif(not CASE.is_file(), reason="the shared cases are not on this machine")
+@needs(CASE)
 @pytest.mark.parametrize("options", [[], ["--full"], ["--json"]])
 def test_the_case_that_was_seen(options: list[str]) -> None:
     clean(CliRunner().invoke(cli.app, ["inspect", str(CASE), *options]))

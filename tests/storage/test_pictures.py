@@ -20,9 +20,10 @@ from sfm.working import WorkingOptions, WorkingResources, working_copy
 from storage import picture_depth, pictures
 from storage.picture_formats import PILLOW_FORMATS
 from storage.pictures import Rejected, TooLarge, Unsupported, check_usable, decode
+from tests.official import official
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CASES = Path("/work/shared/cases")
+CASES = official("cases")
 ORIENTATION, GPS, PHOTO_BLOCK = 0x0112, 0x8825, 0x8769
 STORED_AS = {1: None} | {
     orientation: pictures.exif.UPRIGHT[{6: 8, 8: 6}.get(orientation, orientation)]
