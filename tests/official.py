@@ -40,3 +40,10 @@ def reason(path: Path) -> str:
 def listed(pattern: str, *parts: str) -> list[Path]:
     """The official files of a folder that match, sorted, to run a test for each; without any the folder."""
     return sorted(official(*parts).glob(pattern)) or [official(*parts)]
+
+
+def there(path: Path) -> Path:
+    """The path itself, for a test that takes what it needs by name: skipped or failing as with `needs`."""
+    if not path.exists() and not DEMANDED:
+        pytest.skip(reason(path))
+    return path

@@ -2,15 +2,15 @@
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from storage.picture_formats import HEAD_BYTES, PILLOW_FORMATS, RAW, VIDEO, format_of, verdict, what_it_is
+from tests.official import official, there
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
+CASES = official("cases")
 
 
 def ftyp(brand: bytes, *compatible: bytes) -> bytes:
@@ -139,9 +139,7 @@ def test_what_it_is_instead() -> None:
     ],
 )
 def test_files_that_people_had(file: str, expected: str) -> None:
-    path = CASES / file
-    if not path.exists():
-        pytest.skip("the inputs that went wrong are not beside the project")
+    path = there(CASES / file)
     head = path.read_bytes()[:HEAD_BYTES]
     assert format_of(head) == expected
     assert verdict(path.suffix.lower(), head) == ("ok", "")

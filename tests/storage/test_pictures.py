@@ -20,7 +20,7 @@ from sfm.working import WorkingOptions, WorkingResources, working_copy
 from storage import picture_depth, pictures
 from storage.picture_formats import PILLOW_FORMATS
 from storage.pictures import Rejected, TooLarge, Unsupported, check_usable, decode
-from tests.official import official
+from tests.official import official, there
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CASES = official("cases")
@@ -33,10 +33,7 @@ STORED_AS = {1: None} | {
 
 
 def case(name: str) -> Path:
-    path = CASES / name
-    if not path.exists():
-        pytest.skip(f"{path} is not on this machine")
-    return path
+    return there(CASES / name)
 
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
