@@ -51,6 +51,7 @@ class Session:
             return
         if self.server is not None:
             self.server.wait()
+            self.server.keep_running()
         self.stack.enter_context(prefect_settings(self.settings, heartbeats=self.server is None))
         self.stack.enter_context(_log_file(self.log))  # Prefect, when it is imported, takes handlers away
         self.stack.callback(_send_what_waits)

@@ -2,11 +2,13 @@
 
 import errno
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,8 @@ from flows.settings import (
 from storage.processes import started
 
 STOP_LIMIT_S = 30.0
+RESTARTS = 3
+logger = logging.getLogger(__name__)
 
 
 class ServerFailed(RuntimeError):
@@ -53,11 +57,10 @@ class TemporaryServer:
         self.log = self.home / "server.log"
         self.host, self.names = host, names
         self.key, self.users_key = self._choose_key()
-        with _listening_socket(host, port) as listening:
-            self.port: int = listening.getsockname()[1]
-            self.process = self._spawn(listening.fileno())
-        self._pid_file = self.home / "servers" / f"{self.process.pid}.json"
-        _write_pid_file(self._pid_file, self.process.pid)
+        self._lock, self._stopped = threading.Lock(), False
+        self._listening = _listening_socket(host, port)
+        self.port: int = self._listening.getsockname()[1]
+        self._start()
 
     @property
     def api_url(self) -> str:
@@ -69,6 +72,32 @@ class TemporaryServer:
     def settings(self) -> dict[str, str]:
         """Variables of the server's process."""
         return server_settings(self.home)
+
+    def _start(self) -> None:
+        self.process = self._spawn(self._listening.fileno())
+        self._pid_file = self.home / "servers" / f"{self.process.pid}.json"
+        _write_pid_file(self._pid_file, self.process.pid)
+
+    def keep_running(self) -> None:
+        """Whenever the process ends by itself, start it again, a few times: under the same key and on the
+        same socket, in which requests wait meanwhile. What it does not know any more, the run tells it again.
+        """
+        threading.Thread(target=self._restart, daemon=True, name="server").start()
+
+    def _restart(self) -> None:
+        for _ in range(RESTARTS):
+            code = self.process.wait()
+            with self._lock:
+                if self._stopped:
+                    return
+                logger.warning("the Prefect server ended with code %d and is started again", code)
+                self._clear()
+                try:
+                    self._start()
+                except OSError as error:
+                    logger.error("the Prefect server cannot be started again: %s", error)
+                    break
+        self._listening.close()  # requests fail at once rather than wait for nobody
 
     def _spawn(self, listening: int) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -104,6 +133,9 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End the server in order, or after a few seconds by force."""
+        with self._lock:
+            self._stopped = True
+        self._listening.close()
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -111,6 +143,10 @@ class TemporaryServer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Let go of a process that has ended."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         self._pid_file.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
@@ -15,7 +16,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.reconcile import killed_commands, registered
-from flows.server import ServerFailed, TemporaryServer, identity, stop_orphans, temporary_server
+from flows.server import RESTARTS, ServerFailed, TemporaryServer, identity, stop_orphans, temporary_server
 from flows.server_process import is_own
 from flows.settings import (
     StoreNotWritable,
@@ -66,6 +67,36 @@ def test_two_at_once_on_one_store(store: Path) -> None:
     finally:
         first.stop()
         second.stop()
+
+
+def test_a_server_that_ends_by_itself_is_started_again_and_requests_wait(store: Path) -> None:
+    with temporary_server(store) as server:
+        server.keep_running()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            before = server.process
+            before.send_signal(number)
+            wait_until(lambda before=before: before.poll() is not None, 30.0)  # type: ignore[misc]
+            with urlopen(f"{server.api_url}/health", timeout=60.0) as answer:
+                assert answer.status == 200
+            assert server.process.pid != before.pid
+            assert [path.name for path in (store / "prefect" / "servers").iterdir()] == [
+                f"{server.process.pid}.json"
+            ]
+    assert server.process.returncode is not None
+    assert not list((store / "prefect" / "servers").iterdir())
+
+
+def test_a_server_that_always_ends_is_given_up(store: Path) -> None:
+    with temporary_server(store) as server:
+        server.keep_running()
+        for number in range(RESTARTS + 1):
+            before = server.process
+            before.kill()
+            before.wait()
+            if number < RESTARTS:
+                wait_until(lambda before=before: server.process is not before, 30.0)  # type: ignore[misc]
+        with pytest.raises(URLError):
+            wait_until(lambda: bool(urlopen(f"{server.api_url}/health", timeout=1.0)), 30.0)
 
 
 OWNER = """
