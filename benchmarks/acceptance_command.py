@@ -42,7 +42,7 @@ def command(arguments: list[str]) -> None:
 def in_turn(arguments: list[str], calls: list[dict[str, Any]]) -> None:
     """Photographs to a training set on each store, one session; appends each call's tallies to `calls`."""
     from flows.context import session
-    from flows.options import load
+    from flows.loading import load
 
     names = [
         text

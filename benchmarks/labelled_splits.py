@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.site_labels import average_precisions
-from flows.whiten import METHODS, NETWORKS
+from flows.names import METHODS, NETWORKS
+from flows.whitenings import Learnt, whitenings
 from retrieval.bootstrap import Estimate, bootstrap_mean
 from retrieval.whitening import Whitening
 from storage import hdf5, items, runs
@@ -105,14 +106,14 @@ def described(
     store: Store, record: RunRecord, shas: Sequence[str]
 ) -> Iterator[tuple[Cell, NDArray[np.float32]]]:
     """Descriptors [N, d] of every cell."""
-    whitenings = iter(record.refs_of("whiten"))
+    learnt = whitenings(record)
     for network, artifact in NETWORKS.items():
         digest = network_digest(store, record.refs_of(artifact)[0])
         for scales, files in files_by_scales(store, record, digest).items():
             rows = descriptor_rows(files, shas)
             yield (network, scales, "raw", rows.shape[1]), rows
             for method in METHODS:
-                whitening = Whitening.load(store.path(next(whitenings)))
+                whitening = Whitening.load(store.path(learnt[Learnt(network, scales, method)]))
                 for dimensions in DIMENSIONS:
                     kept = whitening.apply(rows, dimensions)
                     yield (network, scales, method, kept.shape[1]), kept

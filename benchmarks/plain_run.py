@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.options import PipelineOptions, PipelineResources, load
+from flows.loading import load
+from flows.options import PipelineOptions, PipelineResources
 from retrieval.extraction import ExtractionOptions
 from retrieval.finetuning import NETWORK_FILE
 from sfm import (

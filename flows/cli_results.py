@@ -10,21 +10,11 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from flows.cli_common import out, say
-from storage.artifacts import ArtifactRef
+from flows.stages import INTERMEDIATE
+from flows.whitenings import scales_shown, whitenings
 from storage.escaping import shown
 from storage.runs import RunRecord
 from storage.store import Store
-
-INTERMEDIATE = frozenset(
-    {
-        "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
-        "proposed_pairs", "matches", "clusters", "mapping", "guard_pairs", "guard_matches", "network",
-        "finetune", "descriptors", "whiten", "benchmark_scan", "benchmark_working", "benchmark_catalogue",
-        "benchmark_descriptors", "benchmark_features", "benchmark_pairs", "benchmark_matches",
-        "whole_training_set",
-    }
-)  # fmt: skip
-"""Artifacts of a run that few people open; `store ls` lists them. Some are shown in another way."""
 
 SHOWN_NOTES = 3
 
@@ -88,10 +78,11 @@ def files(record: RunRecord, root: Path, log: Path | None = None) -> list[tuple[
     for ref in record.refs_of("finetune"):
         found += [("network", root / ref.path / "network.safetensors")]
         found += [("training", root / ref.path / "training.h5")]
+    shown_as = scales_shown(record)
     found += [
-        (f"whitening {scales}", root / ref.path)
-        for network, scales, method, ref in whitening_refs(record)
-        if (network, method) == ("fine-tuned", "lw")
+        (f"whitening {shown_as[name.scales]}", root / ref.path)
+        for name, ref in whitenings(record).items()
+        if (name.network, name.method) == ("fine-tuned", "lw")
     ]
     if record.refs_of("mapping"):
         found.append(("COLMAP models", root / "mapping"))
@@ -156,25 +147,13 @@ def _notes(warnings: Sequence[str], path: Path) -> Iterator[str]:
         yield shown(f"note: {len(warnings) - SHOWN_NOTES} more of this kind in {path.name}, warnings/text")
 
 
-def whitening_refs(record: RunRecord) -> list[tuple[str, str, str, ArtifactRef]]:
-    """(network, name of the scales, method, artifact) of a run's whitenings, as they were learnt."""
-    refs = record.refs_of("whiten")
-    if not refs:
-        return []
-    from flows.options import DescriptionOptions
-    from flows.whiten import METHODS, NETWORKS
-    from retrieval.evaluation_table import scale_names
-
-    sets = scale_names(list(DescriptionOptions.model_validate(record.options["description"]).scale_sets()))
-    names = [
-        (network, scales, method) for network in NETWORKS for scales in sets.values() for method in METHODS
-    ]
-    return [(*name, ref) for name, ref in zip(names, refs, strict=True)]
-
-
 def _whitenings(record: RunRecord, root: Path) -> Table:
     from retrieval.training_table import read_whitening, render_whitenings
 
-    found = whitening_refs(record)
-    rows = [(network, scales, read_whitening(root / ref.path)) for network, scales, _, ref in found]
-    return render_whitenings(rows)
+    shown_as = scales_shown(record)
+    return render_whitenings(
+        [
+            (name.network, shown_as[name.scales], read_whitening(root / ref.path))
+            for name, ref in whitenings(record).items()
+        ]
+    )

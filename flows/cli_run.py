@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,20 +19,10 @@ from flows.cli_common import (
     run_flow,
     usage,
 )
+from flows.stages import StageName
 
 if TYPE_CHECKING:
     from storage.runs import RunRecord
-
-
-class StageName(StrEnum):
-    """The flows, in the order in which `end_to_end` runs them."""
-
-    reconstruct = "reconstruct"
-    select = "select"
-    finetune = "finetune"
-    whiten = "whiten"
-    evaluate = "evaluate"
-
 
 PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
 ForceOption = Annotated[
@@ -70,7 +59,7 @@ def run(
 ) -> None:
     """Photographs in, fine-tuned and measured network out. What is done already is not done again."""
     with usage():
-        from flows.options import check_list, load
+        from flows.loading import check_list, load
 
         options, resources = load(
             config, [*(set_ or []), *_models(from_colmap), *_list(from_list, from_colmap)]
@@ -87,8 +76,8 @@ def run(
         "store": str(root),
         "options": options,
         "resources": resources,
-        "until": until.value if until else None,
-        "force": [name.value for name in force or []],
+        "until": until,
+        "force": force or [],
     }
     if plan:
         with usage():
@@ -110,7 +99,7 @@ def demo(
     """Render a small town, then run everything on it: offline, a few minutes, no photographs needed."""
     with usage():
         from flows.demo import CONFIG, render
-        from flows.options import load
+        from flows.loading import load
 
         options, resources = load(CONFIG, set_ or [])
         require_server()
@@ -145,15 +134,15 @@ def stage(
 ) -> None:
     """Run one flow alone with options of its own; everything before it is that of an earlier run."""
     with usage():
-        from flows.options import check_list, load_stage
+        from flows.loading import check_list, load_stage
 
-        options, resources = load_stage(name.value, config, set_ or [], store=store, from_run=from_run)
-        if name is StageName.select:
+        options, resources = load_stage(name, config, set_ or [], store=store, from_run=from_run)
+        if name == "select":
             check_list(options)
         root = _open_store(store, None)
     request = {"from_run": from_run, "options": options, "resources": resources}
     request |= {"force": force, "build_upstream": build_upstream}
-    _run_and_show(root, f"flows.{name.value}", name.value, verify, store=str(root), **request)
+    _run_and_show(root, f"flows.{name}", name, verify, store=str(root), **request)
 
 
 def _open_store(store: Path, photos: Path | None) -> Path:

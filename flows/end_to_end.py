@@ -6,10 +6,12 @@ from typing import Annotated
 from prefect import flow
 
 from flows.aside import aside
-from flows.forms import Changes, ConfigName, Help, ResourcesField, StageName, StoreField, changed
+from flows.forms import Changes, ConfigName, Help, ResourcesField, StoreField, changed
+from flows.loading import load, named_config
 from flows.older import announce, check_names, notices
-from flows.options import STAGES, PipelineOptions, PipelineResources, load, named_config
+from flows.options import PipelineOptions, PipelineResources
 from flows.pages import import_what_draws, show_report, show_stage, show_stale
+from flows.stages import StageName, up_to
 from flows.work import begin, collection_of, part_of, recorded
 from storage import runs
 from storage.runs import RunRecord
@@ -40,7 +42,7 @@ def end_to_end(
     whole, used = load(named_config(config), []) if config else (PipelineOptions(), PipelineResources())
     whole = changed(whole, options)
     used = changed(used, resources).model_copy(update={"photos": photos})
-    wanted = STAGES[: STAGES.index(until) + 1] if until else STAGES
+    wanted = up_to(until)
     announce(notices(opened, collection_of(photos), whole, used, wanted, [*accept_older_code, *force]))
     import_what_draws()
     record = begin(opened, whole, used)

@@ -1,12 +1,14 @@
 """How much better is it now: every network, whitening and set of scales on the geometry benchmark."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 
 from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.names import METHODS
 from flows.options import EvaluateSections
-from flows.whiten import METHODS, described
+from flows.whiten import described
+from flows.whitenings import Learnt, whitenings
 from flows.work import Work, run_stage
 from storage.runs import RunRecord
 from tasks.learning import evaluate_configurations
@@ -31,27 +33,25 @@ def evaluate(
 
 def steps(work: Work) -> None:
     """evaluation.h5, noted in the run."""
-    whitenings = work.many("whiten")
+    learnt = whitenings(work.record)
     found = list(described(work))
-    configurations: list[dict[str, Any]] = []
-    for number, each in enumerate(found):
-        learnt = whitenings[number * len(METHODS) : (number + 1) * len(METHODS)]
-        for name, transform in zip(("raw", *METHODS), (None, *learnt), strict=True):
-            configurations.append(
-                {
-                    "network": each.network,
-                    "scales": each.scales,
-                    "whitening": name,
-                    "descriptors": each.descriptors,
-                    "transform": transform,
-                }
-            )
+    configurations = [
+        {
+            "network": each.network,
+            "scales": each.scales,
+            "whitening": method or "raw",
+            "descriptors": each.descriptors,
+            "transform": learnt[Learnt(each.network, each.scales, method)] if method else None,
+        }
+        for each in found
+        for method in (None, *METHODS)
+    ]
     evaluation = work.task(evaluate_configurations)(
         store=work.root,
         options=work.options.evaluation,
         inputs=[each.digest for each in found],
         training_set=work.one("training_set"),
-        whitenings=whitenings,
+        whitenings=list(learnt.values()),
         configurations=configurations,
         sources=sources(work),
     )

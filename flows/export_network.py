@@ -10,9 +10,10 @@ from pathlib import Path
 from shutil import copymode
 from typing import TYPE_CHECKING, Literal
 
-from flows.cli_results import whitening_refs
 from flows.export import only_artifact
-from flows.whiten import NETWORKS
+from flows.names import NETWORKS
+from flows.options import DescriptionOptions
+from flows.whitenings import whitenings
 from sfm.exported_photographs import UnusableExport
 from storage import runs
 from storage.export_folders import check_free, new_folder
@@ -117,8 +118,8 @@ def to_safetensors(chosen: ChosenNetwork, out: Path) -> str:
 def _whitening(store: Store, record: RunRecord, network: str, method: str) -> Whitening:
     from retrieval.whitening import Whitening
 
-    names = {(found, scales, kind): ref for found, scales, kind, ref in whitening_refs(record)}
-    ref = names.get((network, "single", method))
+    single = next(iter(DescriptionOptions().scale_sets()))
+    ref = next((ref for name, ref in whitenings(record).items() if name == (network, single, method)), None)
     if ref is None or not store.is_intact(ref):
         raise UnusableExport(
             f"run {record.id} has no intact whitening {method} of the {network} network at a single scale; "

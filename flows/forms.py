@@ -16,7 +16,6 @@ from flows.options import PipelineResources
 
 Model = TypeVar("Model", bound=BaseModel)
 
-StageName = Literal["reconstruct", "select", "finetune", "whiten", "evaluate"]
 ConfigName = Literal["default", "demo", "paper_vgg16", "paper_resnet101"]
 
 

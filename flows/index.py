@@ -4,9 +4,12 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.loading import load
+from flows.names import METHODS
 from flows.networks import chosen_network
-from flows.options import DescriptionOptions, PipelineOptions, PipelineResources, load
+from flows.options import DescriptionOptions, PipelineOptions, PipelineResources
 from flows.reconstruct import describe_all, read_folder
+from flows.whitenings import whitenings
 from flows.work import Work, collection_of
 from retrieval.extraction import ExtractionOptions
 from retrieval.indexing import IndexingOptions
@@ -16,8 +19,6 @@ from storage.runs import RunRecord
 from storage.store import Store
 from tasks.describing import network_digest
 from tasks.searching import build_search_index, index_inputs
-
-METHODS = ("lw", "pcaw")
 
 
 class NothingToIndex(ValueError):
@@ -106,9 +107,6 @@ def pipeline_options(store: Store, collection: str) -> PipelineOptions:
 
 def whitening_of(store: Store, network: str | None, method: str, description: ExtractionOptions) -> Path:
     """The file of a run's whitening of its fine-tuned network, for these scales. Raises NoWhitening."""
-    from flows.cli_results import whitening_refs
-    from retrieval.evaluation_table import scale_names
-
     if network is None or Path(network).is_file() or method not in METHODS:
         raise NoWhitening(
             f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the "
@@ -116,10 +114,9 @@ def whitening_of(store: Store, network: str | None, method: str, description: Ex
         )
     record = runs.load(store, network)
     known = DescriptionOptions.model_validate(record.options.get("description", {})).scale_sets()
-    names = scale_names(list(known))
-    wanted = next((names[key] for key, each in known.items() if each.scales == description.scales), None)
-    for found, scales, kind, ref in whitening_refs(record):
-        if (found, scales, kind) == ("fine-tuned", wanted, method) and store.is_intact(ref):
+    wanted = next((name for name, each in known.items() if each.scales == description.scales), None)
+    for name, ref in whitenings(record).items():
+        if name == ("fine-tuned", wanted, method) and store.is_intact(ref):
             return store.path(ref)
     raise NoWhitening(
         f"run {record.id} has no intact whitening {method} for scales "

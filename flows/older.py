@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from flows.look_ahead import Seen, look_ahead
-from flows.options import STAGES, PipelineOptions, PipelineResources
-from flows.work import MADE_BY
+from flows.options import PipelineOptions, PipelineResources
+from flows.stages import STAGES, TABLE
 from storage import runs
 from storage.keys import code_differences, package_versions
 from storage.options import nearest_name
@@ -72,7 +72,7 @@ def notices(
 def code_changed(store: Store, record: RunRecord) -> bool:
     """Whether the code or a package of any stage differs from when a run's artifacts were made."""
     known = stages_by_name()
-    for name in (name for names in MADE_BY.values() for name in names):
+    for name in (name for stage in TABLE for name in stage.makes):
         for ref in record.refs_of(name)[:1]:  # one chunk stands for all: they have one code
             sidecar = store.sidecar(ref)
             stage = known.get(ref.stage)

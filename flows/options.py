@@ -1,14 +1,10 @@
 """The options and resources of the whole pipeline: the YAML file, `--set`, and the form in the Prefect UI."""
 
 import os
-from collections.abc import Sequence
-from importlib import resources as package_files
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flows.overrides import apply_overrides, from_mapping, load_config
 from retrieval.evaluation import EvaluationOptions
 from retrieval.extraction import PAPER_SCALES, SINGLE_SCALE, ExtractionOptions, ExtractionResources, Precision
 from retrieval.finetuning import TrainingOptions, TrainingResources
@@ -25,16 +21,12 @@ from sfm.model_import import ImportOptions
 from sfm.pairs import PairOptions
 from sfm.positions import PositionOptions
 from sfm.scene import SceneOptions
-from sfm.training_lists import ListOptions, kind_of, read_list
+from sfm.training_lists import ListOptions, kind_of
 from sfm.training_pairs import SplitOptions
 from sfm.vocabulary import VocabularyResources
 from sfm.working import WorkingOptions, WorkingResources
-from storage import runs
 from storage.options import ContentPath, Options, Resources
 from storage.pictures import CEILING_MEGAPIXELS, MOST_MEGAPIXELS
-from storage.store import Store
-
-STAGES = ("reconstruct", "select", "finetune", "whiten", "evaluate")
 
 
 class ReconstructionOptions(Options):
@@ -178,14 +170,18 @@ class PipelineOptions(
     """Everything that changes a result, in the order of the stages."""
 
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "reconstruct": tuple(ReconstructSections.model_fields),
-    "select": tuple(SelectSections.model_fields),
-    "finetune": tuple(FinetuneSections.model_fields),
-    "whiten": tuple(WhitenSections.model_fields),
-    "evaluate": tuple(EvaluateSections.model_fields),
+SECTIONS: dict[str, type[Options]] = {
+    "reconstruct": ReconstructSections,
+    "select": SelectSections,
+    "finetune": FinetuneSections,
+    "whiten": WhitenSections,
+    "evaluate": EvaluateSections,
 }
-"""Which sections of PipelineOptions are a stage's own."""
+
+
+def sections_of(stage: str) -> tuple[str, ...]:
+    """Names of the sections of PipelineOptions that are a stage's own."""
+    return tuple(SECTIONS[stage].model_fields)
 
 
 class PipelineResources(Resources):
@@ -276,64 +272,3 @@ class PipelineResources(Resources):
 
     def mapping(self) -> MappingResources:
         return MappingResources(time_limit_s=self.mapping_time_limit_s)
-
-
-def check_list(options: PipelineOptions) -> None:
-    """Raise what is wrong with the file of `selection.list`, before anything is made for it."""
-    if options.selection.list is not None:
-        read_list(options.selection.list)
-
-
-class _Configuration(PipelineOptions):
-    """A configuration file: the options, and the resources in a section of their own."""
-
-    resources: PipelineResources = Field(PipelineResources(), description="what a run may use")
-
-
-def default_config() -> Path:
-    """configs/default.yaml, made for fewer than 10,000 photographs on a CPU."""
-    return named_config("default")
-
-
-def named_config(name: str) -> Path:
-    """The file of a configuration in configs/."""
-    return Path(str(package_files.files("configs"))) / f"{name}.yaml"
-
-
-def load(config: Path | None, sets: Sequence[str]) -> tuple[PipelineOptions, PipelineResources]:
-    """Options and resources of a YAML file (default: configs/default.yaml) with `key=value` overrides.
-
-    Raises InvalidConfig, InvalidOption and UnknownOption, which names the nearest valid key.
-    """
-    path = config or default_config()
-    whole = apply_overrides(from_mapping(_Configuration, load_config(path), str(path)), sets)
-    return _split(whole)
-
-
-def load_stage(
-    stage: str, config: Path | None, sets: Sequence[str], *, store: Path | str, from_run: str
-) -> tuple[PipelineOptions, PipelineResources]:
-    """The options and resources of an earlier run with the stage's own sections changed.
-
-    Raises UnknownRun, NoStore and what `load` raises; InvalidOption for a section that is not the stage's.
-    """
-    from flows.overrides import InvalidOption
-
-    earlier = runs.load(Store.open(store), from_run)
-    mine = {*SECTIONS[stage], "resources"}
-    values: dict[str, Any] = {**earlier.options, "resources": earlier.resources}
-    if config is not None:
-        values |= {name: value for name, value in load_config(config).items() if name in mine}
-    for text in sets:
-        section = text.split(".")[0].split("=")[0].strip()
-        if section in _Configuration.model_fields and section not in mine:
-            raise InvalidOption(
-                f"--set {text}: {section!r} is not an option of {stage}; "
-                f"it takes {', '.join(sorted(mine))}, the rest is that of run {earlier.id}"
-            )
-    return _split(apply_overrides(from_mapping(_Configuration, values, f"run {earlier.id}"), sets))
-
-
-def _split(whole: _Configuration) -> tuple[PipelineOptions, PipelineResources]:
-    values = {name: getattr(whole, name) for name in PipelineOptions.model_fields}
-    return PipelineOptions(**values), whole.resources

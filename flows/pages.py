@@ -14,8 +14,8 @@ from flows.aside import harmless
 from flows.reports import report_run
 from flows.server import serving
 from flows.settings import prefect_home
+from flows.stages import BY_NAME
 from flows.tuple_sheets import descriptors_of
-from flows.work import MADE_BY
 from report import stills
 from report.material import Material
 from retrieval.evaluation_table import read_table
@@ -189,7 +189,7 @@ def artifact_rows(store: Store, record: RunRecord, stage: str) -> list[dict[str,
     """One row per kind of artifact: how many files and items (photographs, pairs), how long it took when it
     was made, how large it is, content of the first, where the first is."""
     rows = []
-    for name in MADE_BY[stage]:
+    for name in BY_NAME[stage].makes:
         refs = record.refs_of(name)
         if refs:
             known = [side for side in map(store.sidecar, refs) if side is not None]

@@ -12,7 +12,8 @@ from flows.costs import PARALLEL, Cost, cost_of, load, measured
 from flows.estimates import Estimates, Row, expected_pairs
 from flows.look_ahead import READ_BYTES, LookAhead, Seen, look_ahead
 from flows.older import duration, lines
-from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources
+from flows.stages import up_to
 from retrieval import extraction
 from sfm.training_lists import listed_digests
 from storage.digests import cached_content_sha256
@@ -76,7 +77,7 @@ def make_plan(
     opened = Store.open(store) if (Path(store) / "store.json").exists() else None
     table, unread = survey(photos, scan_table_path(opened, photos) if opened else None, READ_BYTES)
     require_photographs(table, photos)
-    stages = STAGES[: STAGES.index(until) + 1] if until else STAGES
+    stages = up_to(until)
     walk, complete = None, False
     if opened is not None:
         key = stage_key(SCAN_STAGE, ScanOptions(), scan_inputs(table))

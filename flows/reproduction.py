@@ -4,8 +4,8 @@ import json
 import shlex
 from typing import Any
 
-from flows.options import STAGES, load
-from flows.work import MADE_BY
+from flows.loading import load
+from flows.stages import STAGES, TABLE
 from storage.runs import RunRecord
 from storage.store import Store
 
@@ -21,7 +21,7 @@ def command_of(store: Store, record: RunRecord) -> str:
     photos = str(record.resources.get("photos") or "PHOTOS")
     parts = [f"retrieval-sfm run {shlex.quote(photos)} --store {shlex.quote(str(store.root))}"]
     parts += [f"--set {shlex.quote(f'{key}={_written(value)}')}" for key, value in changed.items()]
-    made = [stage for stage in STAGES if any(record.refs_of(name) for name in MADE_BY[stage])]
+    made = [stage.name for stage in TABLE if any(map(record.refs_of, stage.makes))]
     if made and made[-1] != STAGES[-1]:
         parts.append(f"--until {made[-1]}")
     return " \\\n  ".join(parts)

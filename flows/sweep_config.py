@@ -18,9 +18,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources, default_config, load
+from flows.loading import default_config, load
+from flows.names import NETWORKS
+from flows.options import PipelineOptions, PipelineResources, sections_of
 from flows.overrides import InvalidOption, from_mapping, load_config, value_of, with_values
-from flows.whiten import NETWORKS
+from flows.stages import up_to
 from retrieval.evaluation_table import WHITENINGS
 from storage.options import canonical_options
 
@@ -87,7 +89,7 @@ class Combination:
 
     def prefix(self, stage: str) -> str:
         """Equal for combinations whose results of this stage are the same."""
-        sections = [name for each in STAGES[: STAGES.index(stage) + 1] for name in SECTIONS[each]]
+        sections = [name for each in up_to(stage) for name in sections_of(each)]
         return json.dumps({name: _plain(getattr(self.options, name)) for name in sections}, sort_keys=True)
 
 

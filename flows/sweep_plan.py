@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flows.older import duration
-from flows.options import STAGES
 from flows.plan import Plan, make_plan
+from flows.stages import STAGES
 from flows.sweep_config import Combination, Sweep, short_names, text_of
 from storage.escaping import shown
 

@@ -1,13 +1,15 @@
 """Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from prefect import flow
 
 from flows.forms import BuildUpstream, Changes, ForceStage, FromRun, ResourcesField, StoreField
+from flows.names import METHODS, NETWORKS
 from flows.options import WhitenSections
 from flows.reconstruct import describe_all
+from flows.whitenings import Learnt, noted
 from flows.work import Work, run_stage
 from storage.artifacts import ArtifactRef
 from storage.runs import RunRecord
@@ -15,10 +17,6 @@ from tasks.chunks import items_input
 from tasks.learning import learn_whitening
 from tasks.photographs import accepted
 from tasks.selecting import selected
-
-NETWORKS = {"off-the-shelf": "network", "fine-tuned": "finetune"}
-"""Name in the result table -> name of the run's artifact."""
-METHODS: tuple[Literal["pcaw", "lw"], ...] = ("pcaw", "lw")
 
 
 class Described(NamedTuple):
@@ -48,8 +46,8 @@ def whiten(
 def steps(work: Work) -> None:
     """PCAw and Lw of every network and set of scales, noted in the run."""
     found = list(described(work))
-    whitenings = [
-        work.task(learn_whitening)(
+    learnt = {
+        Learnt(each.network, each.scales, method): work.task(learn_whitening)(
             store=work.root,
             options=work.options.whitening.of(method),
             inputs=[each.digest],
@@ -58,8 +56,8 @@ def steps(work: Work) -> None:
         )
         for each in found
         for method in METHODS
-    ]
-    work.keep(descriptors=[ref for each in found for ref in each.descriptors], whiten=whitenings)
+    }
+    work.keep(descriptors=[ref for each in found for ref in each.descriptors], whiten=noted(learnt))
 
 
 def photographs(work: Work) -> list[str]:

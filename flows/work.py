@@ -16,13 +16,14 @@ from typing import Any
 
 from flows.forms import changed
 from flows.interrupts import children_end_on_signals
-from flows.options import SECTIONS, STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources, sections_of
 from flows.reconcile import supervise
 from flows.settings import prefect_home
+from flows.stages import BY_NAME, before
 from storage import older, runs
 from storage.artifacts import ArtifactRef
 from storage.options import Options
-from storage.runs import RunRecord
+from storage.runs import NewRefs, RunRecord
 from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import StagePolicy, adopt
@@ -30,24 +31,6 @@ from tasks.chunks import chunk_calls
 from tasks.runtime import fan_out
 
 logger = logging.getLogger(__name__)
-
-Refs = ArtifactRef | list[ArtifactRef]
-
-MADE_BY: dict[str, tuple[str, ...]] = {
-    "reconstruct": (
-        "scan", "working", "catalogue", "proposal_network", "proposal_descriptors", "features",
-        "proposed_pairs", "matches", "clusters", "mapping", "scene",
-    ),
-    "select": (
-        "guard_pairs", "guard_matches", "benchmark_scan", "benchmark_working", "benchmark_catalogue",
-        "benchmark_descriptors", "benchmark_features", "benchmark_pairs", "benchmark_matches",
-        "whole_training_set", "training_set",
-    ),
-    "finetune": ("network", "finetune"),
-    "whiten": ("descriptors", "whiten"),
-    "evaluate": ("evaluation",),
-}  # fmt: skip
-"""Names of a run's references by the flow that makes them."""
 
 
 class MissingUpstream(ValueError):
@@ -159,7 +142,7 @@ class Work:
         if self.accepts(policy.stage.name):
             adopt(policy.call(arguments, force=False))
 
-    def keep(self, **refs: Refs) -> None:
+    def keep(self, **refs: NewRefs) -> None:
         """Note what was made, in the ledger at once."""
         self.record = self.record.with_refs(refs)
         self._save()
@@ -202,7 +185,7 @@ def begin(
     shared: Sequence[str] = (),
 ) -> RunRecord:
     """A new record in the ledger; it shares what the flows `shared` made in `from_run`."""
-    names = [name for stage in shared for name in MADE_BY[stage]]
+    names = [name for stage in shared for name in BY_NAME[stage].makes]
     refs = {name: ref for name, ref in (from_run.refs if from_run else {}).items() if name in names}
     collection = (
         collection_of(resources.photos) if resources.photos else (from_run.collection if from_run else "")
@@ -249,21 +232,21 @@ def run_stage(
     """
     opened = Store.open(store)
     earlier = runs.load(opened, from_run)
-    before = STAGES[: STAGES.index(stage)]
+    upstream = before(stage)
     whole = PipelineOptions.model_validate(earlier.options)
     if options is not None:
-        mine = {name: changed(getattr(whole, name), getattr(options, name)) for name in SECTIONS[stage]}
+        mine = {name: changed(getattr(whole, name), getattr(options, name)) for name in sections_of(stage)}
         whole = whole.model_copy(update=mine)
     used = changed(PipelineResources.model_validate(earlier.resources), resources)
-    gone = missing_upstream(opened, earlier, before, from_list=whole.selection.list is not None)
+    gone = missing_upstream(opened, earlier, upstream, from_list=whole.selection.list is not None)
     if gone and not build_upstream:
         raise MissingUpstream(
             f"{stage} needs {gone[0]} of run {earlier.id}, which is missing or damaged; "
             "add --build-upstream to make it again"
         )
-    record = begin(opened, whole, used, from_run=earlier, shared=() if gone else before)
+    record = begin(opened, whole, used, from_run=earlier, shared=() if gone else upstream)
     with recorded(opened, record.id):
-        for name in before if gone else ():
+        for name in upstream if gone else ():
             part_of(name)(store, record.id)
         part_of(stage)(store, record.id, [stage] if force else [])
         pages, made = import_module("flows.pages"), runs.load(opened, record.id)
@@ -280,10 +263,11 @@ def missing_upstream(
 
     from_list: the selection is from a list, which needs nothing of `reconstruct` but the scan.
     """
-    needed = {"scan" if from_list else "scene", "training_set", "finetune", "whiten"}
     gone = []
-    for stage in stages:
-        for name in ("scan",) if from_list and stage == "reconstruct" else MADE_BY[stage]:
+    for stage in map(BY_NAME.__getitem__, stages):
+        only_scanned = from_list and stage.name == "reconstruct"
+        needed = ("scan",) if only_scanned else stage.needed
+        for name in ("scan",) if only_scanned else stage.makes:
             refs = record.refs_of(name)
             gone += [ref.path for ref in refs if not store.is_intact(ref)]
             if not refs and name in needed:

@@ -20,7 +20,8 @@ from storage.store import Store
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 Kind = Literal["pipeline", "benchmark", "index"]
-Refs = ArtifactRef | tuple[ArtifactRef, ...]
+Refs = ArtifactRef | tuple[ArtifactRef, ...] | dict[str, ArtifactRef]
+NewRefs = ArtifactRef | Sequence[ArtifactRef] | Mapping[str, ArtifactRef]
 _STAMP, _STAMP_LENGTH = "%Y%m%dT%H%M%S%f", 21
 
 
@@ -45,7 +46,9 @@ class RunRecord(BaseModel):
     )
     options: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, Any] = Field(default_factory=dict)
-    refs: dict[str, Refs] = Field(default_factory=dict, description="artifacts per stage: one, or a list")
+    refs: dict[str, Refs] = Field(
+        default_factory=dict, description="artifacts per stage: one, a list, or each by its name"
+    )
     from_run: str | None = Field(default=None, description="the run whose upstream artifacts it shares")
     facts: dict[str, Any] = Field(
         default_factory=dict, description="what else the flow wants to keep, as JSON"
@@ -64,17 +67,23 @@ class RunRecord(BaseModel):
     def refs_of(self, stage_name: str) -> tuple[ArtifactRef, ...]:
         """The run's artifacts of a stage, () for none."""
         found = self.refs.get(stage_name, ())
-        return (found,) if isinstance(found, ArtifactRef) else tuple(found)
+        if isinstance(found, ArtifactRef):
+            return (found,)
+        return tuple(found.values() if isinstance(found, dict) else found)
+
+    def named(self, stage_name: str) -> dict[str, ArtifactRef]:
+        """The run's artifacts of a stage that have names, {} for none."""
+        found = self.refs.get(stage_name)
+        return dict(found) if isinstance(found, dict) else {}
 
     def all_refs(self) -> Iterator[ArtifactRef]:
         """Every artifact of the run."""
         for stage_name in self.refs:
             yield from self.refs_of(stage_name)
 
-    def with_refs(self, refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]]) -> RunRecord:
+    def with_refs(self, refs: Mapping[str, NewRefs]) -> RunRecord:
         """A copy with the artifacts of more stages."""
-        plain = {name: r if isinstance(r, ArtifactRef) else tuple(r) for name, r in refs.items()}
-        return self.model_copy(update={"refs": {**self.refs, **plain}})
+        return self.model_copy(update={"refs": {**self.refs, **{name: _kept(r) for name, r in refs.items()}}})
 
     def finished(self, status: Status) -> RunRecord:
         """A copy that has ended."""
@@ -88,6 +97,12 @@ class RunRecord(BaseModel):
         if self.host != os.uname().nodename:
             return True
         return self.process_started != "" and started_of(self.pid) == self.process_started
+
+
+def _kept(refs: NewRefs) -> Refs:
+    if isinstance(refs, ArtifactRef):
+        return refs
+    return dict(refs) if isinstance(refs, Mapping) else tuple(refs)
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,7 @@ def start(
     options: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
     from_run: str | None = None,
-    refs: Mapping[str, ArtifactRef | Sequence[ArtifactRef]] | None = None,
+    refs: Mapping[str, NewRefs] | None = None,
     kind: Kind = "pipeline",
 ) -> RunRecord:
     """A new record, saved. Ids sort in the order of the runs. What killed runs left unfinished goes."""

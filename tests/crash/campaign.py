@@ -26,7 +26,7 @@ from typing import Literal
 import psutil
 
 from benchmarks.acceptance_runs import CODE, Checks, sidecars
-from flows.options import STAGES
+from flows.stages import STAGES
 from storage.files import read_json, write_json
 from tests.crash.ground import Ground, Run, is_alive, last_epoch, name_of
 

@@ -32,7 +32,7 @@ from benchmarks.acceptance_runs import (
     sidecars,
     small_town,
 )
-from flows.options import STAGES
+from flows.stages import STAGES
 from storage import maintenance
 from storage.store import Store
 from tests.crash.steps import is_left

@@ -73,7 +73,7 @@ def in_process(photos: Path, store: Path) -> dict[str, Any]:
 def one(photos: Path, store: Path) -> dict[str, Any]:
     """A run with a thread that draws; how often it did, and what was not shown or failed."""
     from flows.context import session
-    from flows.options import load
+    from flows.loading import load
 
     warnings = Warnings()
     options, resources = load(None, [*MINUTE_SETS, *SETS])
@@ -156,7 +156,7 @@ def drawing(root: Path) -> Iterator[Drawn]:
 def draw_all(root: Path) -> None:
     """Every page of the newest run, and its report, from what it has so far."""
     from flows import pages, reports
-    from flows.options import STAGES
+    from flows.stages import STAGES
     from storage import runs
     from storage.store import Store
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources
+from flows.stages import STAGES
 from flows.work import Work, steps_of
 from storage.artifacts import ArtifactRef, now
 from storage.digests import json_sha256

@@ -151,7 +151,7 @@ def test_a_run_prints_its_files_and_its_record(asked: Asked, photos: Path, store
 
 
 def test_colmap_models_are_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
-    from flows.options import load
+    from flows.loading import load
 
     folder = tmp_path / 'models "1" = ü'
     folder.mkdir()
@@ -163,7 +163,7 @@ def test_colmap_models_are_an_option_of_the_run(photos: Path, tmp_path: Path) ->
 
 
 def test_a_list_is_an_option_of_the_run(photos: Path, tmp_path: Path) -> None:
-    from flows.options import load
+    from flows.loading import load
 
     file = tmp_path / 'list "1" = ü.csv'
     file.write_text("name,identity\na.jpg,1\n")

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from flows.demo import CONFIG
-from flows.options import PipelineOptions, default_config, load
+from flows.loading import default_config, load
+from flows.options import PipelineOptions
 
 FOLDER = default_config().parent
 PAPER = ("paper_vgg16.yaml", "paper_resnet101.yaml")

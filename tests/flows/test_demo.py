@@ -136,7 +136,7 @@ def run_once(photos: Path, store: Store) -> tuple[RunRecord, dict[str, int]]:
     """The whole chain, and how many tasks of each stage were not cached."""
     from flows.context import session
     from flows.end_to_end import end_to_end
-    from flows.options import load
+    from flows.loading import load
     from tasks.runtime import reset_tallies, tallies
 
     options, resources = load(None, QUICK)
@@ -299,7 +299,7 @@ def test_a_building_of_a_benchmark_is_dropped_with_the_evidence(chain: Chain, tm
 def select_again(chain: Chain, benchmark: Path) -> tuple[RunRecord, dict[str, int]]:
     """The flow `select` with a benchmark, and how many tasks of each stage were not cached."""
     from flows.context import session
-    from flows.options import load_stage
+    from flows.loading import load_stage
     from flows.select import select
     from tasks.runtime import reset_tallies, tallies
 

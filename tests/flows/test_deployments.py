@@ -11,7 +11,8 @@ import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from flows.options import SECTIONS, STAGES
+from flows.options import sections_of
+from flows.stages import STAGES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
@@ -44,7 +45,7 @@ def test_the_form_of_a_stage_holds_its_own_options_only(stage: str) -> None:
     definitions = parameter_schema(flow_of(deployment)).model_dump()["definitions"]
     sections = [name for name in definitions if name.endswith("Sections")]
     assert len(sections) == 1
-    assert tuple(definitions[sections[0]]["properties"]) == SECTIONS[stage]
+    assert tuple(definitions[sections[0]]["properties"]) == sections_of(stage)
 
 
 def test_schedules_are_there_and_inactive() -> None:

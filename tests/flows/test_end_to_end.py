@@ -10,7 +10,8 @@ import pytest
 
 from flows.end_to_end import end_to_end
 from flows.older import UnknownStage
-from flows.options import STAGES, PipelineOptions
+from flows.options import PipelineOptions
+from flows.stages import STAGES
 from storage import runs
 from storage.runs import RunRecord
 from storage.store import Store

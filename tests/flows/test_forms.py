@@ -8,7 +8,8 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import Field, ValidationError
 
 from flows.forms import changed
-from flows.options import STAGES, PipelineOptions, PipelineResources, WhitenSections
+from flows.options import PipelineOptions, PipelineResources, WhitenSections
+from flows.stages import STAGES
 from storage.options import Options
 
 

@@ -14,8 +14,9 @@ from flows import look_ahead as look_ahead_module
 from flows import older
 from flows.look_ahead import LookAhead, look_ahead
 from flows.older import UnknownStage, check_names, code_changed, duration, notices
-from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources
 from flows.reconstruct import read_photographs
+from flows.stages import STAGES, StageOfRun
 from flows.work import Work
 from storage import keys, runs
 from storage.artifacts import ArtifactRef
@@ -133,7 +134,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setattr(look_ahead_module, "steps_of", lambda stage: made.steps)
     known = {stage.name: stage for stage in (made.items, made.total)}
     monkeypatch.setattr(older, "stages_by_name", lambda: known)
-    monkeypatch.setattr(older, "MADE_BY", {"select": ("item", "sum")})
+    monkeypatch.setattr(older, "TABLE", (StageOfRun("select", makes=("item", "sum")),))
     return made
 
 

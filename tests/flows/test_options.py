@@ -8,16 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flows.options import (
-    SECTIONS,
-    STAGES,
-    PipelineOptions,
-    PipelineResources,
-    default_config,
-    load,
-    load_stage,
-)
+from flows.loading import default_config, load, load_stage
+from flows.options import PipelineOptions, PipelineResources, sections_of
 from flows.overrides import InvalidOption, option_keys
+from flows.stages import STAGES
 from sfm.mapping import MappingFailed
 from storage import runs
 from storage.options import UnknownOption
@@ -131,7 +125,7 @@ def test_every_option_changes_the_key_of_a_task_of_its_own_flow_or_a_later_one(
         needed = with_value(OPTIONS, key.replace(name, NEEDS[name]), True)
         assert found != keys_of(store, needed, RESOURCES, store.root)
     assert found != plain, f"{key} changes nothing: no task sees it"
-    flow = next(stage for stage, sections in SECTIONS.items() if key.split(".")[0] in sections)
+    flow = next(stage for stage in STAGES if key.split(".")[0] in sections_of(stage))
     before = STAGES[: STAGES.index(flow)]
     if key == "selection.list":
         assert not {k for k in found if k[0] in before}, "nothing is reconstructed for a list"
@@ -232,7 +226,7 @@ def test_a_stage_takes_the_rest_from_the_earlier_run(store: Store, tmp_path: Pat
 def test_a_stage_refuses_the_sections_of_others(stage: str, store: Store) -> None:
     run = earlier_run(store)
     for key in option_keys(PipelineOptions):
-        if key.split(".")[0] not in SECTIONS[stage]:
+        if key.split(".")[0] not in sections_of(stage):
             with pytest.raises(InvalidOption, match=f"is not an option of {stage}; it takes"):
                 load_stage(stage, None, [f"{key}=1"], store=store.root, from_run=run)
 

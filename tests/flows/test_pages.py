@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from flows import pages
-from flows.options import STAGES
+from flows.stages import STAGES
 from retrieval.finetuning import TRAINING_FILE, TrainingOptions
 from retrieval.training_curves import draw_curves
 from retrieval.training_record import EpochRecord, TrainingState, write_training

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.options import default_config, load
+from flows.loading import default_config, load
 from flows.overrides import value_of
 
 BOTH: dict[str, Any] = {

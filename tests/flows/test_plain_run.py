@@ -8,7 +8,7 @@ from benchmarks.acceptance_runs import MINUTE_SETS, small_town
 from benchmarks.overhead import RESULTS, flow_digests, plain_digests
 from benchmarks.plain_run import PlainRun
 from flows.context import Session
-from flows.options import load
+from flows.loading import load
 
 
 @pytest.mark.slow

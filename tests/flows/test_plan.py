@@ -13,8 +13,9 @@ from rich.console import Console
 from flows.costs import DEFAULTS, Cost, cost_of, load, measured
 from flows.estimates import Estimates, expected_pairs
 from flows.older import stages_by_name
-from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources
 from flows.plan import Plan, make_plan, plan
+from flows.stages import STAGES
 from retrieval.extraction import ExtractionOptions
 from retrieval.finetuning import TrainingOptions
 from sfm import features, matching, working

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.options import default_config
+from flows.loading import default_config
 from flows.overrides import InvalidConfig, InvalidOption, value_of
 from flows.sweep_config import Column, InvalidSweep, Sweep, read_sweep
 from storage.options import MissingContent, UnknownOption

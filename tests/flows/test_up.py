@@ -21,9 +21,9 @@ import pytest
 from flows import deployments
 from flows.deployments import AUTOMATION, POOL, TEMPLATE, DeploymentsFailed, install
 from flows.keys import CLIENT_KEY, SERVER_KEY, read_key
-from flows.options import STAGES
 from flows.server import LastingServer, PortTaken, serving
 from flows.settings import prepare_home
+from flows.stages import STAGES
 from flows.up import AlreadyUp, Request
 from flows.up import up as serve
 from storage.locks import FileLock

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flows import work as work_module
-from flows.options import STAGES, PipelineOptions, PipelineResources
+from flows.options import PipelineOptions, PipelineResources
+from flows.stages import STAGES
 from flows.work import (
     MissingUpstream,
     NoPhotographs,

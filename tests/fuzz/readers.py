@@ -244,7 +244,7 @@ def _configurations(folder: Path) -> list[Path]:
 
 
 def _read_configuration(path: Path) -> None:
-    from flows.options import load
+    from flows.loading import load
 
     load(path, [])
 

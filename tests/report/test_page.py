@@ -221,7 +221,7 @@ def test_stray_points_do_not_shrink_the_model(store: Store, record: RunRecord) -
 
 
 def test_the_command_makes_the_same_options(store: Store, record: RunRecord, tmp_path: Path) -> None:
-    from flows.options import load
+    from flows.loading import load
 
     options = json.loads(json.dumps(record.options))
     options["training"]["epochs"] = 7

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.options import load
+from flows.loading import load
 from sfm.catalogue import CatalogueOptions, read_names
 from sfm.clusters import ClusterOptions
 from sfm.features import FeatureOptions

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.options import load
+from flows.loading import load
 from sfm.catalogue import CatalogueOptions, read_positions
 from sfm.pair_lists import UnusablePairList
 from sfm.pairs import PairOptions, read_pairs
