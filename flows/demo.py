@@ -14,7 +14,7 @@ from typing import Any
 
 from storage.digests import file_sha256, json_sha256
 from storage.files import publish, read_json, write_json
-from storage.source import first_party_closure, module_digest
+from storage.source import code_digest
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def render(photos: Path) -> bool:
 
 def town_digest() -> str:
     """sha256 of what the town depends on: its options and the code that renders it."""
-    return json_sha256([TOWN, module_digest(first_party_closure("sfm.town"))])
+    return json_sha256([TOWN, code_digest("sfm.town")])
 
 
 def _holds(photos: Path, known: dict[str, str]) -> bool:

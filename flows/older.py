@@ -11,7 +11,7 @@ from storage import runs
 from storage.keys import code_differences, package_versions
 from storage.options import nearest_name
 from storage.runs import RunRecord
-from storage.source import module_digests
+from storage.source import code_digests
 from storage.stages import Stage
 from storage.store import Store
 from tasks.caching import StagePolicy
@@ -77,7 +77,7 @@ def code_changed(store: Store, record: RunRecord) -> bool:
             sidecar = store.sidecar(ref)
             stage = known.get(ref.stage)
             if sidecar is not None and stage is not None:
-                today = {"packages": package_versions(stage.packages), "code": module_digests(stage.modules)}
+                today = {"packages": package_versions(stage.packages), "code": code_digests(stage.code)}
                 if code_differences(sidecar.key_parts, today):
                     return True
     return False

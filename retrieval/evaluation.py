@@ -47,17 +47,7 @@ STAGE = Stage(
     kind="file",
     suffix=".h5",
     packages=("numpy", "scipy"),
-    modules=(
-        "retrieval.evaluation",
-        "retrieval.benchmarks.geometry",
-        "retrieval.benchmarks.landmarks",
-        "retrieval.benchmarks.lookup",
-        "retrieval.bootstrap",
-        "retrieval.expansion",
-        "retrieval.scatter",
-        "retrieval.topk",
-        "retrieval.whitening",
-    ),
+    code=__name__,
 )
 
 

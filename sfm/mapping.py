@@ -34,13 +34,7 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=(
-        "sfm.mapping",
-        "sfm.cluster_files",
-        "sfm.colmap_database",
-        "sfm.learned_matching",
-        "sfm.matching",
-    ),
+    code=__name__,
 )
 SUMMARY = "summary.json"
 _FOCAL_RATIO, _MAX_DISTORTION = (0.1, 10.0), 1.0  # what COLMAP's mappers themselves filter by while they map

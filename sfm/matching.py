@@ -35,7 +35,7 @@ STAGE = Stage(
     schema_name="matches",
     suffix=".h5",
     packages=("pycolmap", "numpy", "h5py"),
-    modules=("sfm.matching", "sfm.colmap_database", "sfm.learned_matching"),
+    code=__name__,
 )
 _NOT_VERIFIED = (
     0,

@@ -38,18 +38,7 @@ STAGE = Stage(
     schema_name="scene",
     suffix=".h5",
     packages=("numpy", "scipy", "h5py"),
-    modules=(
-        "sfm.model_import",
-        "sfm.colmap_files",
-        "sfm.colmap_pairs",
-        "sfm.colmap_text",
-        "sfm.components",
-        "sfm.geometry",
-        "sfm.model_grid",
-        "sfm.scene",
-        "sfm.scene_building",
-        "sfm.scene_tables",
-    ),
+    code=__name__,
 )
 DATABASE = "database.db"
 _SHOWN = 3

@@ -37,16 +37,7 @@ STAGE = Stage(
     schema_name="pairs",
     suffix=".h5",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=(
-        "sfm.pairs",
-        "sfm.aggregation",
-        "sfm.pair_lists",
-        "sfm.proposals",
-        "sfm.sequences",
-        "sfm.spatial",
-        "sfm.vocabulary",
-        "sfm.colmap_database",
-    ),
+    code=__name__,
 )
 Strategy = Literal["auto", "neighbours", "exhaustive", "vocabulary", "sequential", "list"]
 _BLOCK_ROWS = 1024

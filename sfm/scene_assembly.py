@@ -20,20 +20,7 @@ STAGE = Stage(
     schema_name="scene",
     suffix=".h5",
     packages=("pycolmap", "numpy", "scipy", "h5py"),
-    modules=(
-        "sfm.scene_assembly",
-        "sfm.cluster_files",
-        "sfm.colmap_database",
-        "sfm.colmap_files",
-        "sfm.colmap_text",
-        "sfm.geometry",
-        "sfm.learned_matching",
-        "sfm.mapping",
-        "sfm.matching",
-        "sfm.scene",
-        "sfm.scene_building",
-        "sfm.scene_tables",
-    ),
+    code=__name__,
 )
 
 

@@ -36,25 +36,8 @@ from storage.options import ContentPath, Options
 if TYPE_CHECKING:
     from sfm.scene import Scene
 
-__all__ = ["MODULES", "SelectionOptions", "TrainingSet", "assign_splits", "m1_pool", "m2", "m3", "select"]
+__all__ = ["SelectionOptions", "TrainingSet", "assign_splits", "m1_pool", "m2", "m3", "select"]
 
-MODULES = (
-    "sfm.selection",
-    "sfm.benchmark_labels",
-    "sfm.cirtorch_lists",
-    "sfm.cluster_guards",
-    "sfm.exchange",
-    "sfm.geometry",
-    "sfm.guards",
-    "sfm.known_places",
-    "sfm.model_views",
-    "sfm.query_drawing",
-    "sfm.splits",
-    "sfm.strategies",
-    "sfm.training_set",
-    "sfm.twins",
-)
-"""What a selection depends on; the stages on files are in sfm.training_pairs."""
 _log = logging.getLogger(__name__)
 
 

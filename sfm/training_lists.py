@@ -29,7 +29,6 @@ from sfm.training_set import TrainingSet
 from sfm.twins import first_with, twin_error
 from storage.options import ContentPath, Options
 from storage.photographs import PhotoEntry
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 Kind = Literal["positions", "identities", "cirtorch", "training_set"]
@@ -40,21 +39,7 @@ STAGE = Stage(
     schema_name="training_set",
     suffix=".h5",
     packages=("numpy", "scipy", "h5py", "pillow", "pillow-heif"),
-    modules=(
-        "sfm.training_lists",
-        "sfm.cirtorch_lists",
-        "sfm.entry_tables",
-        "sfm.exchange",
-        "sfm.identities",
-        "sfm.known_places",
-        "sfm.listed_photographs",
-        "sfm.position_tables",
-        "sfm.positions",
-        "sfm.splits",
-        "sfm.training_set",
-        "sfm.twins",
-        *PICTURE_MODULES,
-    ),
+    code=__name__,
 )
 IMAGE_TREE = "ims"
 """Folder of the reference's image tree; PHOTOS is this folder or the one above it."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sfm import cluster_guards, decontamination, guards, selection
+from sfm import cluster_guards, guards, selection
 from sfm.decontamination import DecontaminationOptions
 from sfm.selection import SelectionOptions
 from storage import hdf5
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from sfm.scene import Scene
     from sfm.scene_tables import Pairs
 
-_MODULES = tuple(dict.fromkeys(("sfm.training_pairs", *selection.MODULES, *decontamination.MODULES)))
 _PACKAGES = ("numpy", "scipy", "h5py")
 GUARD_STAGE = Stage(
-    name="guard_pairs", version=1, schema_name="pairs", suffix=".h5", packages=_PACKAGES, modules=_MODULES
+    name="guard_pairs", version=1, schema_name="pairs", suffix=".h5", packages=_PACKAGES, code=__name__
 )
 STAGE = Stage(
     name="training_set",
@@ -36,7 +35,7 @@ STAGE = Stage(
     schema_name="training_set",
     suffix=".h5",
     packages=_PACKAGES,
-    modules=_MODULES,
+    code=__name__,
 )
 
 

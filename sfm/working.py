@@ -22,7 +22,6 @@ from pydantic import Field, model_validator
 from sfm.outcomes import OUTCOMES, Outcome, read_outcomes
 from storage.digests import canonical_json, json_sha256
 from storage.options import Options, Resources
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.pictures import (
     CEILING_MEGAPIXELS,
     MOST_MEGAPIXELS,
@@ -43,7 +42,7 @@ STAGE = Stage(
     version=1,
     kind="directory",
     packages=("pillow", "pillow-heif", "numpy"),
-    modules=("sfm.working", "sfm.outcomes", *PICTURE_MODULES),
+    code=__name__,
 )
 __all__ = [
     "STAGE",

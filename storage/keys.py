@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from storage.digests import cached_content_sha256, json_sha256
 from storage.options import canonical_options
-from storage.source import module_digests
+from storage.source import code_digests
 from storage.stages import Stage
 
 FORMAT_VERSION = 1
@@ -42,7 +42,7 @@ def _family_parts(stage: Stage, options: BaseModel) -> dict[str, Any]:
         "artifact": [stage.kind, stage.suffix],
         "options": canonical_options(options, cached_content_sha256),
         "packages": package_versions(stage.packages),
-        "code": module_digests(stage.modules),
+        "code": code_digests(stage.code),
     }
 
 

@@ -25,14 +25,6 @@ PILLOW_FORMATS = (
 )
 """Pillow's names; the last two are there where Pillow or its plugin pillow-heif reads them."""
 
-MODULES = (
-    "storage.coordinates",
-    "storage.exif",
-    "storage.picture_depth",
-    "storage.picture_formats",
-    "storage.pictures",
-)
-"""What decides about the pixels of a photograph: among the modules of every stage that decodes some."""
 
 RAW, VIDEO = "RAW", "video"
 OTHER_PICTURES = ("JPEG XL", "JPEG XR", "Photoshop", "OpenEXR")

@@ -11,30 +11,43 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from storage.digests import json_sha256
 
-FIRST_PARTY = ("sfm", "retrieval")
+FIRST_PARTY = (
+    "sfm",
+    "retrieval",
+    "storage.coordinates",
+    "storage.exif",
+    "storage.picture_depth",
+    "storage.picture_formats",
+    "storage.pictures",
+)
+"""Packages and modules that shape results. The rest of `storage` keeps them and `tasks` only wires."""
 _FUNCTION = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)+:[a-z0-9_]+")  # see storage.children
 _LEFT_OUT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
+_CLOSURES: dict[tuple[str, tuple[str, ...]], dict[str, tuple[Path, tuple[str, int, int]]]] = {}
+
+
 class UnknownModule(ValueError):
-    """A module declared by a stage that has no source file."""
+    """A module that has no source file."""
 
 
-def module_digest(modules: Iterable[str]) -> str:
-    """sha256 (64 hex) over the code of several modules; comments, docstrings and layout do not count.
+def code_digest(module: str) -> str:
+    """sha256 (64 hex) over the code of a module and of all that it imports of ours. Raises UnknownModule."""
+    return json_sha256(code_digests(module))
 
-    The same on every Python version. Raises UnknownModule.
+
+def code_digests(module: str) -> dict[str, str]:
+    """Digest of the code of each module of `closure` by name, {} for "".
+
+    Comments, docstrings and layout do not count, and it is the same on every Python version. What a file says
+    is remembered while its size and mtime stay. Raises UnknownModule.
     """
-    return json_sha256(module_digests(modules))
-
-
-def module_digests(modules: Iterable[str]) -> dict[str, str]:
-    """Digest of each module's code by name. Remembered while the file's size and mtime stay."""
-    return {name: _digest_of_file(*_facts(source_path(name))) for name in sorted(set(modules))}
+    return {name: _read(*_facts(source_path(name))).digest for name in (closure(module) if module else ())}
 
 
 def source_digest(text: str) -> str:
@@ -42,21 +55,30 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(_dump(ast.parse(text)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@lru_cache(maxsize=4096)
 def source_path(module: str) -> Path:
-    """The source file of a module, found without importing the module. Raises UnknownModule."""
+    """The source file of a module; nothing is imported. Raises UnknownModule."""
     path = _find_source(module)
     if path is None:
-        raise UnknownModule(f"module {module!r} has no source file; correct the stage's modules")
+        raise UnknownModule(f"module {module!r} has no source file; correct the code of the stage")
     return path
 
 
+@lru_cache(maxsize=4096)
 def _find_source(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    top, *rest = module.split(".")
+    for folder in _folders(top):
+        base = folder.joinpath(*rest)
+        for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+            if path.is_file():
+                return path
+    return None
+
+
+@lru_cache(maxsize=64)
+def _folders(package: str) -> tuple[Path, ...]:
+    """Where the files of a top-level package lie; it is looked up and not imported."""
+    spec = importlib.util.find_spec(package)
+    return tuple(map(Path, spec.submodule_search_locations or ())) if spec else ()
 
 
 def _facts(path: Path) -> tuple[str, int, int]:
@@ -64,9 +86,20 @@ def _facts(path: Path) -> tuple[str, int, int]:
     return str(path), stat.st_mtime_ns, stat.st_size
 
 
+class _Source(NamedTuple):
+    """What a file says. names: dotted, that it imports or may; holds_code: more than docstrings."""
+
+    digest: str
+    names: tuple[str, ...]
+    holds_code: bool
+
+
 @lru_cache(maxsize=4096)
-def _digest_of_file(path: str, mtime_ns: int, size: int) -> str:
-    return source_digest(Path(path).read_text(encoding="utf-8"))
+def _read(path: str, mtime_ns: int, size: int) -> _Source:
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    names = [name for node in runtime_nodes(tree) for name in _named_modules(node)]
+    digest = hashlib.sha256(_dump(tree).encode("utf-8", "surrogatepass")).hexdigest()
+    return _Source(digest, tuple(dict.fromkeys(names)), not all(map(_says_nothing, tree.body)))
 
 
 def _dump(node: Any) -> str:
@@ -108,35 +141,35 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
     return merged
 
 
-def first_party_closure(module: str, packages: tuple[str, ...] = FIRST_PARTY) -> tuple[str, ...]:
-    """All first-party modules that a module imports, directly or not, and itself; sorted.
+def closure(module: str, packages: tuple[str, ...] = FIRST_PARTY) -> tuple[str, ...]:
+    """A module and all modules of `packages` that it imports, directly or not; sorted. Nothing is imported.
 
     Imports inside functions count, imports under ``if TYPE_CHECKING:`` do not. A module started as a program
     (``"-m", "sfm.worker"`` in a list), by ``import_module("sfm.worker")`` or as a child's function
-    (``"sfm.worker:work"``) counts. A package counts where
-    its ``__init__`` holds code. Raises UnknownModule.
+    (``"sfm.worker:work"``) counts. A package counts where its ``__init__`` holds code. Imports are absolute.
+    Raises UnknownModule.
     """
-    source_path(module)
-    found: set[str] = set()
+    known = _CLOSURES.get((module, packages), {})
+    if not known or any(_facts(path) != facts for path, facts in known.values()):
+        known = _CLOSURES[module, packages] = dict(sorted(_walk(module, packages).items()))
+    return tuple(known)
+
+
+def _walk(module: str, packages: tuple[str, ...]) -> dict[str, tuple[Path, tuple[str, int, int]]]:
+    found: dict[str, tuple[Path, tuple[str, int, int]]] = {}
     pending = [module]
     while pending:
         name = pending.pop()
         if name not in found:
-            found.add(name)
-            pending += _imports(name, packages)
-    return tuple(sorted(found))
+            path = source_path(name)
+            found[name] = path, _facts(path)
+            named = [text for text in _read(*found[name][1]).names if _is_in(text, packages)]
+            pending += [each for text in named for each in _existing(text) if _is_in(each, packages)]
+    return found
 
 
-def _imports(module: str, packages: tuple[str, ...]) -> list[str]:
-    path = source_path(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names: set[str] = set()
-    for node in runtime_nodes(tree):
-        for candidate in _named_modules(node, package):
-            if candidate.split(".")[0] in packages:
-                names |= set(_existing(candidate))
-    return sorted(names)
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == each or module.startswith(f"{each}.") for each in packages)
 
 
 def _existing(candidate: str) -> Iterator[str]:
@@ -146,12 +179,9 @@ def _existing(candidate: str) -> Iterator[str]:
     parts = candidate.split(".")
     for end in range(1, len(parts) + 1):
         name = ".".join(parts[:end])
-        if (path := _find_source(name)) and (path.name != "__init__.py" or _holds_code(path)):
+        path = _find_source(name)
+        if path and (path.name != "__init__.py" or _read(*_facts(path)).holds_code):
             yield name
-
-
-def _holds_code(path: Path) -> bool:
-    return not all(_says_nothing(node) for node in ast.parse(path.read_text(encoding="utf-8")).body)
 
 
 def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -169,15 +199,13 @@ def _is_type_checking(test: ast.expr) -> bool:
     return name == "TYPE_CHECKING"
 
 
-def _named_modules(node: ast.AST, package: str) -> list[str]:
+def _named_modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        base = node.module or ""
         if node.level:
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, base] if base else above)
-        return [f"{base}.{alias.name}" for alias in node.names]
+            raise UnknownModule(f"line {node.lineno}: a relative import; write the whole name of the module")
+        return [f"{node.module}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.List | ast.Tuple):
         texts = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
         return [b for a, b in pairwise(texts) if a == "-m" and isinstance(b, str)]

@@ -30,7 +30,9 @@ class Stage(BaseModel):
     kind: Literal["file", "directory"] = "file"
     suffix: str = Field("", description="file name ending with its dot, empty for a directory")
     packages: tuple[str, ...] = Field((), description="third-party distributions whose versions matter")
-    modules: tuple[str, ...] = Field((), description="first-party modules whose source matters")
+    code: str = Field(
+        "", description="the module whose source matters, with all that it imports of ours; empty: none"
+    )
 
     @field_validator("name")
     @classmethod
@@ -42,7 +44,7 @@ class Stage(BaseModel):
             )
         return name
 
-    @field_validator("packages", "modules")
+    @field_validator("packages")
     @classmethod
     def _sort(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(names)))

@@ -33,7 +33,7 @@ from storage.store import Store
 from tasks.caching import artifact_path, publish, running, stage_task
 from tasks.progress import reporter
 
-SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=(), modules=())
+SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=())
 
 
 _REASONS = 5

@@ -22,7 +22,7 @@ STAGE = Stage(
     kind="file",
     suffix=".h5",
     packages=EXTRACTION.packages,
-    modules=("retrieval.benchmarks.common", "retrieval.benchmarks.description", *EXTRACTION.modules),
+    code=__name__,
 )
 
 

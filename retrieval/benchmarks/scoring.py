@@ -23,7 +23,6 @@ from retrieval.extraction import ExtractionOptions
 from retrieval.whitening import Whitening
 from storage.hdf5 import write
 from storage.options import ContentPath, Options
-from storage.picture_formats import MODULES as PICTURE_MODULES
 from storage.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -36,49 +35,7 @@ STAGE = Stage(
     kind="file",
     suffix=".h5",
     packages=(*EXTRACTION.packages, "scipy", "h5py", "pandas"),
-    modules=(
-        "retrieval.backbones",
-        "retrieval.timm_trunks",
-        "retrieval.benchmarks.common",
-        "retrieval.benchmarks.geometry",
-        "retrieval.benchmarks.gldv2",
-        "retrieval.benchmarks.gldv2_files",
-        "retrieval.benchmarks.ground_truth",
-        "retrieval.benchmarks.holidays",
-        "retrieval.benchmarks.holidays_files",
-        "retrieval.benchmarks.imagenet",
-        "retrieval.benchmarks.imagenet_files",
-        "retrieval.benchmarks.landmark_files",
-        "retrieval.benchmarks.landmarks",
-        "retrieval.benchmarks.linear_probe",
-        "retrieval.benchmarks.lookup",
-        "retrieval.benchmarks.msls",
-        "retrieval.benchmarks.msls_files",
-        "retrieval.benchmarks.place_files",
-        "retrieval.benchmarks.places",
-        "retrieval.benchmarks.rank_files",
-        "retrieval.benchmarks.ranking",
-        "retrieval.benchmarks.registry",
-        "retrieval.benchmarks.reid",
-        "retrieval.benchmarks.reid_files",
-        "retrieval.benchmarks.scoring",
-        "retrieval.checkpoints",
-        "retrieval.torch_files",
-        "retrieval.compute",
-        "retrieval.descriptors",
-        "retrieval.exact",
-        "retrieval.expansion",
-        "retrieval.extraction",
-        "retrieval.folding",
-        "retrieval.images",
-        "retrieval.network_options",
-        "retrieval.networks",
-        "retrieval.pooling",
-        "retrieval.scatter",
-        "retrieval.topk",
-        "retrieval.whitening",
-        *PICTURE_MODULES,
-    ),
+    code=__name__,
 )
 
 

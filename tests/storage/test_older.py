@@ -18,11 +18,11 @@ def build(path):
 @pytest.fixture(params=["file", "directory"])
 def stage(request, make_package):
     module = f"{make_package({'step': 'x = 1'})}.step"
-    return Stage(name="toy", kind=request.param, packages=("numpy",), modules=(module,))
+    return Stage(name="toy", kind=request.param, packages=("numpy",), code=module)
 
 
 def edit(stage: Stage, text: str) -> None:
-    source_path(stage.modules[0]).write_text(text)
+    source_path(stage.code).write_text(text)
 
 
 def test_only_a_code_edit(store, stage, options):
@@ -31,7 +31,7 @@ def test_only_a_code_edit(store, stage, options):
     edit(stage, "x = 22")
     why = store.why_missing(stage, options, ["a"])
     assert why.ref == ref
-    assert why.differences == (f"{stage.modules[0]} changed",)
+    assert why.differences == (f"{stage.code} changed",)
     assert 0 <= why.age_seconds < 60
     assert why.seconds == store.sidecar(ref).seconds
     assert str(why).startswith("toy: made 0.0 h ago in 0 s, only the code differs")
@@ -79,7 +79,7 @@ def test_adopted(store, stage, options):
     assert store.is_intact(new, full=True) and store.is_intact(old, full=True)
     sidecar = store.sidecar(new)
     assert sidecar.accepted["from_key"] == old.key
-    assert sidecar.accepted["differences"] == [f"{stage.modules[0]} changed"]
+    assert sidecar.accepted["differences"] == [f"{stage.code} changed"]
     assert sidecar.created == store.sidecar(old).created
     assert sidecar.key_parts == keys.key_parts(stage, options, ["a"])
     with store.lock(old.key):
@@ -96,7 +96,7 @@ def test_newest_of_several(store, stage, options):
 
 
 def test_chunks(store, make_package, options):
-    stage = Stage(name="toy", suffix=".txt", modules=(f"{make_package({'step': 'x = 1'})}.step",))
+    stage = Stage(name="toy", suffix=".txt", code=f"{make_package({'step': 'x = 1'})}.step")
 
     def run(wanted):
         for chunk in store.plan_items(stage, options, wanted, 2):
@@ -122,7 +122,7 @@ def test_chunks(store, make_package, options):
 
 def test_only_chunks_with_wanted_items_are_adopted(store, make_package, options):
     """Of older chunks ab, cd, ef: d is wanted from older code, e is there already, x nobody has."""
-    stage = Stage(name="toy", suffix=".txt", modules=(f"{make_package({'step': 'x = 1'})}.step",))
+    stage = Stage(name="toy", suffix=".txt", code=f"{make_package({'step': 'x = 1'})}.step")
 
     def make(names):
         wanted = {name: name for name in names}

@@ -1,14 +1,18 @@
 import ast
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import source
-from storage.source import UnknownModule, first_party_closure, module_digest, module_digests, source_digest
+from storage.source import UnknownModule, closure, code_digest, code_digests, source_digest
 
+ROOT = Path(__file__).resolve().parents[2]
 CODE = '''
 """Module."""
 import os
@@ -109,23 +113,48 @@ def test_the_same_on_every_python_version():
 
 
 def test_digest_follows_the_file(make_package):
-    name = make_package({"a": "x = 1", "b": "y = 1"})
-    modules = [f"{name}.a", f"{name}.b"]
-    before = module_digest(modules)
-    assert module_digest(reversed(modules)) == before == module_digest([*modules, f"{name}.a"])
-    path = source.source_path(f"{name}.a")
+    name = make_package({"a": "x = 1"})
+    module = f"{name}.a"
+    before = code_digests(module)
+    assert set(before) == {module}
+    path = source.source_path(module)
     path.write_text("x = 1  # comment")
-    assert module_digest(modules) == before
+    assert code_digests(module) == before
     path.write_text("x = 2  # comment")
     os.utime(path, ns=(1, time.time_ns()))
-    assert module_digest(modules) != before
-    assert set(module_digests(modules)) == set(modules)
+    assert code_digests(module) != before
+    assert code_digests("") == {}
+
+
+def test_a_new_import_is_followed_at_once():
+    """Of a module of ours, and nothing is imported on the way."""
+    found = code_digests("retrieval.evaluation")
+    assert set(found) == set(closure("retrieval.evaluation"))
+    assert {"retrieval.benchmarks.geometry", "retrieval.bootstrap"} <= set(found)
+    code = "import sys; from storage.source import code_digest; code_digest('retrieval.networks'); "
+    code += "print(sorted(sys.modules.keys() & {'torch', 'sfm', 'retrieval', 'retrieval.networks'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_edit_that_adds_an_import_adds_its_module(make_package, monkeypatch):
+    name = make_package({"a": "x = 1", "b": "y = 1"})
+    monkeypatch.setattr(source, "FIRST_PARTY", (name,))
+    assert closure(f"{name}.a", (name,)) == (f"{name}.a",)
+    path = source.source_path(f"{name}.a")
+    path.write_text(f"from {name} import b")
+    assert closure(f"{name}.a", (name,)) == (f"{name}.a", f"{name}.b")
+
+
+def test_relative_imports_are_refused(make_package):
+    name = make_package({"a": "from . import b", "b": ""})
+    with pytest.raises(UnknownModule, match="line 1: a relative import"):
+        closure(f"{name}.a", (name,))
 
 
 def test_a_key_costs_microseconds():
-    modules = ["storage.store", "storage.digests", "storage.source", "storage.keys"]
-    module_digests(modules)
-    best = min(_seconds(lambda: module_digests(modules)) for _ in range(20))
+    code_digests("storage.pictures")
+    best = min(_seconds(lambda: code_digests("storage.pictures")) for _ in range(20))
     assert best < 0.5e-3
 
 
@@ -137,9 +166,9 @@ def _seconds(action) -> float:
 
 def test_unknown_module():
     with pytest.raises(UnknownModule, match=r"sfm\.nothing_like_it"):
-        module_digest(["sfm.nothing_like_it"])
+        code_digest("sfm.nothing_like_it")
     with pytest.raises(UnknownModule):
-        first_party_closure("no_such_package.module")
+        closure("no_such_package.module")
 
 
 PACKAGE = {
@@ -150,7 +179,7 @@ import typing
 import PACKAGE.plain
 from PACKAGE import member
 from PACKAGE.sub import inner as renamed
-from .relative import thing
+from PACKAGE.relative import thing
 from PACKAGE.constants import LIMIT
 if TYPE_CHECKING:
     from PACKAGE import typed
@@ -167,7 +196,7 @@ def late():
 """,
     "plain": "import PACKAGE.second",
     "second": "import PACKAGE.top  # a circle",
-    "sub/inner": "from ..relative import thing\nfrom . import sibling",
+    "sub/inner": "from PACKAGE.relative import thing\nfrom PACKAGE.sub import sibling",
     "sub/sibling": "",
     **dict.fromkeys(
         [
@@ -193,13 +222,13 @@ def test_closure(make_package):
         "child constants dynamic lazy member otherwise plain program relative second "
         "sub.inner sub.sibling top"
     )
-    assert first_party_closure(f"{name}.top", (name,)) == tuple(f"{name}.{m}" for m in expected.split())
-    assert first_party_closure(f"{name}.unrelated", (name,)) == (f"{name}.unrelated",)
-    assert first_party_closure(f"{name}.top", ("sfm",)) == (f"{name}.top",)
+    assert closure(f"{name}.top", (name,)) == tuple(f"{name}.{m}" for m in expected.split())
+    assert closure(f"{name}.unrelated", (name,)) == (f"{name}.unrelated",)
+    assert closure(f"{name}.top", ("sfm",)) == (f"{name}.top",)
 
 
 def test_closure_has_a_package_only_where_its_init_holds_code(make_package):
     name = make_package(
         {"a": "from PACKAGE.sub import inner", "sub/inner": "", "sub/__init__": "REGISTRY = {}"}
     )
-    assert first_party_closure(f"{name}.a", (name,)) == (f"{name}.a", f"{name}.sub", f"{name}.sub.inner")
+    assert closure(f"{name}.a", (name,)) == (f"{name}.a", f"{name}.sub", f"{name}.sub.inner")

@@ -1,4 +1,4 @@
-"""Every stage declares all first-party modules and third-party packages that its code imports.
+"""What the code of every stage is, and that it declares all third-party packages that its code imports.
 
 A forgotten one would leave results of old code in the cache for good.
 """
@@ -14,15 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from storage import picture_formats
-from storage.source import FIRST_PARTY, first_party_closure, runtime_nodes, source_path
+from storage.source import FIRST_PARTY, closure, code_digests, runtime_nodes, source_path
 from storage.stages import Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Declarations, validation, process control, progress and logs: they do not make the numbers.
 WITHOUT_INFLUENCE = {"pydantic", "pydantic-core", "psutil", "rich", "typing-extensions", "pyyaml"}
-OURS = {"storage", *FIRST_PARTY}
-DECLARING = (*FIRST_PARTY, "tasks")
+OURS = {"storage", "sfm", "retrieval"}
+DECLARING = ("sfm", "retrieval", "tasks")
 
 
 def is_stage(node: ast.AST | None) -> bool:
@@ -79,42 +78,27 @@ def test_there_are_stages():
 
 
 @pytest.mark.parametrize(("module", "name"), declarations())
-def test_all_first_party_imports_are_declared(module, name):
-    """Of every declared module, and of the declaring one where it does the work (tasks only wire)."""
-    declared = set(stage_of(module, name).modules)
-    working = {module} if module.split(".")[0] in FIRST_PARTY else set()
-    needed = set().union(*(first_party_closure(each) for each in declared | working))
-    assert sorted(needed - declared) == [], f"{module}.{name}.modules lacks these"
+def test_its_code_is_that_of_the_module_that_declares_it(module, name):
+    """And of all that it imports; tasks only wire, so a stage that they declare has no code."""
+    stage = stage_of(module, name)
+    assert stage.code == (module if module.split(".")[0] in FIRST_PARTY else "")
 
 
 @pytest.mark.parametrize(("module", "name"), declarations())
 def test_all_third_party_imports_are_declared(module, name):
     stage = stage_of(module, name)
-    needed = set().union(*(third_party(each) for each in stage.modules))
+    needed = set().union(*(third_party(each) for each in code_digests(stage.code)))
     declared = {package.lower().replace("_", "-") for package in stage.packages}
     assert sorted(needed - declared) == [], f"{module}.{name}.packages lacks these"
 
 
-@pytest.mark.parametrize(("module", "name"), declarations())
-def test_a_stage_that_decodes_photographs_declares_how(module, name):
-    """The modules of storage are no part of the closure; those that decide about pixels shape results."""
-    stage = stage_of(module, name)
-    decodes = any("storage.pictures" in source_path(each).read_text() for each in stage.modules)
-    assert decodes == bool(set(picture_formats.MODULES) & set(stage.modules))
-    assert not decodes or set(picture_formats.MODULES) <= set(stage.modules)
-
-
-def test_what_decides_about_pixels_is_listed():
-    found = set(first_party_closure("storage.pictures", ("storage",)))
-    assert set(picture_formats.MODULES) == found - {"storage"}  # which only finds names in its modules
+def test_what_decides_about_pixels_is_in_the_code():
+    """Of `storage` only that; the rest keeps results."""
+    found = set(closure("storage.pictures", ("storage",))) - {"storage"}  # which only finds names
+    assert found == set(closure("storage.pictures"))
+    assert found < set(closure("sfm.working")) and found < set(closure("retrieval.extraction"))
 
 
 def test_stage_names_are_unique():
     names = [stage_of(*declaration).name for declaration in declarations()]
     assert len(names) == len(set(names))
-
-
-def test_selection_does_not_depend_on_how_a_scene_is_made():
-    """An edit of sfm/scene.py must leave everything after the scene cached."""
-    for name in ("STAGE", "GUARD_STAGE"):
-        assert not any(each.startswith("sfm.scene") for each in stage_of("sfm.training_pairs", name).modules)

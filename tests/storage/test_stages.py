@@ -11,10 +11,8 @@ def test_declaration_is_sorted_and_frozen():
         schema_name="scene",
         suffix=".h5",
         packages=("b", "a", "b"),
-        modules=("z", "y"),
     )
     assert stage.packages == ("a", "b")
-    assert stage.modules == ("y", "z")
     with pytest.raises(ValidationError):
         stage.version = 3
 
