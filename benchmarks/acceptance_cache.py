@@ -31,7 +31,7 @@ from benchmarks.acceptance_runs import (
     small_town,
     text_of,
 )
-from storage.artifacts import ArtifactRef
+from storage.keys.artifacts import ArtifactRef
 
 LIMIT_S = 25.0
 """Longest a fully cached run may take on two idle cores, s."""
@@ -108,7 +108,7 @@ class Acceptance:
             *damages,
             ("a byte flipped behind our back, --verify: scene", self.flipped_unseen),
             ("comments and docstrings edited", self.comments),
-            ("inert code edit of sfm/scene.py", self.inert_edit),
+            ("inert code edit of sfm/scene/scene.py", self.inert_edit),
             ("every resource changed", self.resources),
             ("two stores in turn", self.two_stores),
             ("store moved", self.store_moved),
@@ -193,7 +193,7 @@ class Acceptance:
         self.expect(name, replace(self.bench, code=clone).run(), {"scene": 1})
 
     def resources(self, name: str) -> None:
-        from flows.options import PipelineResources
+        from flows.options.pipeline import PipelineResources
 
         named = {text.split("=")[0] for text in RESOURCES}
         forgotten = set(PipelineResources.model_fields) - named - {"photos"}
@@ -268,8 +268,8 @@ class Acceptance:
 
 def network_digests(bench: Bench, record: object) -> set[str]:
     """Digest of the weights of every network of a run."""
-    from storage.runs import RunRecord
-    from storage.store import Store
+    from storage.store.ledger import RunRecord
+    from storage.store.store import Store
     from tasks.describing import network_digest
 
     assert isinstance(record, RunRecord)
@@ -280,8 +280,8 @@ def network_digests(bench: Bench, record: object) -> set[str]:
 
 def descriptor_network(bench: Bench, ref: ArtifactRef) -> str:
     """Digest of the network behind a chunk of descriptors: the input digest of its items."""
-    from storage import items
-    from storage.store import Store
+    from storage.store import chunks as items
+    from storage.store.store import Store
 
     found = {facts["input"] for facts in items.read(Store.open(bench.store).root, ref).values()}
     assert len(found) == 1
@@ -302,7 +302,7 @@ def add_first(photos: Path, chunks: list[ArtifactRef], bench: Bench) -> str:
 
     from PIL import Image, ImageOps
 
-    from storage.store import Store
+    from storage.store.store import Store
 
     store = Store.open(bench.store)
     smallest = min(sha for ref in chunks for sha in store.item_digests(ref))

@@ -25,15 +25,15 @@ def main(report: Path, arguments: list[str]) -> None:
         else:
             command(arguments)
     finally:
-        if "tasks.runtime" in sys.modules and not calls:
-            calls.append(sys.modules["tasks.runtime"].tallies())
+        if "tasks.engine.runtime" in sys.modules and not calls:
+            calls.append(sys.modules["tasks.engine.runtime"].tallies())
         heavy = [name for name in HEAVY if name in sys.modules]
         report.write_text(json.dumps({"calls": calls, "heavy": heavy}))
 
 
 def command(arguments: list[str]) -> None:
     """The command line with these arguments."""
-    from flows.cli import main as entry
+    from flows.cli.main import main as entry
 
     sys.argv = ["retrieval-sfm", *arguments]
     entry()
@@ -41,8 +41,8 @@ def command(arguments: list[str]) -> None:
 
 def in_turn(arguments: list[str], calls: list[dict[str, Any]]) -> None:
     """Photographs to a training set on each store, one session; appends each call's tallies to `calls`."""
-    from flows.context import session
-    from flows.loading import load
+    from flows.options.loading import load
+    from flows.server.context import session
 
     names = [
         text
@@ -54,7 +54,7 @@ def in_turn(arguments: list[str], calls: list[dict[str, Any]]) -> None:
     options, resources = load(None, sets)
     with session(stores[0]) as running:
         from flows.end_to_end import end_to_end
-        from tasks.runtime import reset_tallies, tallies
+        from tasks.engine.runtime import reset_tallies, tallies
 
         for store in stores:
             reset_tallies()

@@ -18,13 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from storage import artifacts, runs
-from storage.artifacts import ArtifactRef
-from storage.runs import RunRecord
-from storage.store import Store
+from storage.keys import artifacts
+from storage.keys.artifacts import ArtifactRef
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 
 CODE = Path(__file__).resolve().parents[1]
-PACKAGES = ("flows", "tasks", "sfm", "retrieval", "report", "storage", "configs", "benchmarks")
+PACKAGES = ("flows", "tasks", "sfm", "retrieval", "report", "storage", "town", "configs", "benchmarks")
 MINUTE_SETS = (
     "training.epochs=2",
     "training.queries_per_epoch=6",
@@ -169,7 +170,7 @@ def made_since(store: Path, before: Mapping[str, str]) -> Iterator[Made]:
 
 def latest_record(store: Path) -> RunRecord | None:
     """The newest completed run of a store."""
-    return runs.latest(Store.open(store))
+    return ledger.latest(Store.open(store))
 
 
 def content_digests(record: RunRecord) -> dict[str, list[str]]:
@@ -202,7 +203,7 @@ def copy_code(folder: Path) -> Path:
 
 def small_town(folder: Path, *, buildings: int = 5, views: int = 6, singles: int = 6) -> Path:
     """Photographs of a few rendered buildings, 320 px wide: every stage has something to do."""
-    from sfm.town import TownOptions, render_town
+    from town.town import TownOptions, render_town
 
     options = TownOptions(
         buildings=buildings,

@@ -1,4 +1,4 @@
-"""Make `sfm/codebook.npy`: the words of `sfm/aggregation.py`, from photographs of a rendered town.
+"""Make `sfm/codebook.npy`: the words of `sfm/pairing/aggregation.py`, from photographs of a rendered town.
 
     python -m benchmarks.codebook OUT.npy
 
@@ -16,11 +16,12 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from sfm.aggregation import largest_descriptors, root
-from sfm.features import FeatureOptions, extract_features
-from sfm.town import TownOptions, render_town
-from sfm.working import WorkingOptions, make_working_copies, read_outcomes
-from storage.digests import file_sha256
+from sfm.features.sift import FeatureOptions, extract_features
+from sfm.pairing.aggregation import largest_descriptors, root
+from sfm.photographs.outcome import read_outcomes
+from sfm.photographs.working import WorkingOptions, make_working_copies
+from storage.files.digests import file_sha256
+from town.town import TownOptions, render_town
 
 WORDS = 64
 TOWN = TownOptions(seed=100)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pycolmap
 
-from sfm.features import FeatureOptions
-from sfm.matching import MatchingOptions
+from sfm.features.sift import FeatureOptions
+from sfm.matching.match import MatchingOptions
 
 
 def main() -> None:

@@ -35,13 +35,13 @@ from torch import nn
 
 from benchmarks import plain_description, plain_training
 from benchmarks.site_labels import average_precisions
-from retrieval.checkpoints import NetworkDescription
-from retrieval.descriptors import extract
-from retrieval.mining import hard_negatives
-from retrieval.network_options import NetworkOptions
-from retrieval.networks import RetrievalNetwork, build_network
-from retrieval.pooling import GeM
-from retrieval.whitening import learn_whitening
+from retrieval.describe.describe import extract
+from retrieval.networks.files import NetworkDescription
+from retrieval.networks.network import RetrievalNetwork, build_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.networks.pooling import GeM
+from retrieval.training.mining import hard_negatives
+from retrieval.whitening.whitening import learn_whitening
 
 DIMENSION, PAIRS = 2048, 10_000
 QUERIES, POOL, CLUSTERS, NEGATIVES = 2_000, 22_000, 700, 5

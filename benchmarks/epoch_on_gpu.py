@@ -25,16 +25,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.epoch_throughput import NEGATIVES, Epoch
-from retrieval import descriptors, images, training
-from retrieval.compute import pick_device
-from retrieval.finetuning import TrainingOptions, TrainingResources
-from retrieval.network_options import NetworkOptions
-from retrieval.networks import build_network
-from storage import hdf5
+from retrieval.describe import describe, images
+from retrieval.describe.compute import pick_device
+from retrieval.networks.network import build_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.training import step
+from retrieval.training.options import TrainingOptions, TrainingResources
+from storage.hdf5 import file as hdf5
 
 
 class Waiting:
-    """`retrieval.images.loaded_ahead` that adds up how long its reader waited. seconds: so far."""
+    """`retrieval.describe.images.loaded_ahead` that adds up how long its reader waited. seconds: so far."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -66,8 +67,8 @@ def measure(epoch: Epoch, backbone: str, asked: argparse.Namespace) -> list[str]
     for _ in range(1 + asked.rounds):
         waiting = Waiting()
         with (
-            mock.patch.object(training, "loaded_ahead", waiting),
-            mock.patch.object(descriptors, "loaded_ahead", waiting),
+            mock.patch.object(step, "loaded_ahead", waiting),
+            mock.patch.object(describe, "loaded_ahead", waiting),
         ):
             seconds, _ = epoch.ours(network, resources)
         parts.append(seconds)

@@ -31,17 +31,17 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks import plain_training
-from retrieval.checkpoints import NetworkDescription
-from retrieval.current_descriptors import CurrentDescriptors
-from retrieval.descriptors import Describer
-from retrieval.epoch_tuples import Draw, draw_epoch, mine, plan_of
-from retrieval.finetuning import TrainingOptions, TrainingResources
-from retrieval.images import PhotographCache, load_photograph
-from retrieval.network_options import NetworkOptions
-from retrieval.networks import RetrievalNetwork, build_network
-from retrieval.pooling import GeM
-from retrieval.training import make_loss, make_optimizer, train_tuples
-from storage import hdf5
+from retrieval.describe.describe import Describer
+from retrieval.describe.images import PhotographCache, load_photograph
+from retrieval.networks.files import NetworkDescription
+from retrieval.networks.network import RetrievalNetwork, build_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.networks.pooling import GeM
+from retrieval.training.current_descriptors import CurrentDescriptors
+from retrieval.training.epoch_tuples import Draw, draw_epoch, mine, plan_of
+from retrieval.training.options import TrainingOptions, TrainingResources
+from retrieval.training.step import Learner, Stepping, TrainingPhotographs, train_tuples
+from storage.hdf5 import file as hdf5
 
 Seconds = dict[str, float]
 NEGATIVES = 5
@@ -60,17 +60,14 @@ class Epoch:
     def ours(
         self, network: RetrievalNetwork, resources: TrainingResources
     ) -> tuple[Seconds, NDArray[np.int64]]:
-        """As `retrieval.trainer` does it."""
+        """As `retrieval.training.trainer` does it."""
         network = copy.deepcopy(network).to(memory_format=torch.channels_last)
         options = self.options
         load = PhotographCache(
             lambda image: load_photograph(self.paths[image], options.image_size, draft=options.draft),
             resources.cache_megabytes * 2**20,
         )
-        loss, optimizer = (
-            make_loss(options, network.description.architecture),
-            make_optimizer(network, options),
-        )
+        learner = Learner.of(network, options)
         clock = [time.perf_counter()]
         current = CurrentDescriptors(network, load, self.names, options, resources)
         described = current.table(self.drawn.images, 1, lambda done, total: None)
@@ -78,11 +75,7 @@ class Epoch:
         plan = plan_of(self.arrays, self.drawn, NEGATIVES, True)
         mined = mine(self.arrays, self.drawn, described, plan)
         clock.append(time.perf_counter())
-        train_tuples(
-            network, optimizer, loss, mined.tuples, load, tuples_per_step=options.tuples_per_step,
-            precision=options.precision, negatives_at_a_time=resources.negatives_at_a_time,
-            loader_threads=resources.loader_threads,
-        )  # fmt: skip
+        train_tuples(learner, mined.tuples, TrainingPhotographs(load), Stepping.of(options, resources))
         clock.append(time.perf_counter())
         return _seconds(clock), mined.tuples
 
@@ -216,7 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--together", type=int, help="negatives of equal size per forward pass; none: ours")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
-    torch.set_flush_denormal(True)  # as retrieval.compute.without_denormals does; the plain way gains as well
+    torch.set_flush_denormal(
+        True
+    )  # as retrieval.describe.compute.without_denormals does; the plain way gains as well
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     plain_training.reproduces_the_oracles(asked.oracles, tiny)

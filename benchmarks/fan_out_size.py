@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.context import session
+from flows.server.context import session
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def made_up(limit: int, workers: int) -> Callable[[int], Any]:
     """A flow of that many tasks, each of which makes up a reference."""
     from prefect import flow, task
 
-    from storage.artifacts import ArtifactRef
-    from tasks.runtime import fan_out
+    from storage.keys.artifacts import ArtifactRef
+    from tasks.engine.runtime import fan_out
 
     @task(name="made_up", persist_result=False)
     def reference(number: int) -> ArtifactRef:

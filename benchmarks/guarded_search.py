@@ -23,7 +23,7 @@ _SEARCH = """
 import sys, time
 from pathlib import Path
 started = time.monotonic()
-from flows import search
+from flows.serving import search
 index, network, query = map(Path, sys.argv[1:4])
 collection = search.open_files(index, network, trusted=sys.argv[4] == "trusted")
 hits = search.ask(collection, search.Question(query, None, 20, None))
@@ -33,10 +33,10 @@ print(len(hits), time.monotonic() - started)
 
 def make_index(folder: Path, rows: int) -> tuple[Path, Path]:
     """(index, network): random unit rows, and a network without training."""
-    from flows.search import network_sha256
-    from retrieval.network_options import NetworkOptions
-    from retrieval.networks import build_network, save_network
-    from retrieval.search import SearchIndex
+    from flows.serving.search import network_sha256
+    from retrieval.networks.network import build_network, save_network
+    from retrieval.networks.options import NetworkOptions
+    from retrieval.search.index import SearchIndex
 
     network = build_network(NetworkOptions(backbone="resnet18", weights="random"))
     save_network(network, folder / "network.safetensors")

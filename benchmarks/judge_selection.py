@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic_city import photographs
-from retrieval.tuples import forbidden, negative_pool
-from sfm.scene import Scene
-from sfm.scene_tables import Cameras, Models, Pairs, Points, Visibility
-from sfm.selection import SelectionOptions, select
-from sfm.strategies import near_duplicates
-from sfm.town import Town
-from sfm.training_set import TrainingSet
-from storage import hdf5
+from retrieval.training.tuples import forbidden, negative_pool
+from sfm.scene.scene import Scene
+from sfm.scene.tables import Pairs
+from sfm.selection.choosing import SelectionOptions, select
+from sfm.selection.strategies import near_duplicates
+from sfm.training_set.training_set import TrainingSet
+from storage.hdf5 import file as hdf5
+from storage.schemas.scene import Cameras, Models, Points, Visibility
+from town.town import Town
 
 Indices = NDArray[np.int64]
 

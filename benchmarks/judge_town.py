@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from sfm.scene import Scene
-from sfm.town import Town
+from sfm.scene.scene import Scene
+from town.town import Town
 
 MOST_POSITION, MOST_ROTATION_DEG = 0.01, 0.5
 Floats = NDArray[np.float64]

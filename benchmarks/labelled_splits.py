@@ -23,14 +23,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.site_labels import average_precisions
-from flows.names import METHODS, NETWORKS
-from flows.whitenings import Learnt, whitenings
-from retrieval.bootstrap import Estimate, bootstrap_mean
-from retrieval.whitening import Whitening
-from storage import hdf5, items, runs
-from storage.runs import RunRecord
-from storage.store import Store
-from tasks.chunks import descriptor_rows
+from flows.options.names import METHODS, NETWORKS
+from flows.steps.whitenings import Learnt, whitenings
+from retrieval.describe.rows import descriptor_rows
+from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
+from retrieval.whitening.whitening import Whitening
+from storage.hdf5 import file as hdf5
+from storage.store import chunks, ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tasks.describing import network_digest
 
 DISTRACTOR = "distractor"
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def record_of(store: Store, seed: int) -> RunRecord:
     """The latest finished run with that seed of the split and of the training."""
-    for record in sorted(runs.records(store), key=lambda each: each.started, reverse=True):
+    for record in sorted(ledger.records(store), key=lambda each: each.started, reverse=True):
         options = record.options
         if record.refs_of("evaluation") and (options["selection"]["seed"], options["training"]["seed"]) == (
             seed, seed,
@@ -125,7 +126,7 @@ def files_by_scales(store: Store, record: RunRecord, digest: str) -> dict[str, d
     for ref in record.refs_of("descriptors"):
         with hdf5.open_artifact(store.path(ref), "descriptors") as chunk:
             scales = "+".join(f"{each:.4g}" for each in chunk.options["scales"])
-        made = {item for item, facts in items.read(store.root, ref).items() if facts["input"] == digest}
+        made = {item for item, facts in chunks.read(store.root, ref).items() if facts["input"] == digest}
         found.setdefault(scales, {}).update(dict.fromkeys(made, store.path(ref)))
     return {scales: found[scales] for scales in sorted(found, key=len) if found[scales]}
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.benchmarks.common import Benchmark, Ids, Ranking
-from retrieval.benchmarks.ground_truth import read_pickle
-from retrieval.benchmarks.registry import BenchmarkName, read_benchmark
+from retrieval.official.readers.common import Benchmark, Ids, Ranking
+from retrieval.official.readers.ground_truth import read_pickle
+from retrieval.official.registry import BenchmarkName, read_benchmark
 
 REVISITED = {"oxford5k": "roxford5k", "paris6k": "rparis6k"}
 DAMAGED = "paris_louvre_000136"

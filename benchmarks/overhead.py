@@ -31,10 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import CODE, Bench, content_digests
-from flows.demo import CONFIG, TOWN
-from storage import artifacts, runs
-from storage.digests import content_sha256
-from storage.store import Store
+from storage.hdf5.digests import content_sha256
+from storage.keys import artifacts
+from storage.store import ledger
+from storage.store.store import Store
+from town.demo import CONFIG, TOWN
 
 LIMIT = 0.10
 Way = Literal["direct", "flow"]
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def town(folder: Path) -> Path:
     """The demo's town."""
-    from sfm.town import TownOptions, render_town
+    from town.town import TownOptions, render_town
 
     render_town(folder, TownOptions(**TOWN))
     return folder
@@ -98,7 +99,7 @@ def one_turn(way: Way, photos: Path, place: Path, config: Path) -> Turn:
         command = [sys.executable, "-m", "benchmarks.plain_run", str(photos), str(place), *more]
         seconds, output = timed(command, bench)
         return Turn(way, seconds, (0.0, 0.0), plain_digests(json.loads(output.splitlines()[-1])))
-    command = [sys.executable, "-m", "flows.cli", *bench.arguments(*more)]
+    command = [sys.executable, "-m", "flows.cli.main", *bench.arguments(*more)]
     seconds, _ = timed(command, bench)
     library_s = library_seconds(place)
     again, _ = timed(command, bench)
@@ -133,7 +134,7 @@ def library_seconds(store: Path) -> float:
 
 def flow_digests(store: Path) -> dict[str, list[str]]:
     """Content digests of the results of the newest run of a store."""
-    found = content_digests(runs.load(Store.open(store), "latest"))
+    found = content_digests(ledger.load(Store.open(store), "latest"))
     found["matches"] = sorted({*found["matches"], *found["guard_matches"]})
     return {name: found[name] for name in RESULTS}
 

@@ -21,31 +21,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.loading import load
-from flows.options import PipelineOptions, PipelineResources
-from retrieval.extraction import ExtractionOptions
-from retrieval.finetuning import NETWORK_FILE
-from sfm import (
-    catalogue,
-    cluster_files,
-    clusters,
-    expansion,
-    features,
-    mapping,
-    matching,
-    pair_order,
-    pairs,
-    same_pictures,
-    scene_assembly,
-    training_pairs,
-    working,
-)
-from sfm.outcomes import read_outcomes
-from sfm.scene import Scene
-from sfm.scene_tables import Pairs
-from storage.photographs import PhotoSource, scan
-from tasks.chunks import descriptor_rows
-from tasks.torch_process import end_torch_process, with_torch
+from flows.options.loading import load
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from retrieval.describe.options import ExtractionOptions
+from retrieval.describe.rows import descriptor_rows
+from retrieval.training.options import NETWORK_FILE
+from sfm.features import sift
+from sfm.mapping import cluster_files, clusters
+from sfm.mapping import map as mapping
+from sfm.matching import match as matching
+from sfm.pairing import chunk_order, expansion, propose
+from sfm.pairing.proposal import read_pairs
+from sfm.photographs import catalogue, working
+from sfm.photographs.outcome import read_outcomes
+from sfm.scene import assembly
+from sfm.scene.scene import Scene
+from sfm.selection import stages
+from storage.photographs.scanning import PhotoSource, scan
+from tasks.engine.torch_process import end_torch_process, with_torch
 
 Pair = tuple[str, str]
 
@@ -103,17 +96,14 @@ class PlainRun:
         self.outcomes = read_outcomes(folders)
         self.catalogue = self.new("catalogue")
         files = self.source.table.entries
-        pictures = catalogue.pictures(files, self.outcomes, folders)
-        copies = same_pictures.copies(pictures, lambda sha: self.source.path(names[sha]))
-        catalogue.make_catalogue(files, self.outcomes, self.catalogue, copies=copies)
-        found = catalogue.read_catalogue(self.catalogue)
+        found = catalogue.build_catalogue(files, folders, self.source.path, self.catalogue)
         self.shas = sorted(found.shas)
         self.names = {sha: names[sha] for sha in self.shas}
 
     def describe_for_pairs(self) -> None:
         options = self.options.reconstruction
         network = self.new("proposal_network", ".safetensors")
-        with_torch("retrieval.network_options:make_network", options.network, out=network)
+        with_torch("retrieval.networks.make:make_network", options.network, out=network)
         self.proposed = self.describe("proposal_descriptors", network, options.description)
         end_torch_process()
 
@@ -124,7 +114,7 @@ class PlainRun:
         for chunk, file in zip(chunks, files, strict=True):
             photographs = [(sha, self.source.path(self.names[sha])) for sha in chunk]
             with_torch(
-                "retrieval.extraction:extract_chunk",
+                "retrieval.describe.chunk:extract_chunk",
                 network,
                 photographs,
                 options,
@@ -138,7 +128,7 @@ class PlainRun:
 
         def extract(chunk: list[str], out: Path) -> None:
             photographs = [(sha, self.copies[sha], self.outcomes[sha]) for sha in chunk]
-            features.extract_features(photographs, options, out, resources=limits)
+            sift.extract_features(photographs, options, out, resources=limits)
 
         chunks = self.chunks(self.shas, self.resources.photographs_per_task)
         files = [self.new("features") for _ in chunks]
@@ -148,7 +138,7 @@ class PlainRun:
     def match(self) -> None:
         options = self.options.reconstruction
         first = self.new("proposed_pairs")
-        pairs.propose_pairs(
+        propose.propose_pairs(
             self.shas,
             descriptor_rows(self.proposed, self.shas),
             options.pairs,
@@ -163,14 +153,14 @@ class PlainRun:
             more = self.new("proposed_pairs")
             tried = self.attempts(self.made["proposed_pairs"][:-1])
             expansion.expand_pairs(self.shas, *tried, options.expansion, more)
-            if not pairs.read_pairs(more):
+            if not read_pairs(more):
                 break
             self.match_new(self.made["proposed_pairs"])
 
     def match_new(self, proposals: Sequence[Path]) -> None:
         """Match the proposed pairs that are not matched yet."""
         options, limits = self.options.reconstruction.matching, self.resources.matching()
-        wanted = pair_order.near_together(pair for path in proposals for pair in pairs.read_pairs(path))
+        wanted = chunk_order.near_together(pair for path in proposals for pair in read_pairs(path))
         chunks = self.chunks(
             [pair for pair in wanted if pair not in self.matched], self.resources.pairs_per_task
         )
@@ -183,7 +173,7 @@ class PlainRun:
         self.matched |= holding(chunks, files)
 
     def attempts(self, proposals: Sequence[Path]) -> matching.Attempts:
-        wanted = {pair for path in proposals for pair in pairs.read_pairs(path)}
+        wanted = {pair for path in proposals for pair in read_pairs(path)}
         return matching.read_attempts(self.made["matches"], wanted)
 
     def map_models(self) -> None:
@@ -202,28 +192,24 @@ class PlainRun:
 
         self.each(work, [(unit,) for unit in large])
         self.scene = self.new("scene")
-        scene_assembly.build_scene(self.catalogue, found, attempts, folders, options.scene, self.scene)
+        assembly.build_scene(self.catalogue, found, attempts, folders, options.scene, self.scene)
 
     def select(self) -> None:
         options, guard = self.options.selection.of_scene(), self.new("guard_pairs")
         scene = Scene.from_h5(self.scene, for_selection=True)
         rows = descriptor_rows(self.proposed, scene.photos.sha256.astype(str).tolist())
-        training_pairs.guard_pairs(scene, rows, options, guard)
+        stages.guard_pairs(scene, rows, options, guard)
         self.match_new([guard])
-        scene = Scene.from_h5(self.scene, for_selection=True)
-        digests = scene.photos.sha256.astype("S64")
-        digests[scene.photos.cluster < 0] = b""
-        guarded = Pairs.of_digests(digests, *self.attempts([guard]))
         self.chosen = self.new("training_set")
-        training_pairs.select_training_set(scene, guarded, options, self.chosen)
+        stages.select_training_set(scene, self.attempts([guard]), options, self.chosen)
 
     def finetune(self) -> None:
-        from retrieval.finetuning import finetune
+        from retrieval.training.finetune import finetune
 
         self.network = self.made["proposal_network"][0]
         if self.options.network != self.options.reconstruction.network:
             self.network = self.new("network", ".safetensors")
-            with_torch("retrieval.network_options:make_network", self.options.network, out=self.network)
+            with_torch("retrieval.networks.make:make_network", self.options.network, out=self.network)
         self.images = images_of(self.chosen)
         limits = matching.MatchingResources(threads=self.resources.threads or self.resources.workers)
         scratch = self.folder / "work"
@@ -243,21 +229,22 @@ class PlainRun:
         )
 
     def whiten_and_evaluate(self) -> None:
-        from retrieval import evaluation, whitening
+        from retrieval.evaluation import evaluate
+        from retrieval.whitening import whitening
 
         tuned = self.made["finetune"][0] / NETWORK_FILE
-        found: list[evaluation.Configuration] = []
+        found: list[evaluate.Configuration] = []
         for name, network in (("off-the-shelf", self.network), ("fine-tuned", tuned)):
             for scales, options in self.options.description.scale_sets().items():
                 described = self.describe("descriptors", network, options)
                 rows = descriptor_rows(described, self.images)
-                found.append(evaluation.Configuration(name, "raw", scales, rows))
+                found.append(evaluate.Configuration(name, "raw", scales, rows))
                 for method in ("pcaw", "lw"):
                     out = self.new("whiten")
                     whitening.whiten(self.chosen, rows, self.options.whitening.of(method), out=out)
                     learnt = whitening.Whitening.load(out)
-                    found.append(evaluation.Configuration(name, method, scales, rows, learnt))
-        evaluation.evaluate(self.chosen, found, self.options.evaluation, out=self.new("evaluation"))
+                    found.append(evaluate.Configuration(name, method, scales, rows, learnt))
+        evaluate.evaluate(self.chosen, found, self.options.evaluation, out=self.new("evaluation"))
 
     @staticmethod
     def chunks(items: Sequence[Any], size: int) -> list[list[Any]]:
@@ -271,7 +258,7 @@ def holding(chunks: Sequence[Sequence[Any]], places: Sequence[Path]) -> dict[Any
 
 def images_of(training_set: Path) -> list[str]:
     """sha256 of a training set's images."""
-    from storage import hdf5
+    from storage.hdf5 import file as hdf5
 
     column: NDArray[np.bytes_] = hdf5.read(training_set, "training_set", ["images/sha256"])["images/sha256"]
     return [str(sha) for sha in column.astype(str)]

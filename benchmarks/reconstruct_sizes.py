@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import CODE, latest_record
-from sfm.scene import Scene
-from sfm.town import TownOptions, render_town
-from storage import artifacts
-from storage.store import Store
+from sfm.scene.scene import Scene
+from storage.keys import artifacts
+from storage.store.store import Store
+from town.town import TownOptions, render_town
 
 STAGES = (
     "working", "descriptors", "features", "pairs", "matches", "expansion", "clusters", "mapping", "scene",
@@ -139,7 +139,7 @@ def _towns(count: int, folder: Path) -> Path:
 
 def measure(name: str, photos: Path, store: Path) -> Row:
     """Run reconstruct on a folder in a new store."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(photos), "--store", str(store)]
+    command = [sys.executable, "-m", "flows.cli.main", "run", str(photos), "--store", str(store)]
     began, load = time.monotonic(), Load()
     with tempfile.TemporaryFile() as log:
         running = subprocess.Popen(

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.ground_truth import read_pickle
 from retrieval.benchmarks.landmarks import average_precision, evaluate_revisited
+from retrieval.official.readers.ground_truth import read_pickle
 
 QUERIES, DATABASE, DISTRACTORS = 70, 4_993, 1_000_000
 PROTOCOLS = {

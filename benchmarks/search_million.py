@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic_descriptors import draw
-from retrieval import approximate
-from retrieval.exact import search
-from retrieval.search import SearchIndex
-from retrieval.search_options import IndexOptions
+from retrieval.nearest.exact import search
+from retrieval.search import approximate
+from retrieval.search.index import SearchIndex
+from retrieval.search.options import IndexOptions
 
 DEPTH, WANTED = 100, 10
 Rows = NDArray[np.float32]

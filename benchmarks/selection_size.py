@@ -96,12 +96,12 @@ def measure(share: float, folder: Path, repeat: int) -> Row:
 
 def select(scene_file: Path, root: Path) -> dict[str, float]:
     """One selection; what it took."""
-    from sfm import training_pairs
-    from sfm.scene import Scene
-    from sfm.training_pairs import SplitOptions
-    from storage.digests import content_sha256
-    from storage.hdf5_files import open_file
-    from storage.store import Store
+    from sfm.scene.scene import Scene
+    from sfm.selection import stages
+    from sfm.selection.stages import SplitOptions
+    from storage.hdf5.access import open_file
+    from storage.hdf5.digests import content_sha256
+    from storage.store.store import Store
 
     store, options = Store.create(root, min_free_bytes=0), SplitOptions()
     facts: dict[str, float] = {}
@@ -113,9 +113,9 @@ def select(scene_file: Path, root: Path) -> dict[str, float]:
             models=scene.models.cluster.size, photographs=scene.cameras.photo.size,
             observations=scene.visibility.point.size, largest=int(scene.models.num_photos.max()),
         )  # fmt: skip
-        training_pairs.select_training_set(scene, None, options, out, inputs=[])
+        stages.select_training_set(scene, None, options, out, inputs=[])
 
-    ref = store.produce(training_pairs.STAGE, options, [content_sha256(scene_file)], build)
+    ref = store.produce(stages.STAGE, options, [content_sha256(scene_file)], build)
     seconds = time.monotonic() - started
     with open_file(store.path(ref)) as file:
         queries, candidates = len(file["queries/image"]), len(file["candidates/image"])

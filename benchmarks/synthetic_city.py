@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm.scene import Scene
-from sfm.scene_tables import Cameras, Models, Pairs, Photos, Points, Visibility
+from sfm.scene.scene import Scene
+from sfm.scene.tables import Pairs
+from storage.schemas.scene import Cameras, Models, Photos, Points, Visibility
 
 MODELS, PHOTOS, SMALLEST, LARGEST = 713, 163_671, 25, 11_042
 TRACK_EXPONENT = 2.2

@@ -24,11 +24,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench, text_of
-from retrieval.bootstrap import Estimate, bootstrap_mean
-from retrieval.evaluation_table import BASELINE, TUNED, EvaluationTable, TableRow, read_table, render
-from storage import hdf5
-from storage.runs import RunRecord
-from storage.store import Store
+from report.tables.evaluation import BASELINE, TUNED, EvaluationTable, TableRow, read_table, render
+from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
+from storage.hdf5 import file as hdf5
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 
 SINGLE, JUDGED = "1", "medium"
 COLUMNS = ("network", "whitening", "scales", "expansion")

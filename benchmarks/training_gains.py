@@ -28,16 +28,17 @@ from rich.console import Console
 from rich.table import Table
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
-from retrieval.bootstrap import bootstrap_difference
-from retrieval.descriptors import extract
-from retrieval.finetuning import NETWORK_FILE, TRAINING_FILE, TrainingOptions, TrainingResources, finetune
-from retrieval.network_options import NetworkOptions
-from retrieval.networks import RetrievalNetwork, build_network, load_network, save_network
-from retrieval.resuming import CheckpointFolder
-from retrieval.whitening import WhiteningOptions, choose_shrinkage, pair_statistics, training_pairs
-from storage import hdf5
-from storage.digests import json_sha256
-from storage.photographs import PhotoSource
+from retrieval.describe.describe import extract
+from retrieval.evaluation.bootstrap import bootstrap_difference
+from retrieval.networks.network import RetrievalNetwork, build_network, load_network, save_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.training.checkpoints import CheckpointFolder
+from retrieval.training.finetune import finetune
+from retrieval.training.options import NETWORK_FILE, TRAINING_FILE, TrainingOptions, TrainingResources
+from retrieval.whitening.whitening import WhiteningOptions, choose_shrinkage, pair_statistics, training_pairs
+from storage.files.digests import json_sha256
+from storage.hdf5 import file as hdf5
+from storage.photographs.scanning import PhotoSource
 
 PROTOCOLS = ("medium", "hard")
 BASE = "base"

@@ -5,8 +5,8 @@
         [--rounds 3] [--threads 1] [--json FILE]
 
 A process of its own per measurement: it builds the network (random weights) and its optimiser, notes its
-resident memory, takes two optimiser steps of one tuple each through `retrieval.training.train_tuples`, and
-reads its peak (`ru_maxrss`). All photographs have the folder's most frequent size, so that nothing but the
+resident memory, takes two optimiser steps of one tuple each through `retrieval.training.step.train_tuples`
+and reads its peak (`ru_maxrss`). All photographs have the most frequent size of the folder, so that only the
 number of negatives differs, and every negative lies within the margin: each has its backward pass. Medians
 over the rounds; `step` is the peak without what the process held before the first step. Linux and macOS. Exit
 code 1 where it grows by more than 15 %.
@@ -43,24 +43,22 @@ def one_measurement(
     for."""
     import psutil
 
-    from retrieval.finetuning import TrainingOptions
-    from retrieval.images import load_photograph
-    from retrieval.network_options import NetworkOptions
-    from retrieval.networks import build_network
-    from retrieval.training import make_loss, make_optimizer, train_tuples
+    from retrieval.describe.images import load_photograph
+    from retrieval.networks.network import build_network
+    from retrieval.networks.options import NetworkOptions
+    from retrieval.training.options import TrainingOptions
+    from retrieval.training.step import Learner, Stepping, TrainingPhotographs, train_tuples
 
     network = build_network(NetworkOptions(backbone=network_name, weights="random"))
     options = TrainingOptions(margin=WIDE_MARGIN, tuples_per_step=TUPLES_PER_STEP)
-    optimizer, loss = make_optimizer(network, options), make_loss(options, network_name)
     files = of_one_size(photos, TUPLES * (2 + most))
     drawn = np.arange(len(files))
     before = psutil.Process().memory_info().rss / MIB
     losses = train_tuples(
-        *(network, optimizer, loss, drawn.reshape(TUPLES, -1)[:, : 2 + negatives]),
-        lambda image: load_photograph(files[image], size),
-        tuples_per_step=TUPLES_PER_STEP,
-        precision=precision,
-        loader_threads=1,
+        Learner.of(network, options),
+        drawn.reshape(TUPLES, -1)[:, : 2 + negatives],
+        TrainingPhotographs(lambda image: load_photograph(files[image], size)),
+        Stepping(TUPLES_PER_STEP, precision=precision, loader_threads=1),
     )
     return {"before": before, "peak": _peak_mib(), "loss": float(losses.mean())}
 

@@ -22,8 +22,8 @@ from h5grove.content import (
 from h5grove.encoders import encode
 from h5grove.utils import parse_slice
 
-from storage.hdf5_files import open_file
-from storage.hdf5_walk import hard_child
+from storage.hdf5.access import open_file
+from storage.hdf5.walk import hard_child
 
 MOST_BYTES = 256 << 20
 """Of one answer; more does not help a person, and a browser cannot hold it."""

@@ -8,7 +8,7 @@ from importlib import resources
 from itertools import groupby
 from urllib.parse import quote
 
-from storage.inspection_render import human_bytes
+from storage.files.units import human_bytes
 
 STATIC = {
     "h5web.js": "text/javascript; charset=utf-8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -11,10 +12,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from browse import pages
 from browse.confinement import Refused, Scope
-from storage.children import Child, ChildFailed
-from storage.hdf5_errors import ArtifactError
+from storage.children.child import Child
+from storage.children.errors import ChildFailed
+from storage.files.errors import ArtifactError
 
 HOSTS = ["127.0.0.1", "localhost"]
+READING = ["GET", "HEAD"]
+Keys = Annotated[list[str] | None, Query()]
 TIME_LIMIT_S = 30.0
 _HEADERS = {  # h5web compiles its loops over arrays, hence unsafe-eval; no script of elsewhere is let in
     "Content-Security-Policy": (
@@ -29,76 +33,47 @@ _HEADERS = {  # h5web compiles its loops over arrays, hence unsafe-eval; no scri
 }
 
 
-def application(scope: Scope, child: Child, time_limit_s: float = TIME_LIMIT_S) -> FastAPI:
-    """The server's application. Files are read by `child`, at most `time_limit_s` seconds each time."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+@dataclass(frozen=True)
+class Answers:
+    """What is answered to the browser."""
 
-    def answer(question: str, file: str, *arguments: Any) -> Response:
+    scope: Scope
+    child: Child
+    time_limit_s: float
+
+    def list_files(self) -> Response:
+        """The page with every file."""
+        return HTMLResponse(pages.listing(self.scope.only or self.scope.root.name, self.scope.files()))
+
+    def view(self, file: str) -> Response:
+        """h5web on one of them."""
         try:
-            path = scope.file(file)
-            content, headers = child.call(
-                f"browse.content:{question}", path, *arguments, time_limit_s=time_limit_s
-            )
-        except Refused as error:
-            return _message(404, str(error))
-        except (ArtifactError, FileNotFoundError) as error:
-            return _message(422, str(error).replace(str(scope.root), "."))
-        except ChildFailed as error:
-            return _message(504, f"{file}: {error.what}; the file is damaged, or a slice of it is faster")
-        except Exception as error:
-            return _message(
-                422, f"cannot be read ({type(error).__name__}: {error})".replace(str(scope.root), ".")
-            )
-        return Response(content, headers=headers)
-
-    @app.middleware("http")
-    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method not in ("GET", "HEAD"):
-            response: Response = _message(405, "this server only shows; nothing can be written")
-            response.headers["Allow"] = "GET, HEAD"
-        else:
-            response = await go_on(request)
-        for name, value in _HEADERS.items():
-            response.headers[name] = value
-        return response
-
-    @app.api_route("/", methods=["GET", "HEAD"])
-    def list_files() -> Response:
-        return HTMLResponse(pages.listing(scope.only or scope.root.name, scope.files()))
-
-    @app.api_route("/view", methods=["GET", "HEAD"])
-    def view(file: str) -> Response:
-        try:
-            scope.file(file)
+            self.scope.file(file)
         except Refused as error:
             return _message(404, str(error))
         return HTMLResponse(pages.viewer())
 
-    @app.api_route("/static/{name}", methods=["GET", "HEAD"])
-    def static(name: str) -> Response:
+    def static(self, name: str) -> Response:
+        """A part of h5web."""
         content = pages.static(name)
         if content is None:
             return _message(404, "no such file")
         return Response(content, media_type=pages.STATIC[name])
 
-    @app.api_route("/api/meta", methods=["GET", "HEAD"])
-    def meta(file: str, path: str = "/") -> Response:
-        return answer("meta", file, path)
+    def meta(self, file: str, path: str = "/") -> Response:
+        return self._read("meta", file, path)
 
-    @app.api_route("/api/attr", methods=["GET", "HEAD"])
-    def attr(file: str, path: str = "/", attr_keys: Annotated[list[str] | None, Query()] = None) -> Response:
-        return answer("attr", file, path, attr_keys)
+    def attr(self, file: str, path: str = "/", attr_keys: Keys = None) -> Response:
+        return self._read("attr", file, path, attr_keys)
 
-    @app.api_route("/api/paths", methods=["GET", "HEAD"])
-    def paths(file: str, path: str = "/") -> Response:
-        return answer("paths", file, path)
+    def paths(self, file: str, path: str = "/") -> Response:
+        return self._read("paths", file, path)
 
-    @app.api_route("/api/stats", methods=["GET", "HEAD"])
-    def stats(file: str, path: str, selection: str | None = None) -> Response:
-        return answer("stats", file, path, selection)
+    def stats(self, file: str, path: str, selection: str | None = None) -> Response:
+        return self._read("stats", file, path, selection)
 
-    @app.api_route("/api/data", methods=["GET", "HEAD"])
     def data(
+        self,
         file: str,
         path: str,
         selection: str | None = None,
@@ -106,10 +81,51 @@ def application(scope: Scope, child: Child, time_limit_s: float = TIME_LIMIT_S) 
         dtype: str = "origin",
         flatten: bool = False,
     ) -> Response:
-        return answer("data", file, path, selection, format, dtype, flatten)
+        return self._read("data", file, path, selection, format, dtype, flatten)
 
+    def _read(self, question: str, file: str, *arguments: Any) -> Response:
+        """What `browse.content` says of a file."""
+        try:
+            path, asked = self.scope.file(file), f"browse.content:{question}"
+            content, headers = self.child.call(asked, path, *arguments, time_limit_s=self.time_limit_s)
+        except Refused as error:
+            return _message(404, str(error))
+        except (ArtifactError, FileNotFoundError) as error:
+            return _message(422, self._inside(str(error)))
+        except ChildFailed as error:
+            return _message(504, f"{file}: {error.what}; the file is damaged, or a slice of it is faster")
+        except Exception as error:
+            return _message(422, self._inside(f"cannot be read ({type(error).__name__}: {error})"))
+        return Response(content, headers=headers)
+
+    def _inside(self, text: str) -> str:
+        """A text that does not say where the folder is."""
+        return text.replace(str(self.scope.root), ".")
+
+
+def application(scope: Scope, child: Child, time_limit_s: float = TIME_LIMIT_S) -> FastAPI:
+    """The server's application. Files are read by `child`, at most `time_limit_s` seconds each time."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    answers = Answers(scope, child, time_limit_s)
+    app.add_api_route("/", answers.list_files, methods=READING)
+    app.add_api_route("/view", answers.view, methods=READING)
+    app.add_api_route("/static/{name}", answers.static, methods=READING)
+    for question in (answers.meta, answers.attr, answers.paths, answers.stats, answers.data):
+        app.add_api_route(f"/api/{question.__name__}", question, methods=READING)
+    app.middleware("http")(_guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     return app
+
+
+async def _guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Nothing but reading, and the headers that keep others out."""
+    if request.method in READING:
+        response = await go_on(request)
+    else:
+        response = _message(405, "this server only shows; nothing can be written")
+        response.headers["Allow"] = ", ".join(READING)
+    response.headers.update(_HEADERS)
+    return response
 
 
 def _message(status: int, text: str) -> JSONResponse:

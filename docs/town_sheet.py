@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from flows.demo import truth_file
-from sfm.town import Town, contact_sheet
+from town.demo import truth_file
+from town.town import Town, contact_sheet
 
 COLUMNS, THUMBNAIL_PX, VIEWS = 8, 100, 4
 

@@ -1,31 +1,33 @@
 """An official benchmark: describe its images with anybody's network, or take somebody's ranks, and score."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.aside import harmless
-from flows.forms import Help, ResourcesField, StoreField
-from flows.networks import chosen_network
-from flows.options import PipelineResources
-from flows.work import recorded
-from retrieval.benchmarks import description
-from retrieval.benchmarks.common import Benchmark
-from retrieval.benchmarks.distractors import distractor_images
-from retrieval.benchmarks.registry import read_benchmark
-from retrieval.benchmarks.report import read_result, table_rows
-from retrieval.benchmarks.scoring import BenchmarkOptions
-from storage import runs
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.runs import RunRecord
-from storage.store import Store
+from flows.options.forms import Help, ResourcesField, StoreField
+from flows.options.pipeline import PipelineResources
+from flows.run.background import harmless
+from flows.run.networks import chosen_network
+from flows.run.record import recorded
+from report.tables.benchmark import read_result, table_rows
+from retrieval.official import description
+from retrieval.official.distractors import distractor_images
+from retrieval.official.readers.common import BenchmarkImage
+from retrieval.official.registry import read_benchmark
+from retrieval.official.scoring import BenchmarkOptions
+from storage.files.digests import json_sha256
+from storage.keys.artifacts import ArtifactRef
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tasks.benchmarking import Shard, describe_images, score_benchmark, shards, write_listing
-from tasks.chunks import chunk_calls, items_input
 from tasks.describing import network_digest
-from tasks.runtime import fan_out
+from tasks.engine.chunks import chunk_calls, items_input
+from tasks.engine.runtime import fan_out
 
 MAX_CHUNKS = 500
 """Extraction tasks of one shard, at most: larger shards have larger chunks."""
@@ -47,7 +49,7 @@ def benchmark(
     """
     opened = Store.create(store)
     used = resources or PipelineResources()
-    record = runs.start(
+    record = ledger.start(
         opened,
         options.benchmark,
         options=options.model_dump(mode="json"),
@@ -56,8 +58,8 @@ def benchmark(
     )
     with recorded(opened, record.id):
         refs = _measured(opened, Path(data), options, network, distractors, used)
-        runs.save(opened, record.with_refs(refs))
-    record = runs.load(opened, record.id)
+        ledger.save(opened, record.with_refs(refs))
+    record = ledger.load(opened, record.id)
     with harmless("table of results"):
         (result,) = record.refs_of("benchmark")
         create_table_artifact(
@@ -83,25 +85,17 @@ def _measured(
         inputs = [found.digest, shown_as(ranks=options.ranks.name)]
         return {"benchmark": score_benchmark(**common, inputs=inputs, listing="", descriptors=[], facts={})}
     weights, name = chosen_network(store, network)
-    digest = network_digest(store, weights)
-    own = [_describe(store, shard, found.root, weights, digest, options, resources)
-           for shard in shards(store, found.root, [*found.queries, *found.database])]  # fmt: skip
-    refs = [ref for part, _ in own for ref in part]
-    items = [item for _, part in own for item in part]
-    more, names = _distractors(store, distractors, found, weights, digest, options, resources, refs)
-    listing, listed = write_listing(
-        store, items[: len(found.queries)], items[len(found.queries) :], {"items": more, "names": names}
-    )
-    refs = list({ref.path: ref for ref in refs}.values())
+    described = Described(store, weights, options, resources)
+    items = described.add(found.root, [*found.queries, *found.database])
+    others = [] if distractors is None else distractor_images(Path(distractors), found)
+    more = described.add(Path(distractors or data), others)
+    behind = {"items": more, "names": [image.file for image in others]}
+    queries = len(found.queries)
+    listing, listed = write_listing(store, items[:queries], items[queries:], behind)
+    refs = list(described.refs.values())
     facts = {"network": name, "whitening": options.whitening.name if options.whitening else "raw"}
     inputs = [found.digest, listed, items_input(store, refs, sorted({*items, *more})), shown_as(**facts)]
-    scored = score_benchmark(
-        **common,
-        inputs=inputs,
-        listing=str(listing),
-        descriptors=refs,
-        facts=facts,
-    )
+    scored = score_benchmark(**common, inputs=inputs, listing=str(listing), descriptors=refs, facts=facts)
     return {"evaluated_network": weights, "benchmark_descriptors": refs, "benchmark": scored}
 
 
@@ -110,56 +104,43 @@ def shown_as(**names: str) -> str:
     return json_sha256(names)
 
 
-def _distractors(
-    store: Store,
-    folder: str | None,
-    found: Benchmark,
-    weights: ArtifactRef,
-    digest: str,
-    options: BenchmarkOptions,
-    resources: PipelineResources,
-    refs: list[ArtifactRef],
-) -> tuple[list[str], list[str]]:
-    """(items, names) of the distractors; the chunks that hold them are added to refs."""
-    if folder is None:
-        return [], []
-    images = distractor_images(Path(folder), found)
-    items: list[str] = []
-    for shard in shards(store, Path(folder), images):
-        part, ids = _describe(store, shard, Path(folder), weights, digest, options, resources)
-        refs += part
-        items += ids
-    return items, [image.file for image in images]
+@dataclass
+class Described:
+    """Images as one network describes them. refs: the chunks that hold their descriptors, by path."""
 
+    store: Store
+    network: ArtifactRef
+    options: BenchmarkOptions
+    resources: PipelineResources
+    refs: dict[str, ArtifactRef] = field(default_factory=dict)
 
-def _describe(
-    store: Store,
-    shard: Shard,
-    root: Path,
-    weights: ArtifactRef,
-    digest: str,
-    options: BenchmarkOptions,
-    resources: PipelineResources,
-) -> tuple[list[ArtifactRef], list[str]]:
-    """The chunks that hold a shard's descriptors, and its items in order."""
-    wanted, items = shard.wanted(digest), shard.items
-    image_of = dict(zip(items, shard.images, strict=True))
-    size = max(resources.photographs_per_task, -(-len(wanted) // MAX_CHUNKS))
-    calls = chunk_calls(store, description.STAGE, options.description, wanted, size)
-    for call in calls:
-        mine = [image_of.get(item) for item in call["items"]]
-        call["names"] = [image.file if image else "" for image in mine]
-        call["boxes"] = [image.box if image else None for image in mine]
-        call["input_digests"] = {item: wanted.get(item, "") for item in call["items"]}
-    refs = fan_out(
-        describe_images,
-        calls,
-        workers=1,
-        store=str(store.root),
-        options=options.description,
-        root=str(root),
-        table=str(shard.table),
-        network=weights,
-        resources=resources.extraction(),
-    )
-    return refs, items
+    def add(self, root: Path, images: Sequence[BenchmarkImage]) -> list[str]:
+        """Describe more images, of files below a folder; their items in order."""
+        digest = network_digest(self.store, self.network)
+        items: list[str] = []
+        for shard in shards(self.store, root, images):
+            self._describe(shard, root, shard.wanted(digest))
+            items += shard.items
+        return items
+
+    def _describe(self, shard: Shard, root: Path, wanted: Mapping[str, str]) -> None:
+        image_of = dict(zip(shard.items, shard.images, strict=True))
+        size = max(self.resources.photographs_per_task, -(-len(wanted) // MAX_CHUNKS))
+        calls = chunk_calls(self.store, description.STAGE, self.options.description, wanted, size)
+        for call in calls:
+            mine = [image_of.get(item) for item in call["items"]]
+            call["names"] = [image.file if image else "" for image in mine]
+            call["boxes"] = [image.box if image else None for image in mine]
+            call["input_digests"] = {item: wanted.get(item, "") for item in call["items"]}
+        refs = fan_out(
+            describe_images,
+            calls,
+            workers=1,
+            store=str(self.store.root),
+            options=self.options.description,
+            root=str(root),
+            table=str(shard.table),
+            network=self.network,
+            resources=self.resources.extraction(),
+        )
+        self.refs |= {ref.path: ref for ref in refs}

@@ -5,17 +5,17 @@ from typing import Annotated
 
 from prefect import flow
 
-from flows.aside import aside
-from flows.forms import Changes, ConfigName, Help, ResourcesField, StoreField, changed
-from flows.loading import load, named_config
-from flows.older import announce, check_names, notices
-from flows.options import PipelineOptions, PipelineResources
-from flows.pages import import_what_draws, show_report, show_stage, show_stale
-from flows.stages import StageName, up_to
-from flows.work import begin, collection_of, part_of, recorded
-from storage import runs
-from storage.runs import RunRecord
-from storage.store import Store
+from flows.options.forms import Changes, ConfigName, Help, ResourcesField, StoreField, changed
+from flows.options.loading import load, named_config
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from flows.options.stages import StageName, up_to
+from flows.run.background import aside
+from flows.run.pages import import_what_draws, show_report, show_stage, show_stale
+from flows.run.record import begin, collection_of, part_of, recorded
+from flows.run.superseded import announce, check_names, notices
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 
 
 @flow(name="end_to_end", persist_result=False)
@@ -51,7 +51,7 @@ def end_to_end(
             flow(name=stage, persist_result=False)(part_of(stage))(
                 store, record.id, list(force), list(accept_older_code)
             )
-            later(show_stage, opened, runs.load(opened, record.id), stage)
-        later(show_stale, opened, runs.load(opened, record.id))
+            later(show_stage, opened, ledger.load(opened, record.id), stage)
+        later(show_stale, opened, ledger.load(opened, record.id))
     show_report(opened, record.id)
-    return runs.load(opened, record.id)
+    return ledger.load(opened, record.id)

@@ -4,19 +4,20 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.loading import load
-from flows.names import METHODS
-from flows.networks import chosen_network
-from flows.options import DescriptionOptions, PipelineOptions, PipelineResources
-from flows.reconstruct import describe_all, read_folder
-from flows.whitenings import whitenings
-from flows.work import Work, collection_of
-from retrieval.extraction import ExtractionOptions
-from retrieval.indexing import IndexingOptions
-from sfm.catalogue import read_catalogue, read_unusable
-from storage import runs
-from storage.runs import RunRecord
-from storage.store import Store
+from flows.options.loading import load
+from flows.options.names import METHODS
+from flows.options.pipeline import DescriptionOptions, PipelineOptions, PipelineResources
+from flows.run.networks import chosen_network
+from flows.run.record import collection_of, recorded
+from flows.steps.reconstruct import describe_all, read_folder
+from flows.steps.whitenings import whitenings
+from flows.steps.work import Work
+from retrieval.describe.options import ExtractionOptions
+from retrieval.search.stage import IndexingOptions
+from sfm.photographs.catalogue import read_catalogue, read_unusable
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tasks.describing import network_digest
 from tasks.searching import build_search_index, index_inputs
 
@@ -53,7 +54,7 @@ def index(
             used.model_dump() | {"whitening": file, "dimensions": dimensions}
         )
     needed = (resources or PipelineResources()).model_copy(update={"photos": photos})
-    record = runs.start(
+    record = ledger.start(
         opened,
         collection_of(photos),
         options=used.model_dump(mode="json"),
@@ -61,14 +62,9 @@ def index(
         kind="index",
     )
     work = Work(opened, record, pipeline_options(opened, collection_of(photos)), needed, "index")
-    try:
+    with recorded(opened, record.id):
         steps(work, used, network)
-    except BaseException as error:
-        runs.save(opened, work.record.finished("failed" if isinstance(error, Exception) else "cancelled"))
-        raise
-    record = work.record.finished("completed")
-    runs.save(opened, record)
-    return record
+    return ledger.load(opened, record.id)
 
 
 def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
@@ -88,7 +84,6 @@ def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
     work.keep(indexed_descriptors=descriptors)
     work.keep(
         search_index=work.task(build_search_index)(
-            store=work.root,
             options=options,
             inputs=index_inputs(work.store, catalogue, descriptors, digest),
             catalogue=catalogue,
@@ -101,7 +96,7 @@ def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
 
 def pipeline_options(store: Store, collection: str) -> PipelineOptions:
     """The options of the collection's latest run, so that its working copies are used; else the default."""
-    record = runs.latest(store, collection, status=None)
+    record = ledger.latest(store, collection, status=None)
     return PipelineOptions.model_validate(record.options) if record else load(None, [])[0]
 
 
@@ -112,7 +107,7 @@ def whitening_of(store: Store, network: str | None, method: str, description: Ex
             f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the "
             "file of a whitening"
         )
-    record = runs.load(store, network)
+    record = ledger.load(store, network)
     known = DescriptionOptions.model_validate(record.options.get("description", {})).scale_sets()
     wanted = next((name for name, each in known.items() if each.scales == description.scales), None)
     for name, ref in whitenings(record).items():

@@ -9,11 +9,11 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.aside import harmless
 from flows.end_to_end import end_to_end
-from flows.sweep_config import Sweep
-from flows.sweep_table import Outcome, outcome_of, plain_rows, write_tables
-from storage.store import Store
+from flows.options.sweep import Sweep
+from flows.run.background import harmless
+from flows.run.sweep_table import Outcome, outcome_of, plain_rows, write_tables
+from storage.store.store import Store
 
 logger = logging.getLogger(__name__)
 

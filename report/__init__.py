@@ -1,5 +1,5 @@
 """One page per run, worth showing to a colleague: a single HTML file that needs no server and no network."""
 
-from report.page import Page, write_page
+from storage.lazy import lazy
 
-__all__ = ["Page", "write_page"]
+__getattr__, __all__ = lazy(__name__, {"report.page.page": "Page write_page"})

@@ -1,36 +1,31 @@
 """Official benchmarks: anybody's network, descriptors of a benchmark's images, its score."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval import network_import
-from retrieval.benchmarks import description, scoring
-from retrieval.benchmarks.common import BenchmarkImage, Box, MissingBenchmarkFile
-from retrieval.benchmarks.registry import read_benchmark
-from retrieval.benchmarks.scoring import BenchmarkOptions, DescribedBenchmark
-from retrieval.extraction import ExtractionOptions, ExtractionResources
-from retrieval.network_import import NetworkImportOptions
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.files import read_json, write_json
-from storage.photographs import PhotoSource, load_scan, scan_names
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.chunks import descriptor_rows, file_of_items
+from retrieval.describe.options import ExtractionOptions, ExtractionResources
+from retrieval.networks import importing
+from retrieval.networks.importing import NetworkImportOptions
+from retrieval.official import description, scoring
+from retrieval.official.readers.common import BenchmarkImage, Box, MissingBenchmarkFile
+from retrieval.official.registry import read_benchmark
+from retrieval.official.scoring import BenchmarkOptions, DescribedBenchmark
+from storage.files.digests import json_sha256
+from storage.files.whole import read_json, write_json
+from storage.keys.artifacts import ArtifactRef
+from storage.photographs.scanning import PhotoSource, scan_names
+from storage.photographs.tables import load_scan
+from storage.store.store import Store
 from tasks.describing import network_file
-from tasks.progress import reporter
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.chunks import file_of_items
+from tasks.engine.progress import reporter
 
 SHARD = 20_000
 """Images that are listed, digested and planned at a time, so that a million of them need no more memory."""
-ROWS_PER_BLOCK = 20_000
-CACHED_BYTES = 1 << 30
-"""Descriptors of a database up to this size stay in memory between passes over it."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +68,10 @@ def shards(store: Store, root: Path, images: Sequence[BenchmarkImage]) -> Iterat
         yield Shard(path, part, tuple(found[image.file].sha256 for image in part))
 
 
-@stage_task(network_import.STAGE)
+@stage_task(importing.STAGE)
 def import_network(store: str, options: NetworkImportOptions) -> ArtifactRef:
     """A network file as an artifact."""
-    return publish(lambda out: {"sidecar": network_import.import_network(options, out=out)})
+    return publish(lambda out: {"sidecar": importing.import_network(options, out=out)})
 
 
 @stage_task(
@@ -140,7 +135,8 @@ def score_benchmark(
         if options.ranks is not None:
             scoring.score_ranks(benchmark, options, **common)
         else:
-            described = _described(opened, descriptors, Path(listing), benchmark.database_frames)
+            files, items = file_of_items(opened, descriptors), read_json(Path(listing))
+            described = DescribedBenchmark.of(files, items, benchmark.database_frames)
             scoring.score_descriptors(benchmark, described, options, **common)
 
     return publish(build)
@@ -158,33 +154,3 @@ def write_listing(
     path = store.root / "scans" / f"listing-{digest[:16]}.json"
     write_json(path, content)
     return path, digest
-
-
-def _described(store: Store, refs: list[ArtifactRef], listing: Path, frames: int) -> DescribedBenchmark:
-    items = read_json(listing)
-    files = file_of_items(store, refs)
-    database = [*items["database"], *items.get("items", [])]
-    blocks = cached_blocks(lambda part: descriptor_rows(files, part), database, frames)
-    queries = descriptor_rows(files, items["queries"])
-    return DescribedBenchmark(queries, blocks, items.get("names", []))
-
-
-def cached_blocks(
-    read: Callable[[list[str]], NDArray[np.float32]], items: list[str], frames: int
-) -> Callable[[], Iterator[NDArray[np.float32]]]:
-    """Blocks of rows of items, whole sequences in each; read once where all of them fit CACHED_BYTES."""
-    step = ROWS_PER_BLOCK - ROWS_PER_BLOCK % frames
-    kept: dict[int, NDArray[np.float32]] = {}
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        held = sum(rows.nbytes for rows in kept.values())
-        for start in range(0, len(items), step):
-            rows = kept.get(start)
-            if rows is None:
-                rows = read(items[start : start + step])
-                if held + rows.nbytes <= CACHED_BYTES:
-                    kept[start] = rows
-                    held += rows.nbytes
-            yield rows
-
-    return blocks

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from retrieval import extraction, network_options
-from retrieval.extraction import ExtractionOptions, ExtractionResources
-from retrieval.finetuning import NETWORK_FILE
-from retrieval.network_options import NetworkOptions
-from storage.artifacts import ArtifactRef
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
+from retrieval.describe import options as extraction
+from retrieval.describe.options import ExtractionOptions, ExtractionResources
+from retrieval.networks import options as network_options
+from retrieval.networks.options import NetworkOptions
+from retrieval.training.options import NETWORK_FILE
+from storage.keys.artifacts import ArtifactRef
+from storage.store.store import Store
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.progress import reporter
+from tasks.engine.slots import holding
+from tasks.engine.torch_process import with_torch
 from tasks.photographs import photo_source
-from tasks.progress import reporter
-from tasks.slots import holding
-from tasks.torch_process import with_torch
 
 
 def network_file(path: Path) -> Path:
@@ -32,7 +33,7 @@ def network_digest(store: Store, network: ArtifactRef) -> str:
 def make_network(store: str, options: NetworkOptions) -> ArtifactRef:
     """The network of the options, before any training."""
     return publish(
-        lambda out: {"sidecar": with_torch("retrieval.network_options:make_network", options, out=out)}
+        lambda out: {"sidecar": with_torch("retrieval.networks.make:make_network", options, out=out)}
     )
 
 
@@ -49,14 +50,14 @@ def describe_photographs(
     slot: str | None = None,
 ) -> ArtifactRef:
     """Global descriptors of a chunk of photographs (items: sha256; digest: of the network's weights; slot:
-    see tasks.slots)."""
+    see tasks.engine.slots)."""
     source = photo_source(running().store, photos)
     names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
     report = reporter("descriptors")
 
     def build(out: Path) -> Any:
         return with_torch(
-            "retrieval.extraction:extract_chunk",
+            "retrieval.describe.chunk:extract_chunk",
             network_file(artifact_path(network)),
             [(sha, source.path(names[sha])) for sha in items],
             options,

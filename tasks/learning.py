@@ -6,43 +6,45 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from retrieval import evaluation, finetuning, whitening
-from retrieval.evaluation import Configuration, EvaluationOptions
-from retrieval.finetuning import Matcher, TrainingOptions, TrainingProgress, TrainingResources
-from retrieval.training_pace import Pace
-from retrieval.whitening import Whitening, WhiteningOptions
-from sfm.matching import STAGE as STAGE_OF_MATCHES
-from sfm.matching import ImageMatcher, MatchingOptions, MatchingResources
-from storage import hdf5
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.keys import stage_key
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.chunks import descriptor_rows, file_of_items, items_input
+from retrieval.describe.rows import images_of
+from retrieval.evaluation import evaluate
+from retrieval.evaluation.evaluate import Described, EvaluationOptions
+from retrieval.training.finetune import finetune
+from retrieval.training.options import STAGE as FINETUNE
+from retrieval.training.options import Matcher, TrainingOptions, TrainingProgress, TrainingResources
+from retrieval.training.pace import Pace
+from retrieval.whitening import whitening
+from retrieval.whitening.whitening import WhiteningOptions
+from sfm.matching.match import STAGE as STAGE_OF_MATCHES
+from sfm.matching.match import ImageMatcher, MatchingOptions, MatchingResources
+from storage.files.digests import json_sha256
+from storage.keys.artifacts import ArtifactRef
+from storage.keys.keys import stage_key
+from storage.store.store import Store
+from storage.store.superseded import keys_by_older_code
 from tasks.describing import network_file
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.chunks import Part, file_of_items, items_input
+from tasks.engine.progress import reporter
+from tasks.engine.slots import holding
 from tasks.photographs import photo_source
-from tasks.progress import reporter
-from tasks.slots import holding
 
 
-@stage_task(finetuning.STAGE, labels=("photos", "features", "matching", "slot"))
+@stage_task(FINETUNE, labels=("photos", "matching", "slot"))
 def finetune_network(
     store: str,
     options: TrainingOptions,
-    inputs: list[str],
     training_set: ArtifactRef,
     network: ArtifactRef,
     photos: str,
-    features: list[ArtifactRef],
+    features: Part,
     matching: MatchingOptions,
     resources: TrainingResources | None = None,
     slot: str | None = None,
 ) -> ArtifactRef:
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
-    features: with them suspicious negatives are matched; `inputs` has what that depends on, see
-    `checks_input`. slot: see tasks.slots.
+    features: with them suspicious negatives are matched, see `checked_by`. slot: see tasks.engine.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
@@ -55,7 +57,7 @@ def finetune_network(
 
     def build(out: Path) -> dict[str, Any]:
         with call.store.lock(key, what="checkpoints of a training"):
-            summary = finetuning.finetune(
+            summary = finetune(
                 artifact_path(training_set),
                 network_file(artifact_path(network)),
                 photo_source(call.store, photos),
@@ -64,32 +66,30 @@ def finetune_network(
                 work_dir=call.store.work_dir(key),
                 resources=resources,
                 progress=show,
-                matcher=matcher_of(key, artifact_path(training_set), features, matching, resources),
-                inputs=inputs,
+                matcher=matcher_of(key, artifact_path(training_set), features.refs, matching, resources),
+                inputs=features.facts,
             )
         return {"sidecar": {"summary": asdict(summary)}}
 
     return publish(holding(slot, build))
 
 
-def checks_input(
+def checked_by(
     store: Store, features: list[ArtifactRef], training_set: ArtifactRef, matching: MatchingOptions
-) -> list[str]:
-    """What checks of negatives depend on: the features of the set's photographs, and how they are matched;
-    [] without features."""
+) -> Part:
+    """Features by which negatives are checked. What counts of them are the photographs of the set, and how
+    they are matched, by which code; nothing without features."""
     if not features:
-        return []
-    return [
-        stage_key(
-            STAGE_OF_MATCHES, matching, [items_input(store, features, images_of(store.path(training_set)))]
-        )
-    ]
+        return Part([], [])
+    inputs = [items_input(store, features, images_of(store.path(training_set)))]
+    older = keys_by_older_code(store, STAGE_OF_MATCHES, matching, inputs)
+    return Part(features, [stage_key(STAGE_OF_MATCHES, matching, inputs)], [[key] for key in older])
 
 
 def matcher_of(
     key: str,
     training_set: Path,
-    features: list[ArtifactRef],
+    features: Sequence[ArtifactRef],
     matching: MatchingOptions,
     resources: TrainingResources | None,
 ) -> Matcher | None:
@@ -107,12 +107,6 @@ def matcher_of(
     )
 
 
-def images_of(training_set: Path) -> list[str]:
-    """sha256 of a training set's images."""
-    column = hdf5.read(training_set, "training_set", ["images/sha256"])["images/sha256"]
-    return [str(sha) for sha in column.astype(str)]
-
-
 @stage_task(whitening.STAGE, labels=("descriptors",))
 def learn_whitening(
     store: str,
@@ -125,14 +119,13 @@ def learn_whitening(
     opened = running().store
 
     def build(out: Path) -> None:
-        path = artifact_path(training_set)
-        rows = training_rows(opened, path, descriptors)
-        whitening.whiten(path, rows, options, out=out, inputs=running().inputs)
+        files = file_of_items(opened, descriptors)
+        whitening.whiten_files(artifact_path(training_set), files, options, out=out, inputs=running().inputs)
 
     return publish(build)
 
 
-@stage_task(evaluation.STAGE, labels=("configurations", "sources"))
+@stage_task(evaluate.STAGE, labels=("configurations", "sources"))
 def evaluate_configurations(
     store: str,
     options: EvaluationOptions,
@@ -149,22 +142,23 @@ def evaluate_configurations(
     opened = running().store
 
     def build(out: Path) -> None:
-        path = artifact_path(training_set)
-        rows: dict[tuple[str, str], Any] = {}
-        found = []
-        for each in configurations:
-            name = (each["network"], each["scales"])
-            if name not in rows:
-                rows[name] = training_rows(opened, path, each["descriptors"])
-            transform = Whitening.load(artifact_path(each["transform"])) if each["transform"] else None
-            found.append(Configuration(name[0], each["whitening"], name[1], rows[name], transform))
-        evaluation.evaluate(
-            path, found, options, out=out, inputs=running().inputs, attributes={"pair_sources": sources}
+        described = [
+            Described(
+                each["network"],
+                each["whitening"],
+                each["scales"],
+                file_of_items(opened, each["descriptors"]),
+                artifact_path(each["transform"]) if each["transform"] else None,
+            )
+            for each in configurations
+        ]
+        evaluate.evaluate_files(
+            artifact_path(training_set),
+            described,
+            options,
+            out=out,
+            inputs=running().inputs,
+            attributes={"pair_sources": sources},
         )
 
     return publish(build)
-
-
-def training_rows(store: Store, training_set: Path, descriptors: Sequence[ArtifactRef]) -> Any:
-    """[N, D] float32: descriptors in the order of a training set's images."""
-    return descriptor_rows(file_of_items(store, list(descriptors)), images_of(training_set))

@@ -4,21 +4,26 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfm import clusters, expansion, features, matching, pair_order, pairs
-from sfm.catalogue import read_names, read_positions
-from sfm.clusters import ClusterOptions
-from sfm.expansion import ExpansionOptions
-from sfm.features import FeatureOptions, FeatureResources
-from sfm.matching import MatchingOptions, MatchingResources
-from sfm.pairs import PairOptions
-from sfm.vocabulary import VocabularyResources
-from sfm.working import read_outcomes
-from storage import hdf5
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.chunks import descriptor_rows, file_of_items, item_digests
+from retrieval.describe.rows import descriptor_rows
+from sfm.features import sift as features
+from sfm.features.sift import FeatureOptions, FeatureResources
+from sfm.mapping import clusters
+from sfm.mapping.clusters import ClusterOptions
+from sfm.matching import match
+from sfm.matching.match import MatchingOptions, MatchingResources
+from sfm.pairing import chunk_order, expansion, propose
+from sfm.pairing.expansion import ExpansionOptions
+from sfm.pairing.proposal import read_pairs
+from sfm.pairing.strategies import PairOptions
+from sfm.pairing.vocabulary import VocabularyResources
+from sfm.photographs.catalogue import read_names, read_positions
+from sfm.photographs.outcome import read_outcomes
+from storage.files.digests import json_sha256
+from storage.hdf5 import file as hdf5
+from storage.keys.artifacts import ArtifactRef
+from storage.store.store import Store
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.chunks import Items, Part, file_of_items, item_digests
 
 
 @stage_task(features.STAGE, labels=("items", "working", "groups", "names"))
@@ -56,55 +61,49 @@ def features_wanted(
     return {sha: json_sha256([working[sha], groups[sha]]) if sha in groups else working[sha] for sha in shas}
 
 
-@stage_task(pairs.STAGE, labels=("shas", "descriptors", "features", "catalogue"))
+@stage_task(propose.STAGE, labels=("shas",))
 def propose_pairs(
     store: str,
     options: PairOptions,
-    inputs: list[str],
     shas: list[str],
-    descriptors: list[ArtifactRef],
-    features: list[ArtifactRef],
-    catalogue: ArtifactRef,
+    descriptors: Items,
+    features: Items,
+    catalogue: Part,
     resources: VocabularyResources | None = None,
 ) -> ArtifactRef:
-    """The pairs that are matched first (of the catalogue, `inputs` has what they depend on)."""
-    opened = running().store
+    """The pairs that are matched first (catalogue: `tasks.photographs.proposal_facts`)."""
+    opened, (path,) = running().store, map(artifact_path, catalogue.refs)
 
     def build(out: Path) -> None:
-        pairs.propose_pairs(
+        propose.propose_pairs(
             shas,
-            descriptor_rows(file_of_items(opened, descriptors), shas),
+            descriptor_rows(file_of_items(opened, descriptors.refs), shas),
             options,
             out,
-            features=file_of_items(opened, features),
-            names=read_names(artifact_path(catalogue)),
-            positions=read_positions(artifact_path(catalogue)),
+            features=file_of_items(opened, features.refs),
+            names=read_names(path),
+            positions=read_positions(path),
             resources=resources,
-            inputs=inputs,
+            inputs=running().inputs,
         )
 
     return publish(build)
 
 
-@stage_task(expansion.STAGE, labels=("shas", "proposals", "matches"))
+@stage_task(expansion.STAGE, labels=("shas", "proposals"))
 def expand_pairs(
-    store: str,
-    options: ExpansionOptions,
-    inputs: list[str],
-    shas: list[str],
-    proposals: list[ArtifactRef],
-    matches: list[ArtifactRef],
+    store: str, options: ExpansionOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
 ) -> ArtifactRef:
     """The pairs that verified ones suggest."""
 
     def build(out: Path) -> None:
         attempts, inliers = attempts_of(proposals, matches)
-        expansion.expand_pairs(shas, attempts, inliers, options, out, inputs=inputs)
+        expansion.expand_pairs(shas, attempts, inliers, options, out, inputs=running().inputs)
 
     return publish(build)
 
 
-@stage_task(matching.STAGE, labels=("items", "features"))
+@stage_task(match.STAGE, labels=("items", "features"))
 def match_pairs(
     store: str,
     options: MatchingOptions,
@@ -119,20 +118,15 @@ def match_pairs(
 
     def build(out: Path) -> dict[str, Any]:
         wanted = [split_pair(item) for item in items]
-        found = matching.match_pairs(wanted, files, options, out, resources=resources, inputs=inputs)
+        found = match.match_pairs(wanted, files, options, out, resources=resources, inputs=inputs)
         return {"items": {id: {"input": pair_input(digests, id), "content": found[id]} for id in items}}
 
     return publish(build)
 
 
-@stage_task(clusters.STAGE, labels=("shas", "proposals", "matches"))
+@stage_task(clusters.STAGE, labels=("shas", "proposals"))
 def find_clusters(
-    store: str,
-    options: ClusterOptions,
-    inputs: list[str],
-    shas: list[str],
-    proposals: list[ArtifactRef],
-    matches: list[ArtifactRef],
+    store: str, options: ClusterOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
 ) -> ArtifactRef:
     """Connected photographs."""
 
@@ -143,10 +137,10 @@ def find_clusters(
     return publish(build)
 
 
-def attempts_of(proposals: list[ArtifactRef], matches: list[ArtifactRef]) -> matching.Attempts:
+def attempts_of(proposals: list[ArtifactRef], matches: Items) -> match.Attempts:
     """Inside a stage task: what matching found for the proposed pairs; chunks may hold others as well."""
-    wanted = {pair for ref in proposals for pair in pairs.read_pairs(artifact_path(ref))}
-    return matching.read_attempts([artifact_path(ref) for ref in matches], wanted)
+    wanted = {pair for ref in proposals for pair in read_pairs(artifact_path(ref))}
+    return match.read_attempts([artifact_path(ref) for ref in matches.refs], wanted)
 
 
 def split_pair(item: str) -> tuple[str, str]:
@@ -166,12 +160,19 @@ def pair_input(features: dict[str, str], item: str) -> str:
     return json_sha256([features[first], features[second]])
 
 
+def matches_of(
+    store: Store, matches: list[ArtifactRef], proposals: list[ArtifactRef], features: list[ArtifactRef]
+) -> Items:
+    """What was found for every pair of some proposals."""
+    return Items(matches, list(pairs_wanted(store, proposals, features)))
+
+
 def pairs_wanted(store: Store, proposals: list[ArtifactRef], features: list[ArtifactRef]) -> dict[str, str]:
     """Pair id -> digest of its input, of every pair in some proposals, in the order in which chunks of them
     share most."""
     digests = item_digests(store, features)
-    wanted = pair_order.near_together(pair for ref in proposals for pair in pairs.read_pairs(store.path(ref)))
-    ids = [matching.pair_id(*pair) for pair in wanted]
+    wanted = chunk_order.near_together(pair for ref in proposals for pair in read_pairs(store.path(ref)))
+    ids = [match.pair_id(*pair) for pair in wanted]
     return {item: pair_input(digests, item) for item in ids}
 
 

@@ -8,30 +8,27 @@ from typing import Any
 import numpy as np
 from prefect import task
 
-from sfm import catalogue, hloc_features, matching, pairs, same_pictures, working
-from sfm.catalogue import CatalogueOptions
-from sfm.features import FeatureOptions
-from sfm.matching import MatchingOptions
-from sfm.pairs import PairOptions
-from sfm.working import WorkingOptions, WorkingResources, read_outcomes
-from storage import hdf5
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.options import Options
-from storage.photograph_folders import left_out_attributes, read_left_out
-from storage.photographs import (
-    NoPhotographs,
-    PhotoEntry,
-    PhotoSource,
-    ScanTable,
-    load_scan,
-    require_photographs,
-    scan,
-)
-from storage.stages import Stage
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.progress import reporter
+from sfm.features import sift
+from sfm.features.sift import FeatureOptions
+from sfm.matching import match
+from sfm.matching.match import MatchingOptions
+from sfm.pairing.strategies import Known, PairOptions, facts_digests, strategy_of
+from sfm.photographs import catalogue, working
+from sfm.photographs.catalogue import CatalogueOptions
+from sfm.photographs.outcome import read_outcomes
+from sfm.photographs.working import WorkingOptions, WorkingResources
+from storage.files.digests import json_sha256
+from storage.hdf5 import file as hdf5
+from storage.keys.artifacts import ArtifactRef
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.photographs.folders import left_out_attributes, read_left_out
+from storage.photographs.scanning import NoPhotographs, PhotoSource, require_photographs, scan
+from storage.photographs.tables import PhotoEntry, ScanTable, load_scan
+from storage.store.store import Store
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.chunks import Items, Part
+from tasks.engine.progress import reporter
 
 SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=())
 
@@ -85,12 +82,17 @@ def left_out(store: Store, scan_ref: ArtifactRef) -> dict[str, int]:
     return read_left_out(store.path(scan_ref), "scan")
 
 
+def scan_facts(store: Store, scan_ref: ArtifactRef) -> Part:
+    """What a scene depends on in a scan: how many files it left out."""
+    return Part([scan_ref], left_out_inputs(left_out(store, scan_ref)))
+
+
 def scan_arrays(table: ScanTable) -> dict[str, Any]:
     """The datasets of scan.h5: nothing that differs on another machine."""
     return {
         "photos/name": table.names,
         "photos/sha256": table.sha256,
-        "photos/bytes": np.array(table.size, np.int64),
+        "photos/bytes": np.array([entry.size for entry in table.entries], np.int64),
         "photos/status": table.status,
         "photos/reason": table.reason,
     }
@@ -122,25 +124,16 @@ def make_working_copies(
     return publish(build)
 
 
-@stage_task(catalogue.STAGE, labels=("working", "photos"))
+@stage_task(catalogue.STAGE, labels=("photos",))
 def build_catalogue(
-    store: str,
-    options: CatalogueOptions,
-    inputs: list[str],
-    scan: ArtifactRef,
-    working: list[ArtifactRef],
-    photos: str,
+    store: str, options: CatalogueOptions, scan: ArtifactRef, working: Items, photos: str
 ) -> ArtifactRef:
     """Every file found and what became of it."""
     source = photo_source(running().store, photos)
 
     def build(out: Path) -> None:
-        files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working]
-        outcomes = read_outcomes(folders)
-        names = {sha: name for sha, name in catalogue.to_decode(files)}
-        pictures = catalogue.pictures(files, outcomes, folders)
-        copies = same_pictures.copies(pictures, lambda sha: source.path(names[sha]))
-        catalogue.make_catalogue(files, outcomes, out, copies=copies, inputs=inputs)
+        files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working.refs]
+        catalogue.build_catalogue(files, folders, source.path, out, inputs=running().inputs)
 
     return publish(build)
 
@@ -155,9 +148,7 @@ def scanned_files(path: Path) -> list[PhotoEntry]:
 
 def accepted(store: Store, catalogue_ref: ArtifactRef) -> list[str]:
     """sha256 of the accepted photographs of a catalogue, sorted."""
-    columns = hdf5.read(store.path(catalogue_ref), "catalogue", ["photos/sha256", "photos/status"])
-    good = columns["photos/status"] == "ok"
-    return sorted(str(sha) for sha in columns["photos/sha256"][good].astype(str))
+    return list(catalogue.read_catalogue(store.path(catalogue_ref)).shas)
 
 
 def check_usable(store: Store, catalogue_ref: ArtifactRef, photos: str) -> None:
@@ -175,8 +166,14 @@ def check_usable(store: Store, catalogue_ref: ArtifactRef, photos: str) -> None:
 
 def check_pair_options(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> None:
     """Raise what is wrong with how pairs are to be proposed, before features are made for them."""
-    names = catalogue.read_names(store.path(catalogue_ref))
-    pairs.check_strategy(options, accepted(store, catalogue_ref), names)
+    known = known_photographs(store, catalogue_ref)
+    strategy_of(options, len(known.shas)).check_options(known, options)
+
+
+def known_photographs(store: Store, catalogue_ref: ArtifactRef) -> Known:
+    """What a catalogue says of its accepted photographs that pairs may depend on."""
+    path = store.path(catalogue_ref)
+    return Known(accepted(store, catalogue_ref), catalogue.read_names(path), catalogue.read_positions(path))
 
 
 def check_feature_options(
@@ -186,19 +183,17 @@ def check_feature_options(
     pair_options: PairOptions,
     matching_options: MatchingOptions,
 ) -> None:
-    """Raise what is wrong with a file of learned features, before anything is made with it."""
-    if options.hloc_file is not None:
-        pairs.check_learned(pair_options)
-        matching.check_learned(matching_options)
+    """Raise what is wrong with learned features, before anything is made with them."""
+    if options.learned:
+        strategy_of(pair_options, len(accepted(store, catalogue_ref))).check_learned()
+        match.check_learned(matching_options)
         feature_groups(store, catalogue_ref, options)
 
 
 def feature_groups(store: Store, catalogue_ref: ArtifactRef, options: FeatureOptions) -> dict[str, str]:
-    """sha256 -> its group in options.hloc_file, of every accepted photograph; {} without a file."""
-    if options.hloc_file is None:
-        return {}
+    """sha256 -> its group in the file that brings features, of every accepted photograph; {} without one."""
     names = catalogue.read_names(store.path(catalogue_ref), same_bytes=True)
-    return hloc_features.group_names(options.hloc_file, names, accepted(store, catalogue_ref))
+    return sift.groups_of(options, names, accepted(store, catalogue_ref))
 
 
 def file_names(store: Store, catalogue_ref: ArtifactRef) -> dict[str, str]:
@@ -210,26 +205,9 @@ def file_names(store: Store, catalogue_ref: ArtifactRef) -> dict[str, str]:
     return found
 
 
-def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> list[str]:
-    """Digests of what pairs depend on in a catalogue: the names and the positions, where they are used.
-
-    So that renaming a file changes no pair that does not depend on names.
-    """
-    path, strategy = (
-        store.path(catalogue_ref),
-        pairs.strategy_of(options, len(accepted(store, catalogue_ref))),
-    )
-    digests = []
-    if strategy in ("sequential", "list"):
-        digests.append(json_sha256(sorted(catalogue.read_names(path).items())))
-    if strategy == "neighbours" and options.spatial.neighbours:
-        positions = catalogue.read_positions(path)
-        known = np.isfinite(positions[:, :2]).all(axis=1)
-        if known.any():
-            digests.append(
-                json_sha256([[row, *positions[row, :2].tolist()] for row in np.flatnonzero(known).tolist()])
-            )
-    return digests
+def proposal_facts(store: Store, catalogue_ref: ArtifactRef, options: PairOptions) -> Part:
+    """What pairs depend on in a catalogue."""
+    return Part([catalogue_ref], facts_digests(known_photographs(store, catalogue_ref), options))
 
 
 def to_decode(store: Store, scan_ref: ArtifactRef) -> dict[str, str]:

@@ -1,22 +1,16 @@
 """A collection made searchable: its descriptors, by one network, as an index."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval import indexing
-from retrieval.indexing import IndexingOptions
-from sfm.catalogue import read_catalogue
-from storage.artifacts import ArtifactRef
-from storage.digests import json_sha256
-from storage.store import Store
-from tasks.caching import artifact_path, publish, running, stage_task
-from tasks.chunks import descriptor_rows, file_of_items, items_input
-
-ROWS_PER_BLOCK = 10_000
+from retrieval.search import stage
+from retrieval.search.stage import IndexingOptions
+from sfm.photographs.catalogue import read_catalogue
+from storage.files.digests import json_sha256
+from storage.keys.artifacts import ArtifactRef
+from storage.store.store import Store
+from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.chunks import file_of_items, items_input
 
 
 def index_inputs(
@@ -28,7 +22,7 @@ def index_inputs(
     return [named, items_input(store, descriptors, found.shas), network]
 
 
-@stage_task(indexing.STAGE, labels=("catalogue", "descriptors", "network"))
+@stage_task(stage.STAGE, labels=("catalogue", "descriptors", "network"))
 def build_search_index(
     store: str,
     options: IndexingOptions,
@@ -42,13 +36,9 @@ def build_search_index(
     found = read_catalogue(artifact_path(catalogue))
     files = file_of_items(opened, descriptors)
 
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        for start in range(0, len(found.shas), ROWS_PER_BLOCK):
-            yield descriptor_rows(files, found.shas[start : start + ROWS_PER_BLOCK])
-
     def build(out: Path) -> dict[str, Any]:
-        facts = indexing.build_index(
-            blocks, found.names, found.shas, options, out=out, network=network, inputs=running().inputs
+        facts = stage.index_files(
+            files, found.names, found.shas, options, out=out, network=network, inputs=running().inputs
         )
         return {"sidecar": facts}
 

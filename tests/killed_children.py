@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from storage.child_process import find, given
-from storage.children import Child
+from storage.children.child import Child
+from storage.children.process import find, given
 
 
 def call_and_die(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.landmarks import EASY, HARD, JUNK, ProtocolResult, score_revisited
+from retrieval.benchmarks.landmarks import EASY, HARD, JUNK, ProtocolResult, RevisitedResult, score_revisited
 
 Split = Literal["val", "test"]
 PROTOCOLS = ("easy", "medium", "hard")
@@ -85,16 +85,13 @@ class GeometryBenchmark:
 
 
 @dataclass(frozen=True)
-class GeometryResult:
+class GeometryResult(RevisitedResult):
     """Easy, Medium and Hard over the queries of one split, with the cluster of each query.
 
     ranks, scores: [Q, K] the best of each query's whole list, the query and other junk included (positions in
     the split's database); K = 0 unless asked for.
     """
 
-    easy: ProtocolResult
-    medium: ProtocolResult
-    hard: ProtocolResult
     clusters: NDArray[np.int64]
     ranks: NDArray[np.int64]
     scores: NDArray[np.float32]
@@ -105,7 +102,7 @@ class GeometryResult:
         return self.medium.mean_average_precision
 
     def protocol(self, name: str) -> ProtocolResult:
-        return {"easy": self.easy, "medium": self.medium, "hard": self.hard}[name]
+        return vars(self)[name]  # type: ignore[no-any-return]
 
     def mean_over_clusters(self, name: str = "medium") -> float:
         """Mean over clusters of the mean AP of the cluster's counted queries; nan if none counts."""

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from retrieval.benchmarks.landmarks import average_precision
-from storage.outside_text import BadText, read_text
+from storage.outside.text import BadText, read_text
 
 
 class InvalidHolidays(ValueError):

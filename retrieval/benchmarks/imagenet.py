@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retrieval.exact import search
+from retrieval.nearest.exact import search
 
 QUERIES_PER_BLOCK = 1024
 
@@ -38,7 +38,7 @@ def knn_accuracy(
     for start in range(0, len(wanted), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         similarity, neighbours = search(train_features, test_features[rows], max(ks))
-        places = _block_places(neighbours, similarity, labels, wanted[rows], ks, temperature, num_classes)
+        places = vote_places(neighbours, similarity, labels, wanted[rows], ks, temperature, num_classes)
         for k, place in places.items():
             correct[k] += ((place < 1).sum(), (place < min(5, k)).sum())
     return {
@@ -61,34 +61,22 @@ def vote_places(
     test_labels: NDArray[np.int64],
     ks: Sequence[int],
     temperature: float = 0.07,
+    num_classes: int | None = None,
 ) -> dict[int, NDArray[np.int64]]:
     """{k: [M] 0-based place of the true class by the votes of the first k neighbours}.
 
-    neighbours, similarity: [M, K] of the test rows, best first, K at least the largest k; labels: int from 0.
+    neighbours, similarity: [M, K] of the test rows, best first, K at least the largest k; labels: int from 0;
+    num_classes: None: as many as the labels say.
     """
-    num_classes = int(max(train_labels.max(), test_labels.max())) + 1
-    blocks = [
-        _block_places(
-            neighbours[rows], similarity[rows], train_labels, test_labels[rows], ks, temperature, num_classes
-        )
-        for rows in (
-            slice(start, start + QUERIES_PER_BLOCK) for start in range(0, len(test_labels), QUERIES_PER_BLOCK)
-        )
-    ]
-    return {k: np.concatenate([block[k] for block in blocks]) for k in ks}
-
-
-def _block_places(
-    neighbours: NDArray[np.int64],
-    similarity: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    wanted: NDArray[np.int64],
-    ks: Sequence[int],
-    temperature: float,
-    num_classes: int,
-) -> dict[int, NDArray[np.int64]]:
-    weight = np.exp(similarity / np.float32(temperature))
-    return {k: _place(_votes(labels[neighbours[:, :k]], weight[:, :k], num_classes), wanted) for k in ks}
+    num_classes = num_classes or int(max(train_labels.max(), test_labels.max())) + 1
+    places: dict[int, list[NDArray[np.int64]]] = {k: [] for k in ks}
+    for start in range(0, len(test_labels), QUERIES_PER_BLOCK):
+        rows = slice(start, start + QUERIES_PER_BLOCK)
+        weight = np.exp(similarity[rows] / np.float32(temperature))
+        for k, found in places.items():
+            votes = _votes(train_labels[neighbours[rows, :k]], weight[:, :k], num_classes)
+            found.append(_place(votes, test_labels[rows]))
+    return {k: np.concatenate(found) for k, found in places.items()}
 
 
 def _votes(labels: NDArray[np.int64], weights: NDArray[np.float32], num_classes: int) -> NDArray[np.float64]:

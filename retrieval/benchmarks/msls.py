@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.places import positives_within
-from storage.outside_text import read_text
+from storage.outside.text import read_text
 
 Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
 Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
@@ -102,20 +102,11 @@ def read_msls(
     frames of one sequence key; it belongs to a subtask, and is no panorama, by its centre frame; it is a
     positive if any pair of frames is within the radius. Raises InvalidMsls that names what is missing.
     """
-    query_length, database_length = _lengths(task, subtask, sequence_length)
-    query_keys: list[str] = []
-    database_keys: list[str] = []
+    found = _read_set(root / "train_val", cities, task, subtask, sequence_length)
     positives: dict[str, list[str]] = {}
-    files: dict[str, Path] = {}
-    for city in cities:
-        folder = root / "train_val" / city
-        queries = _read_side(folder / "query", query_length, subtask)
-        database = _read_side(folder / "database", database_length, subtask)
+    for queries, database in found:
         positives |= _positives(queries, database, radius_m)
-        query_keys += queries.keys
-        database_keys += database.keys
-        files |= {**queries.files, **database.files}
-    return MslsSet(tuple(query_keys), tuple(database_keys), positives, files)
+    return _joined(found, positives)
 
 
 def read_msls_challenge(
@@ -130,20 +121,36 @@ def read_msls_challenge(
 
     Raises InvalidMsls that names what is missing.
     """
-    lengths = _lengths(task, subtask, sequence_length)
-    query_keys: list[str] = []
-    database_keys: list[str] = []
-    files: dict[str, Path] = {}
-    for city in cities:
-        for side, keys, length in zip(
-            ("query", "database"), (query_keys, database_keys), lengths, strict=True
-        ):
-            found = _read_side(root / "test" / city / side, length, subtask, labelled=False)
-            keys += found.keys
-            files |= found.files
-    if not query_keys or not database_keys:
+    found = _joined(_read_set(root / "test", cities, task, subtask, sequence_length, labelled=False), {})
+    if not found.query_keys or not found.database_keys:
         raise InvalidMsls(f"{task}, {subtask}: no sequence in '{root / 'test'}'; choose another subtask")
-    return MslsSet(tuple(query_keys), tuple(database_keys), {}, files)
+    return found
+
+
+def _read_set(
+    folder: Path,
+    cities: Sequence[str],
+    task: str,
+    subtask: Subtask,
+    sequence_length: int,
+    labelled: bool = True,
+) -> list[tuple[_Side, _Side]]:
+    """(queries, database) of each city. Raises InvalidMsls."""
+    of_queries, of_database = _lengths(task, subtask, sequence_length)
+    return [
+        (
+            _read_side(folder / city / "query", of_queries, subtask, labelled=labelled),
+            _read_side(folder / city / "database", of_database, subtask, labelled=labelled),
+        )
+        for city in cities
+    ]
+
+
+def _joined(found: Sequence[tuple[_Side, _Side]], positives: Mapping[str, Sequence[str]]) -> MslsSet:
+    """The cities as one set."""
+    query_keys, database_keys = (tuple(key for pair in found for key in pair[side].keys) for side in (0, 1))
+    files = {key: path for pair in found for side in pair for key, path in side.files.items()}
+    return MslsSet(query_keys, database_keys, positives, files)
 
 
 def _lengths(task: str, subtask: str, sequence_length: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.outside_numpy import arrays_of_npz
+from storage.outside.numpy_files import arrays_of_npz
 
 
 class InvalidPlaces(ValueError):

@@ -57,7 +57,7 @@ class Served:
 def serve(path: Path) -> Iterator[int]:
     """The port of a server on a path."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "browse", str(path), "--no-open"],
+        [sys.executable, "-m", "flows.cli.main", "browse", str(path), "--no-open"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

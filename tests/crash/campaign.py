@@ -26,8 +26,8 @@ from typing import Literal
 import psutil
 
 from benchmarks.acceptance_runs import CODE, Checks, sidecars
-from flows.stages import STAGES
-from storage.files import read_json, write_json
+from flows.options.stages import STAGES
+from storage.files.whole import read_json, write_json
 from tests.crash.ground import Ground, Run, is_alive, last_epoch, name_of
 
 Victim = Literal["main", "group", "child", "server"]

@@ -32,9 +32,9 @@ from benchmarks.acceptance_runs import (
     sidecars,
     small_town,
 )
-from flows.stages import STAGES
-from storage import maintenance
-from storage.store import Store
+from flows.options.stages import STAGES
+from storage.store import maintenance
+from storage.store.store import Store
 from tests.crash.steps import is_left
 
 SETS = (*MINUTE_SETS, "training.epochs=2")
@@ -167,7 +167,7 @@ class Run:
             return []
 
     def server(self) -> list[psutil.Process]:
-        return [each for each in self.below() if "server" in name_of(each)]
+        return [each for each in self.below() if name_of(each) == "flows.server.process"]
 
     def children(self) -> list[psutil.Process]:
         """Living processes below it that are not its server's."""
@@ -256,7 +256,7 @@ def name_of(process: psutil.Process) -> str:
     """What a process does: the module that Python runs, a child's function."""
     try:
         line = process.cmdline()
-        if "storage.child_process" in line:
+        if "storage.children.process" in line:
             return line[-1]
         return line[line.index("-m") + 1] if "-m" in line else " ".join(line[:2])
     except (psutil.Error, IndexError):

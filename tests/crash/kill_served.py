@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acceptance_runs import Checks, content_digests, differing, sidecars, small_town
-from storage import files, runs
-from storage.store import Store
+from storage.files import whole
+from storage.store import ledger
+from storage.store.store import Store
 from tests.ui.served import SMALL, Served, below, start, wait_until
 
 VICTIMS = ("flow process", "worker", "server")
@@ -107,7 +108,7 @@ def judge(checks: Checks, store: Path, victim: str, done: dict[str, str], calm: 
     now = sidecars(store)
     again = differing(done, {path: now.get(path) for path in done})
     other = differing(digests(store), calm.digests)
-    left = list(store.glob(f"*/{files.TEMPORARY}*"))
+    left = list(store.glob(f"*/{whole.TEMPORARY}*"))
     figures = f"{len(done)} of {len(calm.made)} artifacts were done, {len(again)} of them made again; "
     figures += f"other content: {', '.join(other) or 'none'}; unfinished files: {len(left)}"
     checks.add(f"{victim}: next run", not again and not other and not left, figures)
@@ -151,13 +152,13 @@ def pid_of(served: Served, victim: str) -> int:
     if victim == "flow process":
         (record,) = (served.store / "prefect" / "commands").glob("flow-run-*.json")
         return int(json.loads(record.read_text())["owner"]["pid"])
-    module = "flows.worker_process" if victim == "worker" else "flows.server_process"
+    module = "flows.server.worker_process" if victim == "worker" else "flows.server.process"
     return next(each.pid for each in served.below() if module in each.cmdline())
 
 
 def digests(store: Path) -> dict[str, list[str]]:
     """Content digests of the newest completed run."""
-    return content_digests(runs.load(Store.open(store), "latest"))
+    return content_digests(ledger.load(Store.open(store), "latest"))
 
 
 if __name__ == "__main__":

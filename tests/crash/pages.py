@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acceptance_runs import CODE, MINUTE_SETS, Checks, small_town
-from storage.files import read_json, write_json
+from storage.files.whole import read_json, write_json
 from tests.crash.ground import SETS, TOWN
 
 DRAWER = "drawer"
@@ -72,17 +72,17 @@ def in_process(photos: Path, store: Path) -> dict[str, Any]:
 
 def one(photos: Path, store: Path) -> dict[str, Any]:
     """A run with a thread that draws; how often it did, and what was not shown or failed."""
-    from flows.context import session
-    from flows.loading import load
+    from flows.options.loading import load
+    from flows.server.context import session
 
     warnings = Warnings()
     options, resources = load(None, [*MINUTE_SETS, *SETS])
     with session(store, log_level="WARNING") as command:
         from flows.end_to_end import end_to_end
-        from flows.pages import import_what_draws
+        from flows.run.pages import import_what_draws
 
         import_what_draws()
-        logging.getLogger("flows.aside").addHandler(warnings)
+        logging.getLogger("flows.run.background").addHandler(warnings)
         with drawing(store) as drawn:
             wrong = []
             try:
@@ -119,7 +119,7 @@ def drawing(root: Path) -> Iterator[Drawn]:
 
     What it draws goes nowhere; what the run's own thread draws goes to Prefect.
     """
-    from flows import pages
+    from flows.run import pages
 
     drawn, over = Drawn(), threading.Event()
     before = {name: getattr(pages, f"create_{name}_artifact") for name in ("table", "image", "markdown")}
@@ -155,16 +155,16 @@ def drawing(root: Path) -> Iterator[Drawn]:
 
 def draw_all(root: Path) -> None:
     """Every page of the newest run, and its report, from what it has so far."""
-    from flows import pages, reports
-    from flows.stages import STAGES
-    from storage import runs
-    from storage.store import Store
+    from flows.options.stages import STAGES
+    from flows.run import pages, report
+    from storage.store import ledger
+    from storage.store.store import Store
 
     if not (root / "store.json").is_file():
         time.sleep(0.01)
         return
     store = Store.open(root)
-    record = next(runs.records(store), None)
+    record = next(ledger.records(store), None)
     if record is None:
         time.sleep(0.01)
         return
@@ -172,7 +172,7 @@ def draw_all(root: Path) -> None:
         pages.show_stage(store, record, stage)
     pages.show_stale(store, record)
     with tempfile.TemporaryDirectory() as folder:
-        reports.write_report(store, record, Path(folder) / "report.html")
+        report.write_report(store, record, Path(folder) / "report.html")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from storage import hdf5, maintenance, runs
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
+from storage.hdf5 import file as hdf5
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store import ledger, maintenance
+from storage.store.store import Store
 
 Fault = Literal["kill", "no room"]
 FAULTS: tuple[Fault, ...] = ("kill", "no room")
@@ -113,9 +114,9 @@ def build_folder(store: Store) -> None:
 
 def note(store: Store, ref: Any) -> None:
     """A run that has the artifact begins and ends in the ledger."""
-    record = runs.start(store, "photos").with_refs({ref.stage: ref})
-    runs.save(store, record)
-    runs.save(store, record.finished("completed"))
+    record = ledger.start(store, "photos").with_refs({ref.stage: ref})
+    ledger.save(store, record)
+    ledger.save(store, record.finished("completed"))
 
 
 def damage(store: Store) -> None:
@@ -126,8 +127,8 @@ def damage(store: Store) -> None:
 
 def drop_runs(store: Store) -> None:
     build_items(store)
-    for record in list(runs.records(store)):
-        runs.delete(store, record.id)
+    for record in list(ledger.records(store)):
+        ledger.delete(store, record.id)
 
 
 def collect(store: Store) -> None:
@@ -221,7 +222,7 @@ def after(scenario: Scenario, root: Path, calm: Any) -> list[str]:
     """What is wrong once the same has been done again."""
     store = Store.open(root)
     scenario.action(store)
-    runs.start(store, "photos")  # the next run
+    ledger.start(store, "photos")  # the next run
     wrong = [f"{each.status}: {each.path}" for each in maintenance.verify(store) if each.status != "ok"]
     wrong += [f"left: {path.relative_to(root)}" for path in root.rglob("*") if is_left(path)]
     if (found := contents(root)) != calm:

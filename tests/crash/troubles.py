@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.acceptance_runs import CODE, Bench, Checks, command_line, sidecars
-from storage.files import read_json, write_json
+from storage.files.whole import read_json, write_json
 from tests.crash.ground import Ground, Run
 
 LIMIT_S = 900.0

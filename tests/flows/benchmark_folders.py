@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows import cli
+from flows.cli import main
 
 Pixels = NDArray[np.uint8]
 SIDE = 64
@@ -42,7 +42,7 @@ def put(path: Path, pixels: Pixels) -> None:
 def evaluate(benchmark: str, data: Path, store: Path, *arguments: object) -> Any:
     """The outcome of `retrieval-sfm evaluate` in this process."""
     start = ["evaluate", "--benchmark", benchmark, "--data", data, "--store", store]
-    return CliRunner().invoke(cli.app, [str(each) for each in (*start, *arguments)])
+    return CliRunner().invoke(main.app, [str(each) for each in (*start, *arguments)])
 
 
 def numbers(path: Path) -> dict[tuple[str, str], float]:
@@ -53,6 +53,6 @@ def numbers(path: Path) -> dict[tuple[str, str], float]:
 
 def ran(result: Any, stage: str) -> bool:
     """Whether tasks of a stage ran, rather than being answered from the cache."""
-    from tasks.runtime import tallies
+    from tasks.engine.runtime import tallies
 
     return bool(tallies().get(stage, {}).get("run"))

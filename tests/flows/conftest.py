@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.context import Session, session
+from flows.server.context import Session, session
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +19,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a small network of random weights."""
-    from retrieval.network_options import NetworkOptions
-    from retrieval.networks import build_network, save_network
+    from retrieval.networks.network import build_network, save_network
+    from retrieval.networks.options import NetworkOptions
 
     path = tmp_path_factory.mktemp("network") / "tiny.safetensors"
     save_network(build_network(NetworkOptions(backbone="squeezenet1_1", weights="random", seed=1)), path)

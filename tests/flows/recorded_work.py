@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.options import PipelineOptions, PipelineResources
-from flows.stages import STAGES
-from flows.work import Work, steps_of
-from storage.artifacts import ArtifactRef, now
-from storage.digests import json_sha256
-from storage.keys import family_key
-from storage.options import Options
-from storage.runs import RunRecord
-from storage.stages import Stage
-from storage.store import Store
-from tasks.caching import StagePolicy
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from flows.options.stages import STAGES
+from flows.steps.table import STEPS
+from flows.steps.work import Work
+from storage.files.digests import json_sha256
+from storage.keys.artifacts import ArtifactRef, now
+from storage.keys.keys import family_key
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
+from tasks.engine.caching import StagePolicy
+from tasks.engine.chunks import Items, Part
 
 SHAS = [f"{number:064x}" for number in range(1, 4)]
 
@@ -36,9 +37,6 @@ class RecordedWork(Work):
 
     keys: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def task(self, task: Any) -> Callable[..., Any]:
-        return partial(self._note, task)
-
     def fan_out(
         self,
         task: Any,
@@ -49,7 +47,7 @@ class RecordedWork(Work):
         tolerated: type[Exception] | None = None,
         **common: Any,
     ) -> list[ArtifactRef]:
-        return [self._note(task, **common, **call) for call in calls]
+        return [self._call(task, store=self.root, **common, **call) for call in calls]
 
     def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
         size = self.resources.size_of_chunk(stage.name)
@@ -57,7 +55,7 @@ class RecordedWork(Work):
         chunks = [names[start : start + size] for start in range(0, len(names), size)]
         return [{"items": chunk, "inputs": [json_sha256(chunk)]} for chunk in chunks]
 
-    def _note(self, task: Any, *args: Any, **arguments: Any) -> ArtifactRef:
+    def _call(self, task: Any, **arguments: Any) -> ArtifactRef:
         if not isinstance(task.cache_policy, StagePolicy):
             return stand_in("scan", "0" * 64)
         call = task.cache_policy.call(arguments, force=False)
@@ -87,24 +85,25 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "check_feature_options": lambda store, catalogue, *options: None,
         "feature_groups": lambda store, catalogue, options: {},
         "file_names": lambda store, catalogue: {},
-        "left_out": lambda store, scan: {},
-        "proposal_facts": lambda store, catalogue, options: [],
+        "proposal_facts": lambda store, catalogue, options: Part([catalogue], []),
+        "scan_facts": lambda store, scan: Part([scan], []),
+        "matches_of": lambda store, matches, proposals, features: Items(matches, [f"{SHAS[0]}-{SHAS[1]}"]),
         "item_digests": lambda store, refs: dict.fromkeys(SHAS, "x"),
         "items_input": lambda store, refs, items=None: digest(items),
         "holders": lambda store, refs: {},
         "network_digest": lambda store, network: network.content_sha256,
         "pairs_wanted": lambda store, proposals, features: {f"{SHAS[0]}-{SHAS[1]}": "x"},
-        "checks_input": lambda store, features, training_set, matching: (
-            [digest(matching, len(features))] if features else []
+        "checked_by": lambda store, features, training_set, matching: Part(
+            features, [digest(matching, len(features))] if features else []
         ),
         "clusters_to_map": lambda store, found, options: [SHAS],
         "mapping_calls": lambda store, found, *refs: [
-            {"name": SHAS[0], "inputs": ["x"], "features": [], "matches": [], "working": []}
+            {"name": SHAS[0], "features": Part([], ["x"]), "matches": Part([], []), "working": Part([], [])}
         ],
         "pair_sources": lambda store, proposals: ["exhaustive"],
     }
-    for stage in STAGES:
-        module = import_module(f"flows.{stage}")
+    for name in (*(f"flows.steps.{stage}" for stage in STAGES), "tasks.engine.chunks"):
+        module = import_module(name)
         for name, function in stand_ins.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, function)
@@ -114,10 +113,11 @@ def keys_of(
     store: Store, options: PipelineOptions, resources: PipelineResources, photos: Path
 ) -> set[tuple[str, str, str]]:
     """(flow, stage, key) of every task of the five flows."""
-    record = RunRecord(id="recorded", collection="", started=now())
+    asked = options.model_dump(mode="json")
+    record = RunRecord(id="recorded", collection="", started=now(), options=asked)
     used = resources.model_copy(update={"photos": str(photos)})
     work = RecordedWork(store, record, options, used, part="")
     for stage in STAGES:
         work.part = stage
-        steps_of(stage)(work)
+        STEPS[stage](work)
     return set(work.keys)

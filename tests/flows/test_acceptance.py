@@ -18,13 +18,13 @@ from benchmarks.three_seeds import (
     pooled,
     spread,
 )
-from flows.options import PipelineResources
-from retrieval.bootstrap import Estimate
-from retrieval.evaluation_table import EvaluationTable, TableRow
-from storage.options import Options
-from storage.source import source_digest
-from storage.stages import Stage
-from storage.store import Store
+from flows.options.pipeline import PipelineResources
+from report.tables.evaluation import EvaluationTable, TableRow
+from retrieval.evaluation.bootstrap import Estimate
+from storage.keys.code import source_digest
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store.store import Store
 
 NUMBER = Stage(name="number", suffix=".txt")
 
@@ -54,13 +54,16 @@ def test_edited_comments_change_the_text_and_not_the_code(tmp_path: Path, text: 
 
 def test_a_copy_of_the_code_is_importable_and_complete(tmp_path: Path) -> None:
     copy = copy_code(tmp_path / "code")
-    assert (copy / "flows" / "cli.py").exists() and (copy / "configs" / "default.yaml").exists()
+    assert (copy / "flows" / "cli" / "main.py").exists() and (copy / "configs" / "default.yaml").exists()
     assert not list(copy.rglob("*.pyc"))
 
 
 def test_every_resource_is_tried() -> None:
     tried = {text.split("=")[0] for text in RESOURCES}
-    assert tried == set(PipelineResources.model_fields) - {"photos", "runner"}  # tests/tasks/test_runners.py
+    assert tried == set(PipelineResources.model_fields) - {
+        "photos",
+        "runner",
+    }  # tests/tasks/engine/test_runners.py
 
 
 def test_what_a_run_made_is_what_is_newer(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfm.town import TownOptions, render_town
-from storage import hdf5, runs
-from storage.store import Store
+from storage.hdf5 import file as hdf5
+from storage.store import ledger
+from storage.store.store import Store
+from town.town import TownOptions, render_town
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("reconstruction.working.working_size=320", "reconstruction.description.image_size=96")
@@ -41,7 +42,18 @@ class Result:
 def reconstructed(photos: Path, store: Path) -> Result:
     sets = [part for text in SETS for part in ("--set", text)]
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", photos, "--store", store, "--until", "reconstruct", *sets],
+        [
+            sys.executable,
+            "-m",
+            "flows.cli.main",
+            "run",
+            photos,
+            "--store",
+            store,
+            "--until",
+            "reconstruct",
+            *sets,
+        ],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         stdout=subprocess.PIPE,
@@ -50,7 +62,7 @@ def reconstructed(photos: Path, store: Path) -> Result:
     output = done.stdout.decode(errors="replace")
     assert done.returncode == 0, output
     opened = Store.open(store)
-    record = runs.load(opened, "latest")
+    record = ledger.load(opened, "latest")
     scene = hdf5.read(opened.path(record.refs_of("scene")[0]), "scene")
     rows = {str(name): row for row, name in enumerate(scene["photos/name"])}
     return Result(scene, rows, [ref.content_sha256 for ref in record.refs_of("mapping")], output)

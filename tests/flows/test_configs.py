@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.demo import CONFIG
-from flows.loading import default_config, load
-from flows.options import PipelineOptions
+from flows.options.loading import default_config, load
+from flows.options.pipeline import PipelineOptions
+from town.demo import CONFIG
 
 FOLDER = default_config().parent
 PAPER = ("paper_vgg16.yaml", "paper_resnet101.yaml")
-SWEEP = "sweep_paper.yaml"  # no configuration: tests/flows/test_sweep_config.py
+SWEEP = "sweep_paper.yaml"  # no configuration: tests/flows/options/test_sweep.py
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("[!s]*.yaml")), ids=lambda path: path.name)

@@ -9,10 +9,10 @@ import pytest
 from distributed import LocalCluster
 
 from benchmarks.acceptance_runs import content_digests, item_contents, small_town
-from flows.context import Session
-from flows.options import PipelineOptions, PipelineResources
-from storage.runs import RunRecord
-from tasks.runtime import reset_tallies, tallies
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from flows.server.context import Session
+from storage.store.ledger import RunRecord
+from tasks.engine.runtime import reset_tallies, tallies
 
 SPREAD = ("features", "matches", "mapping")
 

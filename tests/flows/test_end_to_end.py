@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from flows.end_to_end import end_to_end
-from flows.older import UnknownStage
-from flows.options import PipelineOptions
-from flows.stages import STAGES
-from storage import runs
-from storage.runs import RunRecord
-from storage.store import Store
+from flows.options.pipeline import PipelineOptions
+from flows.options.stages import STAGES
+from flows.run.superseded import UnknownStage
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 
 Events = list[Any]
 
@@ -28,7 +28,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
     def part_of(stage: str) -> Callable[..., None]:
         def part(store: str, run: str, force: Sequence[str], accept: Sequence[str]) -> None:
             happened.append((stage, list(force), list(accept)))
-            epochs = runs.load(Store.open(store), run).options["training"]["epochs"]
+            epochs = ledger.load(Store.open(store), run).options["training"]["epochs"]
             if (stage, epochs) == ("finetune", 13):
                 raise RuntimeError("no luck")
 
@@ -62,7 +62,7 @@ def test_all_stages_in_order(events: Events, tmp_path: Path) -> None:
 def test_until_force_and_accepted_code_reach_the_stages(
     events: Events, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "flows.older"):
+    with caplog.at_level(logging.WARNING, "flows.run.superseded"):
         run(tmp_path, until="select", force=["select"], accept_older_code=["features"])
     assert events[0] == ("notices", "town", ["reconstruct", "select"], ["features", "select"])
     assert events[1:] == [(stage, ["select"], ["features"]) for stage in ("reconstruct", "select")]
@@ -73,7 +73,7 @@ def test_a_failure_is_in_the_ledger(events: Events, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no luck"):
         run(tmp_path, options=PipelineOptions(training={"epochs": 13}))
     assert [event[0] for event in events] == ["notices", "reconstruct", "select", "finetune"]
-    (record,) = runs.records(Store.open(tmp_path / "store"))
+    (record,) = ledger.records(Store.open(tmp_path / "store"))
     assert record.status == "failed"
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.context import Session
-from retrieval.benchmarks.common import MissingBenchmarkFile
-from retrieval.benchmarks.registry import read_benchmark
+from flows.server.context import Session
+from retrieval.official.readers.common import MissingBenchmarkFile
+from retrieval.official.registry import read_benchmark
 from tests.flows.benchmark_folders import Pixels, evaluate, noisy, numbers, put, scene
 
 Numbers = dict[tuple[str, str], float]

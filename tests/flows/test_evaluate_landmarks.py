@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.context import Session
-from retrieval.finetuning import NETWORK_FILE
-from retrieval.whitening import learn_pca_whitening
-from storage import runs
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
-from tasks.runtime import reset_tallies
+from flows.server.context import Session
+from retrieval.training.options import NETWORK_FILE
+from retrieval.whitening.whitening import learn_pca_whitening
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store import ledger
+from storage.store.store import Store
+from tasks.engine.runtime import reset_tallies
 from tests.flows.benchmark_folders import evaluate, noisy, numbers, put, ran, scene
 
 FULL = (96, 64)
@@ -104,15 +104,15 @@ def test_the_network_of_a_run(server: Session, network: Path, revisited: Path, t
         ["x"],
         lambda out: shutil.copy(network, out / NETWORK_FILE) and None,
     )
-    record = runs.start(store, "town").with_refs({"finetune": trained}).finished("completed")
-    runs.save(store, record)
+    record = ledger.start(store, "town").with_refs({"finetune": trained}).finished("completed")
+    ledger.save(store, record)
     common = (revisited, store.root, "--image-size", 96, "--csv", tmp_path / "a.csv")
     result = evaluate("roxford5k", *common, "--network", "latest")
     assert result.exit_code == 0, result.output
     assert numbers(tmp_path / "a.csv")["easy", "mAP"] == pytest.approx(25)
     assert "fine-tuned latest" in (tmp_path / "a.csv").read_text()
     # measuring is no run of the pipeline: the latest one stays
-    assert runs.load(store, "latest").id == record.id
+    assert ledger.load(store, "latest").id == record.id
     reset_tallies()
     whitening = learn_pca_whitening(np.random.default_rng(0).normal(size=(9, 512)))
     whitening.save(tmp_path / "w.h5")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.context import Session
+from flows.server.context import Session
 from tests.flows.benchmark_folders import Pixels, evaluate, noisy, numbers, put, scene
 
 Row = tuple[str, str, int, float, Pixels]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from flows.context import Session
+from flows.server.context import Session
 from tests.flows.benchmark_folders import evaluate, noisy, numbers, put, scene
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.acceptance_runs import small_town
-from storage import hdf5, runs
-from storage.photograph_folders import read_left_out
-from storage.runs import RunRecord
-from storage.store import Store
+from storage.hdf5 import file as hdf5
+from storage.photographs.folders import read_left_out
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tests.flows.hostile_files import put_hostile_files
 from tests.flows.test_bad_folder import models
 
@@ -44,7 +45,7 @@ class Result:
 def run(photos: Path, store: Path) -> Result:
     sets = [part for text in QUICK for part in ("--set", text)]
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", photos, "--store", store, *sets],
+        [sys.executable, "-m", "flows.cli.main", "run", photos, "--store", store, *sets],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         stdout=subprocess.PIPE,
@@ -53,7 +54,7 @@ def run(photos: Path, store: Path) -> Result:
     output = done.stdout.decode(errors="replace")
     assert done.returncode == 0, output
     opened = Store.open(store)
-    return Result(opened, runs.load(opened, "latest"), output)
+    return Result(opened, ledger.load(opened, "latest"), output)
 
 
 @pytest.fixture(scope="module")

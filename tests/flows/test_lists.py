@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows import cli, cli_common
-from retrieval.evaluation_table import read_table
-from sfm import identities
-from sfm.training_set import TrainingSet
-from storage import hdf5, runs
-from storage.runs import RunRecord
-from storage.store import Store
+from flows.cli import common, main
+from report.tables.evaluation import read_table
+from sfm.lists import identities
+from sfm.training_set.training_set import TrainingSet
+from storage.hdf5 import file as hdf5
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 
 WALLS, VIEWS = 16, 3
 MADE = {"scan", "training_set", "network", "finetune", "descriptors", "whiten", "evaluation"}
@@ -47,7 +48,7 @@ class World:
         return Store.open(self.root / self.name)
 
     def call(self, *arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(cli.app, [str(each) for each in arguments])
+        result = CliRunner().invoke(main.app, [str(each) for each in arguments])
         return result.exit_code, " ".join(result.output.split())
 
     def run(self, photos: Path, file: Path) -> RunRecord:
@@ -56,7 +57,7 @@ class World:
         assert code == 0, output
         code, output = self.call("run", photos, *options, "--from-list", file, "--plan")
         assert code == 0 and "everything is cached" in output
-        return runs.load(self.store, "latest")
+        return ledger.load(self.store, "latest")
 
     def chosen(self, record: RunRecord) -> TrainingSet:
         return TrainingSet.from_h5(self.store.path(record.refs_of("training_set")[0]))
@@ -98,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for console in (cli_common.out, cli_common.err):
+    for console in (common.out, common.err):
         monkeypatch.setattr(console, "_width", 250)
 
 
@@ -113,7 +114,7 @@ def test_positions_then_another_list_on_the_same_run(world: World) -> None:
     again = ("stage", "select", "--store", world.store.root, "--set")
     code, output = world.call(*again, f"selection.list={world.root / 'people.csv'}")
     assert code == 0, output
-    listed = runs.load(world.store, "latest")
+    listed = ledger.load(world.store, "latest")
     direct = identities.from_csv(world.root / "people.csv", world.photos).arrays()
     for path, array in world.chosen(listed).arrays().items():
         np.testing.assert_array_equal(array, direct[path], err_msg=path)
@@ -140,7 +141,7 @@ def test_identities_and_what_is_made_of_them(world: World) -> None:
         "stage", "evaluate", "--store", world.store.root, "--set", "evaluation.split=val"
     )
     assert code == 0, output
-    assert read_table(world.store.path(runs.load(world.store, "latest").refs_of("evaluation")[0])).rows
+    assert read_table(world.store.path(ledger.load(world.store, "latest").refs_of("evaluation")[0])).rows
 
 
 def test_a_list_of_the_reference(world: World) -> None:
@@ -179,7 +180,7 @@ def test_one_place_is_said_before_the_training(world: World) -> None:
     code, output = world.call(*command, "--config", world.root / "quick.yaml")
     assert code == 1 and "error: 1 cluster was found: one place only, as far as is known" in output
     assert "add unrelated photographs, of other places log: " in output
-    (record,) = runs.records(world.store)
+    (record,) = ledger.records(world.store)
     assert record.status == "failed" and "training_set" in record.refs and "network" not in record.refs
     code, output = world.call(*command, "--config", world.root / "quick.yaml", "--plan")
     assert code == 2 and "one place only" in output

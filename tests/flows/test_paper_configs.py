@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.loading import default_config, load
-from flows.overrides import value_of
+from flows.options.loading import default_config, load
+from flows.options.overrides import value_of
 
 BOTH: dict[str, Any] = {
     "network.weights": "imagenet",

@@ -7,8 +7,8 @@ import pytest
 from benchmarks.acceptance_runs import MINUTE_SETS, small_town
 from benchmarks.overhead import RESULTS, flow_digests, plain_digests
 from benchmarks.plain_run import PlainRun
-from flows.context import Session
-from flows.loading import load
+from flows.options.loading import load
+from flows.server.context import Session
 
 
 @pytest.mark.slow

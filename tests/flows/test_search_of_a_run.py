@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli
-from flows.context import Session
-from flows.options import PipelineOptions
-from retrieval.network_options import NetworkOptions
-from retrieval.networks import build_network, save_network
-from retrieval.search import SearchIndex
-from retrieval.whitening import Whitening
-from storage import runs
-from storage.digests import content_sha256
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
+from flows.cli import main
+from flows.options.pipeline import PipelineOptions
+from flows.server.context import Session
+from retrieval.networks.network import build_network, save_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.search.index import SearchIndex
+from retrieval.whitening.whitening import Whitening
+from storage.hdf5.digests import content_sha256
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store import ledger
+from storage.store.store import Store
 from tests.flows.benchmark_folders import put, scene
 
 FOLDER = Stage(name="finetune", kind="directory")
@@ -58,12 +58,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     }
     options = PipelineOptions().model_dump(mode="json")
-    runs.save(store, runs.start(store, "photos", options=options, refs=refs).finished("completed"))
+    ledger.save(store, ledger.start(store, "photos", options=options, refs=refs).finished("completed"))
     return root
 
 
 def call(*arguments: object) -> Any:
-    return CliRunner().invoke(cli.app, [str(each) for each in arguments], env={"COLUMNS": "250"})
+    return CliRunner().invoke(main.app, [str(each) for each in arguments], env={"COLUMNS": "250"})
 
 
 @pytest.mark.parametrize(

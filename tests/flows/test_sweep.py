@@ -12,19 +12,21 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from flows import cli, cli_common
-from flows.options import PipelineOptions, PipelineResources
+from flows.cli import common, main
+from flows.cli.plans import render_results
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from flows.options.sweep import Sweep, read_sweep
+from flows.run.sweep_table import Outcome, markdown, plain_rows
 from flows.sweep import run_combinations
-from flows.sweep_config import Sweep, read_sweep
-from flows.sweep_table import Outcome, markdown, plain_rows, render
-from retrieval.evaluation import Configuration, EvaluationOptions, evaluate
-from retrieval.training_record import EpochRecord, TrainingState, write_training
-from storage import hdf5, runs
-from storage.options import Options
-from storage.runs import RunRecord
-from storage.stages import Stage
-from storage.store import Store
-from tests.retrieval.test_evaluation import training_set
+from retrieval.evaluation.evaluate import Configuration, EvaluationOptions, evaluate
+from retrieval.training.record import EpochRecord, TrainingState, write_training
+from storage.hdf5 import file as hdf5
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
+from tests.retrieval.evaluation.test_evaluate import training_set
 
 EVALUATION = Stage(name="evaluate", schema_name="evaluation", suffix=".h5")
 FINETUNE = Stage(name="finetune", kind="directory")
@@ -38,7 +40,7 @@ class Number(Options):
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    for console in (cli_common.out, cli_common.err):
+    for console in (common.out, common.err):
         monkeypatch.setattr(console, "_width", 400)
 
 
@@ -76,8 +78,8 @@ def run(tmp_path: Path) -> Callable[..., RunRecord]:
             "finetune": store.produce(FINETUNE, number, ["a"], lambda out: trained(out, chosen.epochs)),
             "evaluation": store.produce(EVALUATION, number, ["a"], lambda out: measured(out, chosen.seed)),
         }
-        record = runs.start(store, "photos", refs=refs).finished("completed")
-        runs.save(store, record)
+        record = ledger.start(store, "photos", refs=refs).finished("completed")
+        ledger.save(store, record)
         return record
 
     def trained(out: Path, epochs: int) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def test_the_tables_say_the_same_and_grow_with_every_combination(
 def test_means_over_seeds_by_hand(sweep: Sweep, tmp_path: Path, run: Callable[..., RunRecord]) -> None:
     outcomes = outcomes_of(sweep, tmp_path, run)
     console = Console(width=400, record=True, file=io.StringIO())
-    for table in render(sweep, outcomes):
+    for table in render_results(sweep, outcomes):
         console.print(table)
     lines = console.export_text().splitlines()
     (start,) = (number for number, line in enumerate(lines) if "over seeds" in line and "Mean" not in line)
@@ -170,7 +172,7 @@ def test_means_over_seeds_by_hand(sweep: Sweep, tmp_path: Path, run: Callable[..
 
 def command(config: Path, tmp_path: Path, *more: object) -> Any:
     return CliRunner().invoke(
-        cli.app, ["sweep", str(config), "--store", str(tmp_path / "store"), *map(str, more)]
+        main.app, ["sweep", str(config), "--store", str(tmp_path / "store"), *map(str, more)]
     )
 
 
@@ -182,7 +184,7 @@ def test_the_command_ends_with_1_where_one_failed(
         request = (arguments["sweep"], arguments["store"], arguments["out"])
         return run_combinations(*request, run), Path("the.log")
 
-    monkeypatch.setattr("flows.cli_sweep.run_flow", run_flow)
+    monkeypatch.setattr("flows.cli.sweep.run_flow", run_flow)
     result = command(config, tmp_path, "--out", tmp_path / "tables")
     assert result.exit_code == 1
     for text in ("sweep trial: 4 combinations", "100.0 (100–100)", f"{tmp_path}/tables/trial.csv"):

@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from benchmarks.acceptance_runs import content_digests, sidecars, small_town
-from flows.context import Session
-from flows.deployments import POOL
-from flows.keys import client_key_settings
-from flows.options import PipelineOptions
-from flows.reconcile import LABEL
-from flows.settings import worker_settings
-from storage import runs
-from storage.store import Store
+from flows.options.pipeline import PipelineOptions
+from flows.server.context import Session
+from flows.server.deployments import POOL
+from flows.server.keys import client_key_settings
+from flows.server.reconcile import LABEL
+from flows.server.settings import worker_settings
+from storage.store import ledger
+from storage.store.store import Store
 from tests.ui.served import MARK, ROOT, Served, below, start, wait_until
 
 SMALL = {
@@ -52,7 +52,7 @@ def second_worker(served: Served) -> psutil.Process:
     settings = worker_settings(served.store / "prefect", served.api_url) | client_key_settings(served.key)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.worker_process", POOL, "second", str(os.getpid())],
+        [sys.executable, "-m", "flows.server.worker_process", POOL, "second", str(os.getpid())],
         env={**inherited, **settings, "PYTHONPATH": str(ROOT), MARK: served.mark},
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -94,13 +94,13 @@ def test_two_workers_share_one_store(server: Session, served: Served, tmp_path: 
 
     with served.client() as client:
         client.update_deployment(served.deployment("end-to-end").id, DeploymentUpdate(concurrency_limit=2))
-    first = next(each for each in served.below() if "flows.worker_process" in each.cmdline())
+    first = next(each for each in served.below() if "flows.server.worker_process" in each.cmdline())
     second = second_worker(served)
     asked = [begin(served, first, second), begin(served, second, first)]
     wait_until(lambda: all(served.run(run).state_name == "Completed" for run in asked), LIMIT_S, "both end")
     workers = [served.run(run).labels[LABEL] for run in asked]
     assert workers[1] == "second" and str(workers[0]).startswith("worker-")
-    records = sorted(runs.records(Store.open(served.store)), key=lambda each: each.id)
+    records = sorted(ledger.records(Store.open(served.store)), key=lambda each: each.id)
     assert len(records) == 2 and records[0].refs == records[1].refs
     here = local(server, served.photos, tmp_path / "here")
     assert content_digests(records[0]) == content_digests(here)

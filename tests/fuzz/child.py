@@ -19,8 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import storage.outside
-from storage.hdf5_errors import DamagedArtifact
+import storage.outside.guarded
+from storage.files.errors import DamagedArtifact
 from tests.fuzz.mutations import mutated
 
 HANG_S = 5.0
@@ -65,7 +65,7 @@ _OURS = ("storage", "sfm", "retrieval", "flows")
 
 
 def main(reader: str, seed: str, first: str, last: str, scratch: str) -> None:
-    storage.outside.read_outside = read_here  # before what is read imports it
+    storage.outside.guarded.read_outside = read_here  # before what is read imports it
     from tests.fuzz.readers import READERS
 
     chosen, folder = READERS[reader], Path(scratch)

@@ -49,19 +49,19 @@ def _old_format(folder: Path) -> list[Path]:
 
 
 def _read_artifact(path: Path) -> None:
-    from storage.outside import read_outside
+    from storage.outside.guarded import read_outside
 
-    read_outside("storage.outside_hdf5:read_whole", path, None)
+    read_outside("storage.hdf5.outside:read_whole", path, None)
 
 
 def _digest(path: Path) -> None:
-    from storage.outside import read_outside
+    from storage.outside.guarded import read_outside
 
-    read_outside("storage.outside_hdf5:digest", path)
+    read_outside("storage.hdf5.outside:digest", path)
 
 
 def _training_set(path: Path) -> None:
-    from sfm.training_lists import read_list
+    from sfm.lists.select import read_list
 
     read_list(path)
 
@@ -73,21 +73,21 @@ def _training_sets(folder: Path) -> list[Path]:
 
 
 def _inspect(path: Path) -> None:
-    from storage.outside import read_outside
+    from storage.outside.guarded import read_outside
 
     read_outside("tests.fuzz.readers:described", path)
 
 
 def described(path: Path, *, watch: Callable[[str], None]) -> None:
     """What `inspect` says of a file, in the process that it uses for that."""
-    from storage.inspection import describe
+    from storage.inspect.describe import describe
 
     str(describe(path, full=True, watch=watch))
 
 
 def _indexes(folder: Path) -> list[Path]:
-    from retrieval.search import SearchIndex
-    from retrieval.search_options import IndexOptions
+    from retrieval.search.index import SearchIndex
+    from retrieval.search.options import IndexOptions
 
     rows = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -101,7 +101,7 @@ def _indexes(folder: Path) -> list[Path]:
 
 
 def _search(path: Path) -> None:
-    from retrieval.search import SearchIndex
+    from retrieval.search.index import SearchIndex
 
     index = SearchIndex.load(path)
     if index.descriptors.shape[1] <= 4096 and len(index.names):
@@ -117,15 +117,16 @@ def _hloc(folder: Path) -> list[Path]:
 
 
 def _read_hloc(path: Path) -> None:
-    from sfm.hloc_features import group_names
-    from storage.outside import read_outside
+    from sfm.features.imported import group_names
+    from storage.outside.guarded import read_outside
 
     groups = group_names(path, {"a.jpg": "a" * 64, "b/c.jpg": "b" * 64}, ["a" * 64, "b" * 64])
-    read_outside("sfm.hloc_features:look", path, groups)
+    read_outside("sfm.features.imported:look", path, groups)
 
 
 def _models(folder: Path) -> list[Path]:
-    from sfm.colmap_files import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints, write_model
+    from sfm.scene.colmap import write_model
+    from sfm.scene.colmap_model import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 
     chance = np.random.default_rng(0)
     cameras = {
@@ -160,7 +161,7 @@ def _text_models(folder: Path) -> list[Path]:
 
 
 def _read_model(path: Path) -> None:
-    from sfm.scene import Scene
+    from sfm.scene.scene import Scene
 
     Scene.from_colmap(path)
 
@@ -186,7 +187,7 @@ def _lists(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> None:
-    from sfm.cirtorch_lists import read_cirtorch
+    from sfm.training_set.cirtorch_file import read_cirtorch
 
     read_cirtorch(path)
 
@@ -204,7 +205,7 @@ def _truths(folder: Path) -> list[Path]:
 
 
 def _read_truth(path: Path) -> None:
-    from retrieval.benchmarks.ground_truth import read_pickle
+    from retrieval.official.readers.ground_truth import read_pickle
 
     read_pickle(path)
 
@@ -221,7 +222,7 @@ def _text_truths(folder: Path) -> list[Path]:
 
 
 def _read_text_truth(path: Path) -> None:
-    from retrieval.benchmarks.ground_truth import read_text
+    from retrieval.official.readers.ground_truth import read_text
 
     read_text(path, ["a", "b", "c", "d"])
 
@@ -244,7 +245,7 @@ def _configurations(folder: Path) -> list[Path]:
 
 
 def _read_configuration(path: Path) -> None:
-    from flows.loading import load
+    from flows.options.loading import load
 
     load(path, [])
 
@@ -252,7 +253,7 @@ def _read_configuration(path: Path) -> None:
 def _networks(folder: Path) -> list[Path]:
     import torch
 
-    from retrieval.checkpoints import NetworkDescription, write_network
+    from retrieval.networks.files import NetworkDescription, write_network
 
     tensors = {"trunk.weight": torch.ones(3, 4), "pool.p": torch.tensor([3.0]), "n": torch.tensor(7)}
     write_network(folder / "network.safetensors", NetworkDescription("resnet18", 512), tensors)
@@ -275,7 +276,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _read_network(path: Path) -> None:
-    from retrieval.checkpoints import published_whitenings, read_network, read_tensors
+    from retrieval.networks.files import published_whitenings, read_network, read_tensors
 
     read_tensors(path)
     if path.suffix == ".pth":
@@ -299,7 +300,7 @@ def _ranks(folder: Path) -> list[Path]:
 def _read_ranks(path: Path) -> None:
     from types import SimpleNamespace
 
-    from retrieval.benchmarks.rank_files import read_ranks
+    from retrieval.official.rank_files import read_ranks
 
     benchmark: Any = SimpleNamespace(
         name="toy", query_names=("q1", "q2"), database_names=("a", "b", "c"), distractors=(), query_frames=1,
@@ -322,8 +323,8 @@ def _photographs(folder: Path) -> list[Path]:
 
 
 def _read_photograph(path: Path) -> None:
-    from retrieval.images import load_photograph
-    from storage.pictures import Rejected, Unsupported, check_usable, decode
+    from retrieval.describe.images import load_photograph
+    from storage.pictures.decoding import Rejected, Unsupported, check_usable, decode
 
     with suppress(Rejected, Unsupported, OSError):  # the scan names the file
         check_usable(decode(path))

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.options import PipelineOptions
-from retrieval.finetuning import TRAINING_FILE, TrainingOptions
-from retrieval.training_record import EpochRecord, TrainingState, write_training
-from storage import hdf5, runs
-from storage.artifacts import ArtifactRef
-from storage.options import Options
-from storage.runs import RunRecord
-from storage.stages import Stage
-from storage.store import Store
+from flows.options.pipeline import PipelineOptions
+from retrieval.training.options import TRAINING_FILE, TrainingOptions
+from retrieval.training.record import EpochRecord, TrainingState, write_training
+from storage.hdf5 import file as hdf5
+from storage.keys.artifacts import ArtifactRef
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tests.storage.layout_samples import SAMPLES, SHA, ints
 
 HOSTILE = '<script>alert("1")</script>\'&.jpg'
@@ -43,7 +44,7 @@ def record(store: Store, tmp_path: Path) -> RunRecord:
     chosen = _put(store, "training_set", _file("training_set", _training_set()), scene)
     finetune = _put(store, "finetune", _training, chosen, directory=True)
     evaluation = _put(store, "evaluate", _file("evaluation", _evaluation(), split="test"), finetune, chosen)
-    begun = runs.start(
+    begun = ledger.start(
         store,
         HOSTILE,
         options=PipelineOptions().model_dump(mode="json") | {"unknown": 1},
@@ -57,7 +58,7 @@ def record(store: Store, tmp_path: Path) -> RunRecord:
         },
     )
     ended = begun.finished("completed")
-    runs.save(store, ended)
+    ledger.save(store, ended)
     return ended
 
 

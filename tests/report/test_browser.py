@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from report.material import Material
-from report.page import write_page
-from storage.runs import RunRecord
-from storage.store import Store
+from report.page.material import Material
+from report.page.page import write_page
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tests.programs import BROWSER, needs_browser
 
 pytestmark = [

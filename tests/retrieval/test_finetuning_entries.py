@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.finetuning import TRAINING_FILE, TrainingOptions, TrainingResources, finetune
-from retrieval.network_options import NetworkOptions, make_network
-from sfm import identities, positions
-from sfm.training_set import TrainingSet
-from storage import hdf5
+from retrieval.networks.make import make_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.training.finetune import finetune
+from retrieval.training.options import TRAINING_FILE, TrainingOptions, TrainingResources
+from sfm.lists import identities, positions
+from sfm.lists.position_tables import read_positions
+from sfm.training_set.training_set import TrainingSet
+from storage.hdf5 import file as hdf5
 
 WALLS, VIEWS, SPACING_M = 30, 3, 20.0
 OPTIONS = TrainingOptions(image_size=48, epochs=2, queries_per_epoch=8, learning_rate=1e-4, negatives=3)
@@ -69,7 +72,7 @@ def trained(world: Path, chosen: TrainingSet, out: Path) -> dict[str, np.ndarray
 def test_positions(world: Path, tmp_path: Path) -> None:
     chosen = positions.from_csv(world / "places.csv", world)
     record = trained(world, chosen, tmp_path)
-    rows = positions.read_positions(world / "places.csv")
+    rows = read_positions(world / "places.csv")
     place_of = dict(zip(rows.names, rows.positions[:, 0], strict=True))
     easting = np.array([place_of[name] for name in chosen.images.name])
     query, positive = easting[record["mined/query"]], easting[record["mined/positive"]]

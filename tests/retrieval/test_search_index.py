@@ -6,14 +6,15 @@ import h5py
 import numpy as np
 import pytest
 
-from retrieval import approximate
-from retrieval.exact import search
-from retrieval.expansion import alpha_query_expansion
-from retrieval.index_files import rows_sha256
-from retrieval.search import InvalidDescriptors, SearchIndex, UnusableIndex
-from retrieval.search_options import IndexOptions
-from retrieval.whitening import Whitening
-from storage import hdf5
+from retrieval.nearest.exact import search
+from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.search import approximate
+from retrieval.search.index import InvalidDescriptors, SearchIndex, UnusableIndex
+from retrieval.search.index_file import rows_sha256
+from retrieval.search.options import IndexOptions
+from retrieval.whitening.whitening import Whitening
+from storage.hdf5 import file as hdf5
+from storage.hdf5.open import validate
 
 ROWS, DIMENSION = 1500, 24
 SMALL = {"code_bytes": 8, "reduced": 16, "lists": 12, "probes": 4, "rerank": 60, "recall_queries": 20}
@@ -59,7 +60,7 @@ def test_an_index_survives_the_disk_and_keeps_its_descriptors_there(index, tmp_p
     queries = drawn(5, 10)
     for found, expected in zip(loaded.search(queries, 15), index.search(queries, 15), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert hdf5.validate(path) == []
+    assert validate(path) == []
     with hdf5.open_artifact(path) as artifact:
         assert artifact.inputs == ["c" * 64] and artifact.attributes["kind"] == index.options.kind
 

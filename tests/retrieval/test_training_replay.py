@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.checkpoints import NetworkDescription
-from retrieval.finetuning import TrainingOptions
-from retrieval.networks import RetrievalNetwork
-from retrieval.pooling import GeM
-from retrieval.training import make_loss, make_optimizer, set_learning_rate, train_tuples
+from retrieval.networks.files import NetworkDescription
+from retrieval.networks.network import RetrievalNetwork
+from retrieval.networks.pooling import GeM
+from retrieval.training.options import TrainingOptions
+from retrieval.training.step import Learner, Stepping, TrainingPhotographs, set_learning_rate, train_tuples
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -120,14 +120,10 @@ def test_the_published_loop(optimizer: str, loss: str, batch: int, update_every:
         loss=loss, margin=MARGINS[loss], optimizer=optimizer, learning_rate=RATE, weight_decay=DECAY,
         tuples_per_step=batch * update_every,
     )  # fmt: skip
-    steps, criterion = make_optimizer(network, options), make_loss(options, "tiny")
+    learner, stepping = Learner.of(network, options), Stepping(options.tuples_per_step, step_remainder=False)
     for number, tuples in enumerate(epochs, start=1):
-        set_learning_rate(steps, options.rate_at(number))
-        losses = train_tuples(
-            *(network, steps, criterion, tuples, photos.__getitem__),
-            tuples_per_step=options.tuples_per_step,
-            step_remainder=False,
-        )
+        set_learning_rate(learner.optimizer, options.rate_at(number))
+        losses = train_tuples(learner, tuples, TrainingPhotographs(photos.__getitem__), stepping)
         np.testing.assert_allclose(losses, expected[number - 1], rtol=1e-5, atol=1e-9)
     found = dict(network.named_parameters())
     for name, parameter in plain.named_parameters():

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfm import scene_building
-from sfm.colmap_files import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
-from sfm.scene import Scene
-from sfm.scene_tables import Pairs, Photos
+from sfm.scene import building
+from sfm.scene.colmap_model import ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
+from sfm.scene.scene import Scene
+from sfm.scene.tables import Pairs
+from storage.schemas.scene import Photos
 
 
 def sha_of(name: str) -> bytes:
@@ -46,14 +47,14 @@ def scene_of(
     names = sorted([*cluster_of, *rejected])
     index = {name: number for number, name in enumerate(names)}
     parts = [
-        scene_building.Part(number, _model(photos, depth, position), index)
+        building.Part(number, _model(photos, depth, position), index)
         for number, photos in enumerate(places.values())
     ]
     parts = [
         part._replace(photo_of={i.name: index[i.name] for i in part.model.images.values()}) for part in parts
     ]
     sha256 = np.array([sha_of(name) for name in names], dtype="S64")
-    built = scene_building.tables_of_models(parts, sha256)
+    built = building.tables_of_models(parts, sha256)
     count = len(names)
     whole = np.full(count, 100, dtype=np.int64)
     photos = Photos(
@@ -69,7 +70,7 @@ def scene_of(
         alias_of=np.full(count, -1, dtype=np.int64),
         focal_prior_px=np.full(count, np.nan),
         cluster=np.array([cluster_of.get(name, -1) for name in names], dtype=np.int64),
-        model=scene_building.model_of_photos(built, count),
+        model=building.model_of_photos(built, count),
     )
     tables = [_pairs(index, table) for table in (pairs, attempts)]
     return Scene(photos, built.models, built.cameras, built.visibility, built.points, *tables)

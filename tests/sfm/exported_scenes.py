@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm.clusters import ClusterOptions, find_clusters
-from sfm.mapping import MappingOptions, map_cluster
-from sfm.matching import Attempts, MatchingOptions, match_pairs, read_attempts
-from sfm.scene import Scene, assemble
-from sfm.scene_tables import Pairs
-from storage.hdf5 import ItemWriter, open_artifact
+from sfm.mapping.clusters import ClusterOptions, find_clusters
+from sfm.mapping.map import MappingOptions, map_cluster
+from sfm.matching.match import Attempts, MatchingOptions, match_pairs, read_attempts
+from sfm.scene.scene import Scene, assemble
+from sfm.scene.tables import Pairs
+from storage.hdf5.file import ItemWriter
+from storage.hdf5.open import open_artifact
 from tests.sfm.feature_scenes import HEIGHT, WIDTH, all_pairs, make_place, write_places, write_working
 
 HOUSE, TOWER = make_place("house", 4), make_place("tower", 2)

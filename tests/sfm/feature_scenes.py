@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage.hdf5 import ItemWriter
+from storage.hdf5.file import ItemWriter
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
 

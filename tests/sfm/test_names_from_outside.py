@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfm.entry_tables import BadTable
-from sfm.hloc_features import group_names
-from sfm.listed_photographs import Listed, UnusablePhotographs, find_photographs
-from sfm.model_import import UnknownImages, photographs_of
-from sfm.pair_lists import UnusablePairList, listed_pairs
-from sfm.positions import PositionOptions, from_csv, read_positions
-from sfm.training_lists import ListOptions, kind_of, select_from_list
-from storage.photographs import PhotoEntry, scan
+from sfm.features.imported import group_names
+from sfm.lists.photographs import Listed, UnusablePhotographs, find_photographs
+from sfm.lists.position_tables import read_positions
+from sfm.lists.positions import PositionOptions, from_csv
+from sfm.lists.select import ListOptions, kind_of, select_from_list
+from sfm.pairing.listed import UnusablePairList, listed_pairs
+from sfm.scene.importing import UnknownImages, photographs_of
+from storage.outside.text import BadText
+from storage.photographs.scanning import scan
+from storage.photographs.tables import PhotoEntry
 from tests.sfm.exported_scenes import catalogue_of
 from tests.sfm.hloc_files import blank, write_hloc
 
@@ -162,7 +164,7 @@ def test_the_origin_of_a_local_frame_is_a_position(tmp_path):
 )
 def test_implausible_positions_are_errors(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(BadTable, match=message):
+    with pytest.raises(BadText, match=message):
         read_positions(tmp_path / "p.csv")
 
 

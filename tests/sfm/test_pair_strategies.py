@@ -2,32 +2,26 @@
 
 import signal
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfm.aggregation import AggregationOptions, aggregated
-from sfm.pair_lists import UnusablePairList, count_listed, listed_pairs
-from sfm.pairs import (
-    PairOptions,
-    UnusableStrategy,
-    check_strategy,
-    merge,
-    nearest_neighbours,
-    propose_pairs,
-    read_pairs,
-    strategy_of,
-)
-from sfm.proposals import Proposal, combine, proposal_of
-from sfm.sequences import SequentialOptions, natural_key, sequential_pairs
-from sfm.spatial import SpatialOptions, spatial_neighbours
-from sfm.vocabulary import VocabularyOptions, vocabulary_neighbours
-from storage import hdf5
+from sfm.pairing.aggregation import AggregationOptions, aggregated
+from sfm.pairing.listed import UnusablePairList, count_listed, listed_pairs
+from sfm.pairing.neighbours import merge, nearest_neighbours
+from sfm.pairing.proposal import Proposal, combine, proposal_of, read_pairs
+from sfm.pairing.propose import propose_pairs
+from sfm.pairing.sequential import SequentialOptions, natural_key, sequential_pairs
+from sfm.pairing.spatial import SpatialOptions, spatial_neighbours
+from sfm.pairing.strategies import STRATEGIES, Known, PairOptions, Strategy, UnusableStrategy, strategy_of
+from sfm.pairing.vocabulary import VocabularyOptions, vocabulary_neighbours
+from storage.hdf5 import file as hdf5
 from tests.killed_children import killing_children
 from tests.sfm.feature_scenes import make_place, write_places
-from tests.sfm.test_pairs import NO_TREE, NO_WORDS, shas, unit
+from tests.sfm.pairing.test_propose import NO_TREE, NO_WORDS, shas, unit
 
 A, B, C = shas(3)
 NAMES = {"a.jpg": A, "my photos/b 1.jpg": B, "my photos/c.jpg": C, "copy of a.jpg": A, "broken.jpg": ""}
@@ -188,9 +182,9 @@ def test_spatial_neighbours_agree_with_the_haversine_formula(metres):
 
 
 def test_auto_is_exhaustive_or_neighbours_by_size():
-    assert strategy_of(PairOptions(), 299) == "exhaustive"
-    assert strategy_of(PairOptions(), 300) == "neighbours"
-    assert strategy_of(PairOptions(strategy="sequential"), 3) == "sequential"
+    assert strategy_of(PairOptions(), 299) is STRATEGIES["exhaustive"]
+    assert strategy_of(PairOptions(), 300) is STRATEGIES["neighbours"]
+    assert strategy_of(PairOptions(strategy="sequential"), 3) is STRATEGIES["sequential"]
 
 
 def proposed(tmp_path: Path, options: PairOptions, count: int = 20, **known) -> dict[tuple[int, int], str]:
@@ -239,7 +233,9 @@ def test_a_vocabulary_tree_whose_process_was_killed_is_made_again(tmp_path, monk
     files = write_places(tmp_path / "f.h5", *[make_place(f"place{n}", 4) for n in range(2)])
     tree = VocabularyOptions(neighbours=2, words=64, features=120)
     undisturbed = vocabulary_neighbours(sorted(files), files, tree)
-    tries = killing_children(monkeypatch, "sfm.vocabulary:_lookup", signal.SIGKILL, times=2, after_s=after_s)
+    tries = killing_children(
+        monkeypatch, "sfm.pairing.vocabulary:_lookup", signal.SIGKILL, times=2, after_s=after_s
+    )
     assert vocabulary_neighbours(sorted(files), files, tree).tolist() == undisturbed.tolist()
     assert len(tries) == 3
 
@@ -296,9 +292,16 @@ def test_a_strategy_without_what_it_needs_is_refused(tmp_path, options, what):
 
 
 def test_a_strategy_is_checked_before_anything_is_computed(tmp_path):
-    check_strategy(PairOptions(), shas(2), {})
+    def check(options: PairOptions) -> None:
+        strategy_of(options, 2).check_options(Known(shas(2), {}, None), options)
+
+    check(PairOptions())
     with pytest.raises(UnusableStrategy):
-        check_strategy(PairOptions(strategy="list"), shas(2), {})
+        check(PairOptions(strategy="list"))
     wrong = PairOptions(strategy="list", list_file=listing(tmp_path, "x y"))
     with pytest.raises(UnusablePairList, match="line 1"):
-        check_strategy(wrong, shas(2), {})
+        check(wrong)
+
+
+def test_every_strategy_of_the_options_is_there():
+    assert {"auto", *STRATEGIES} == set(get_args(Strategy))

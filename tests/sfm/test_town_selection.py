@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import judge_selection
 from benchmarks.judge_selection import buildings, judge, m2_share, true_scene
-from sfm.selection import SelectionOptions, select
-from sfm.town import Town, TownOptions, render_town
-from sfm.training_set import TrainingSet
+from sfm.selection.choosing import SelectionOptions, select
+from sfm.training_set.training_set import TrainingSet
+from town.town import Town, TownOptions, render_town
 
 OPTIONS = TownOptions(
     seed=5, buildings=10, min_views=6, max_views=9, distractors=5, image_width=96, image_height=72,

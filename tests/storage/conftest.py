@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()

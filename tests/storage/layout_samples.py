@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from storage import hdf5
-from storage.schemas import all_layouts
+from storage.hdf5 import file as hdf5
+from storage.schemas.registry import all_layouts
 
 SHA = [f"{value:064x}" for value in range(1, 7)]
 NAMES = ["a b/ü.jpg", "b\n.jpg", "c.jpg", "d.jpg"]

@@ -9,9 +9,10 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from storage import artifacts, integrity, maintenance, runs
-from storage.photographs import scan
-from storage.processes import started
+from storage.files.processes import started
+from storage.keys import artifacts
+from storage.photographs.scanning import scan
+from storage.store import integrity, ledger, maintenance
 
 HOUR_NS = 3600 * 10**9
 DAY = timedelta(days=1)
@@ -30,7 +31,7 @@ def set_clock(monkeypatch):
 
     def by(change):
         real, real_ns = artifacts.now, time.time_ns
-        monkeypatch.setattr(runs, "now", lambda: real() + change)
+        monkeypatch.setattr(ledger, "now", lambda: real() + change)
         shift = int(change.total_seconds() * 10**9)
         monkeypatch.setattr(integrity.time, "time_ns", lambda: real_ns() + shift)
 
@@ -38,25 +39,25 @@ def set_clock(monkeypatch):
 
 
 def test_the_latest_run_is_the_one_that_came_last(store, set_clock):
-    first = runs.start(store, "town").finished("completed")
-    runs.save(store, first)
+    first = ledger.start(store, "town").finished("completed")
+    ledger.save(store, first)
     set_clock(-DAY)
-    second = runs.start(store, "town").finished("completed")
-    runs.save(store, second)
-    third = runs.start(store, "town").finished("completed")
+    second = ledger.start(store, "town").finished("completed")
+    ledger.save(store, second)
+    third = ledger.start(store, "town").finished("completed")
     assert second.started < first.started and first.id < second.id < third.id
-    assert runs.latest(store) == second
-    assert [record.id for record in runs.records(store)] == [third.id, second.id, first.id]
+    assert ledger.latest(store) == second
+    assert [record.id for record in ledger.records(store)] == [third.id, second.id, first.id]
 
 
 def test_files_of_the_ledger_that_are_no_runs_have_no_time(store):
     for name in ("99999999T999999999999-abc.json", "2zzT-x.json", "99991231T235959999999-abcdef.json"):
         (store.root / "runs" / name).write_text("{}")
-    assert runs.start(store, "town").id[:2] == "20"
+    assert ledger.start(store, "town").id[:2] == "20"
 
 
 def test_a_run_does_not_end_before_it_begins(store, set_clock):
-    record = runs.start(store, "town")
+    record = ledger.start(store, "town")
     set_clock(-DAY)
     assert record.finished("completed").ended >= record.started
 
@@ -73,7 +74,7 @@ def test_a_process_is_the_same_after_the_clock_was_set(monkeypatch):
 
 
 def test_a_living_run_is_alive_whatever_the_clock_says(store, monkeypatch):
-    record = runs.start(store, "town")
+    record = ledger.start(store, "town")
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
     assert record.alive
     with pytest.raises(maintenance.StoreBusy):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from storage import artifacts, maintenance, runs
-from storage.artifacts import ArtifactRef, Sidecar
-from storage.stages import Stage
-from storage.store import NoStore, Store
+from storage.keys import artifacts
+from storage.keys.artifacts import ArtifactRef, Sidecar
+from storage.keys.stages import Stage
+from storage.store import ledger, maintenance
+from storage.store.store import NoStore, Store
 from tests.storage.conftest import ToyOptions
 
 KEY, DIGEST = "a" * 64, "b" * 64
@@ -64,12 +65,12 @@ def test_collecting_garbage_deletes_nothing_beside_the_store(
     for number, path in enumerate(("../victim", str(victim), f"{found.stage}/../../victim")):
         facts["ref"]["path"] = path
         sidecar.with_name(f"{number}{sidecar.name}").write_text(json.dumps(facts))
-    record = runs.start(store, "c").finished("completed")
-    runs.save(store, record)
+    record = ledger.start(store, "c").finished("completed")
+    ledger.save(store, record)
     forged = json.loads((store.root / "runs" / f"{record.id}.json").read_text())
     for number, change in enumerate(({"id": "../../victim/photo.jpg"}, {"refs": {"toy": facts["ref"]}})):
         (store.root / "runs" / f"forged{number}.json").write_text(json.dumps(forged | change))
-    assert [each.id for each in runs.records(store)] == [record.id]
+    assert [each.id for each in ledger.records(store)] == [record.id]
     maintenance.gc(store, delete=True, keep_work_s=0)
     store.index.rebuild()
     maintenance.gc(store, delete=True, keep_work_s=0)
@@ -78,8 +79,8 @@ def test_collecting_garbage_deletes_nothing_beside_the_store(
 
 def test_a_run_is_a_name(store: Store) -> None:
     for run in ("../x", "a/b", "..", "/etc/passwd"):
-        with pytest.raises(runs.UnknownRun):
-            runs.load(store, run)
+        with pytest.raises(ledger.UnknownRun):
+            ledger.load(store, run)
 
 
 def test_a_manifest_lists_members_below_its_folder(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_store_whose_folder_is_a_link_is_refused(
 
 
 def test_damaged_lists_of_items_are_no_items(store: Store, options: ToyOptions, file_stage: Stage) -> None:
-    from storage import items
+    from storage.store import chunks
 
     found = made(store, options, file_stage)
     for text in (
@@ -118,7 +119,7 @@ def test_damaged_lists_of_items_are_no_items(store: Store, options: ToyOptions, 
         '{"a": {"input": "x", "content": 1}}',
     ):
         artifacts.items_path(store.root, found).write_text(text)
-        assert items.read(store.root, found) == {}
+        assert chunks.read(store.root, found) == {}
 
 
 def test_a_sidecar_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import hdf5
-from storage.digests import content_sha256, group_sha256
+from storage.hdf5 import file as hdf5
+from storage.hdf5.digests import content_sha256, group_sha256
+from storage.hdf5.open import validate
 from tests.storage.layout_samples import (
     SHA,
     features,
@@ -31,7 +32,7 @@ def test_items_are_streamed_and_digested(folder):
     assert content_sha256(folder / "a.h5") == content_sha256(folder / "b.h5")
     for sha, digest in digests.items():
         assert digest == group_sha256(folder / "b.h5", sha)
-    assert hdf5.validate(folder / "a.h5") == []
+    assert validate(folder / "a.h5") == []
     assert sorted(os.listdir(folder)) == ["a.h5", "b.h5"]
 
 
@@ -56,7 +57,7 @@ def test_pairs_are_items_of_two_names_beside_a_table(folder):
         f"{SHA[0]}/{SHA[1]}",
         f"{SHA[0]}/{SHA[2]}",
     ]
-    assert hdf5.validate(folder / "a.h5") == []
+    assert validate(folder / "a.h5") == []
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
-from storage import hdf5, schemas
-from storage.schemas import Dataset, Layout, UnknownSchema
+from storage.files.errors import DamagedArtifact, NotAnArtifact
+from storage.hdf5 import file as hdf5
+from storage.hdf5.open import validate
+from storage.schemas import registry
+from storage.schemas.layout import Dataset, Layout, UnknownSchema
 from tests.storage.layout_samples import (
     SAMPLES,
     SHA,
@@ -47,11 +50,11 @@ def test_foreign_files_are_named_as_such(folder):
     path = folder / "a.h5"
     for content, message in ((b"", "it is empty"), (b"PK\x03\x04zip", "it begins with")):
         path.write_bytes(content)
-        with pytest.raises(hdf5.NotAnArtifact, match=message):
+        with pytest.raises(NotAnArtifact, match=message):
             hdf5.open_artifact(path)
     with h5py.File(path, "w") as file:
         file["x"] = 1
-    with pytest.raises(hdf5.NotAnArtifact, match=r"without the root attribute 'schema'.*its root holds x"):
+    with pytest.raises(NotAnArtifact, match=r"without the root attribute 'schema'.*its root holds x"):
         hdf5.open_artifact(path)
     with pytest.raises(FileNotFoundError):
         hdf5.open_artifact(folder)
@@ -62,9 +65,9 @@ def test_a_truncated_file_is_named_as_such(folder, share):
     path = write_sample(folder / "a.h5", "scene")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(hdf5.DamagedArtifact, match="truncated or damaged"):
+    with pytest.raises(DamagedArtifact, match="truncated or damaged"):
         hdf5.read(path)
-    assert [each.path for each in hdf5.validate(path)] == ["/"]
+    assert [each.path for each in validate(path)] == ["/"]
 
 
 def test_damaged_values_are_named_on_reading(folder):
@@ -77,7 +80,7 @@ def test_damaged_values_are_named_on_reading(folder):
     content = bytearray((folder / "a.h5").read_bytes())
     content[chunk.byte_offset + chunk.size // 2] ^= 0xFF
     (folder / "a.h5").write_bytes(bytes(content))
-    with pytest.raises(hdf5.DamagedArtifact, match="'pairs/inliers' cannot be read"):
+    with pytest.raises(DamagedArtifact, match="'pairs/inliers' cannot be read"):
         hdf5.read(folder / "a.h5")
     assert hdf5.read(folder / "a.h5", fields=["pairs/first"])["pairs/first"].shape == (count,)
 
@@ -88,18 +91,18 @@ def test_an_older_version_is_read_and_upgraded(folder, monkeypatch):
         "kind", 2, "new", (Dataset("width_px", ("N",), "int64", "width", "px"),), previous=(old,),
         upgrade=lambda version, arrays: {"width_px": arrays["width"] * 10 * version},
     )  # fmt: skip
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": old})
+    monkeypatch.setattr(registry, "all_layouts", lambda: {"kind": old})
     hdf5.write(folder / "a.h5", "kind", {"width": [1, 2]}, **PROVENANCE)
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": new})
+    monkeypatch.setattr(registry, "all_layouts", lambda: {"kind": new})
     assert hdf5.read(folder / "a.h5", "kind")["width_px"].tolist() == [10, 20]
     assert hdf5.read(folder / "a.h5", fields=["width_px"])["width_px"].tolist() == [10, 20]
-    assert hdf5.validate(folder / "a.h5") == []
+    assert validate(folder / "a.h5") == []
     with pytest.raises(hdf5.MissingItem, match="no dataset 'width'"):
         hdf5.read(folder / "a.h5", fields=["width"])
     with hdf5.open_artifact(folder / "a.h5") as artifact:
         assert not artifact.is_current and artifact["width"].tolist() == [1, 2]
     hdf5.write(folder / "b.h5", "kind", {"width_px": [1]}, **PROVENANCE)
-    monkeypatch.setattr(schemas, "all_layouts", lambda: {"kind": old})
+    monkeypatch.setattr(registry, "all_layouts", lambda: {"kind": old})
     with pytest.raises(hdf5.WrongSchema, match="version 2, this package reads 1; update this package"):
         hdf5.read(folder / "b.h5")
 
@@ -113,7 +116,7 @@ def test_a_file_can_be_read_where_nothing_may_be_written(folder):
 
 VERSIONS = [
     (each.name, version)
-    for each in schemas.all_layouts().values()
+    for each in registry.all_layouts().values()
     for version in (each.version, *(old.version for old in each.previous))
 ]
 
@@ -130,7 +133,7 @@ def test_the_golden_file_of_every_accepted_version_is_read(name, version):
     with hdf5.open_artifact(path, name) as artifact:
         assert artifact.version == version
         assert artifact.validate() == []
-    if version == schemas.layout(name).version:
+    if version == registry.layout(name).version:
         expected = SAMPLES[name]()
         found = hdf5.read(path)
         assert sorted(found) == sorted(expected)
@@ -155,7 +158,7 @@ def test_a_dataset_in_one_piece_is_mapped_and_outlives_the_file(tmp_path):
 def test_a_compressed_dataset_is_not_mapped(tmp_path):
     rows = np.zeros((4096, 2), np.float64)
     path = write_sample(tmp_path / "a.h5", "whitening", mean=np.zeros(2), projection=rows, eigenvalues=None)
-    with hdf5.open_artifact(path) as artifact, pytest.raises(hdf5.DamagedArtifact, match="one uncompressed"):
+    with hdf5.open_artifact(path) as artifact, pytest.raises(DamagedArtifact, match="one uncompressed"):
         artifact.mapped("projection")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.main import app
 from storage import describe
 from tests.storage.layout_samples import SHA, write_sample
 

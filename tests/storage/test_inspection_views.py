@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from storage import hdf5
-from storage.hdf5_errors import DamagedArtifact, MissingItem, NotAnArtifact
-from storage.inspection_difference import ABSENT, Change, difference
-from storage.inspection_preview import MOST_COLUMNS, preview
+from flows.cli.main import app
+from storage.files.errors import DamagedArtifact, MissingItem, NotAnArtifact
+from storage.hdf5 import file as hdf5
+from storage.inspect.difference import ABSENT, Change, difference
+from storage.inspect.preview import MOST_COLUMNS, preview
 from tests.storage.layout_samples import NAMES, SAMPLES, SHA, write_sample
 
 RUN = CliRunner()

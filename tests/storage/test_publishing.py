@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import describe, hdf5, relations, soundness
-from storage.artifacts import BrokenBuild
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
+from storage import describe
+from storage.hdf5 import file as hdf5
+from storage.inspect import soundness
+from storage.keys.artifacts import BrokenBuild
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.schemas import rules
+from storage.store.store import Store
+from tests.storage.hdf5.test_relations import DEFECTS
 from tests.storage.layout_samples import SAMPLES, training_set, write_sample
 from tests.storage.test_inspection_defects import DEFECTS as BYTES
-from tests.storage.test_relations import DEFECTS
 
 Plant = Callable[[h5py.File], Any]
 
@@ -146,7 +149,7 @@ def test_publishing_reads_every_row_in_blocks_as_inspect_does_in_full(
             found = soundness.problems_of_artifact(damaged)
             assert found
             with monkeypatch.context() as small:
-                small.setattr(relations, "ENTRIES", 1)
+                small.setattr(rules, "ENTRIES", 1)
                 small.setattr(soundness, "MAX_ROWS", 0)
                 assert soundness.problems_of_artifact(damaged) == found
             damaged.unlink()
@@ -158,10 +161,7 @@ def test_blocks_of_a_csr_hold_every_entry_once(lengths: list[int], most: int) ->
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = np.arange(indptr[-1])
 
-    class Plain(relations.Columns):
-        def __init__(self) -> None:
-            pass
-
+    class Plain:
         def __getitem__(self, path: str) -> Any:
             return indptr
 
@@ -169,8 +169,8 @@ def test_blocks_of_a_csr_hold_every_entry_once(lengths: list[int], most: int) ->
             return values[start:stop]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relations, "ENTRIES", most)
-        blocks = list(relations.csr_blocks(Plain(), "indptr", "values"))
+        patch.setattr(rules, "ENTRIES", most)
+        blocks = list(rules.csr_blocks(Plain(), "indptr", "values"))
     assert [begin for begin, _, _ in blocks] == [
         int(sum(len(row) for _, row, _ in blocks[:at])) for at in range(len(blocks))
     ]

@@ -6,17 +6,17 @@ import time
 
 import pytest
 
-from storage.artifacts import ArtifactRef
-from storage.keys import stage_key
-from storage.options import Options
-from storage.stages import Stage
+from storage.keys.artifacts import ArtifactRef
+from storage.keys.keys import stage_key
+from storage.keys.options import Options
+from storage.keys.stages import Stage
 
 PRODUCE = """
 import sys, time
 from pathlib import Path
-from storage.options import Options
-from storage.stages import Stage
-from storage.store import Store
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+from storage.store.store import Store
 
 root, kind, seconds, *inputs = sys.argv[1], sys.argv[2], float(sys.argv[3]), *sys.argv[4:]
 store = Store.open(root)

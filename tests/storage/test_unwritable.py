@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
-from storage import files, integrity, maintenance, runs
-from storage.locks import FileLock
-from storage.store import Store
+from storage.files import whole
+from storage.files.locks import FileLock
+from storage.store import integrity, ledger, maintenance
+from storage.store.store import Store
 
 
 def make(store, stage, options, text="hello"):
@@ -41,8 +42,8 @@ def read_only(store, tmp_path):
 
 def test_what_only_reads_works(store, file_stage, options, read_only):
     ref = make(store, file_stage, options)
-    record = runs.start(store, "town").with_refs({"x": ref}).finished("completed")
-    runs.save(store, record)
+    record = ledger.start(store, "town").with_refs({"x": ref}).finished("completed")
+    ledger.save(store, record)
     integrity.record_path(store.root, ref).unlink()
     there = Store.open(read_only(store.root))
     assert [v.status for v in maintenance.verify(there)] == ["ok"]
@@ -51,7 +52,7 @@ def test_what_only_reads_works(store, file_stage, options, read_only):
     assert there.produce(file_stage, options, ["hello"], lambda path: None) == ref
     assert maintenance.gc(there).artifacts == ()
     assert next(maintenance.lineage(there, there.path(ref)).lines()).startswith(ref.path)
-    assert runs.latest(there) == record
+    assert ledger.latest(there) == record
 
 
 def test_garbage_is_listed_and_not_removed(store, file_stage, options, read_only):
@@ -65,7 +66,7 @@ def test_garbage_is_listed_and_not_removed(store, file_stage, options, read_only
 
 def test_without_an_index_it_is_read_without(store, file_stage, options, read_only):
     ref = make(store, file_stage, options)
-    files.remove(store.root / "index")
+    whole.remove(store.root / "index")
     there = Store.open(read_only(store.root))
     assert there.find(file_stage.name, ref.key) == ref
 
@@ -101,8 +102,8 @@ def test_verified_without_room_to_remember_it(store, file_stage, options, monkey
 
 def test_an_index_is_whole_or_not_there(store, file_stage, options, monkeypatch):
     refs = [make(store, file_stage, options, text) for text in "abc"]
-    files.remove(store.root / "index")
-    monkeypatch.setattr("storage.index.write_json", refuse)
+    whole.remove(store.root / "index")
+    monkeypatch.setattr("storage.store.lookup.write_json", refuse)
     with pytest.raises(OSError, match="No space"):
         Store.open(store.root)
     assert not [path for path in store.root.iterdir() if "index" in path.name]

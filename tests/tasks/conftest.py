@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.context import Session, session
+from flows.server.context import Session, session
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.loading import load
-from sfm.catalogue import CatalogueOptions, read_names
-from sfm.clusters import ClusterOptions
-from sfm.features import FeatureOptions
-from sfm.hloc_features import UnusableLocalFeatures
-from sfm.mapping import MappingOptions
-from sfm.matching import MatchingOptions, UnusablePairs
-from sfm.pairs import PairOptions, UnusableStrategy
-from sfm.town import TownOptions, render_town
-from sfm.working import WorkingOptions, read_outcomes
-from storage.artifacts import ArtifactRef
-from storage.exif import UPRIGHT
-from storage.hdf5 import read_items
-from storage.store import Store
-from tasks.chunks import chunk_calls, holders, item_digests, items_input
+from flows.options.loading import load
+from sfm.features.imported import UnusableLocalFeatures
+from sfm.features.sift import FeatureOptions
+from sfm.mapping.clusters import ClusterOptions
+from sfm.mapping.map import MappingOptions
+from sfm.matching.match import MatchingOptions, UnusablePairs
+from sfm.pairing.strategies import PairOptions, UnusableStrategy
+from sfm.photographs.catalogue import CatalogueOptions, read_names
+from sfm.photographs.outcome import read_outcomes
+from sfm.photographs.working import WorkingOptions
+from storage.hdf5.file import read_items
+from storage.keys.artifacts import ArtifactRef
+from storage.pictures.exif import UPRIGHT
+from storage.store.store import Store
+from tasks.engine.chunks import Items, chunk_calls, holders, item_digests
 from tasks.mapping import clusters_to_map, map_cluster, mapping_calls
 from tasks.matching import (
     extract_features,
@@ -45,6 +45,7 @@ from tasks.photographs import (
     to_decode,
 )
 from tests.sfm.hloc_files import write_hloc
+from town.town import TownOptions, render_town
 
 TOWN = TownOptions(
     buildings=1, min_views=6, max_views=6, distractors=0, image_width=320, image_height=240, texels_per_m=40
@@ -64,9 +65,8 @@ class World:
         self.copies = make_working_copies.fn(
             self.root, size, list(wanted.values()), sorted(wanted), photos=str(photos)
         )
-        inputs = [items_input(store, [self.copies])]
         self.catalogue = build_catalogue.fn(
-            self.root, CatalogueOptions(), inputs, scan=scan, working=[self.copies], photos=str(photos)
+            self.root, CatalogueOptions(), scan=scan, working=Items([self.copies]), photos=str(photos)
         )
         self.shas = accepted(store, self.catalogue)
 
@@ -83,11 +83,10 @@ class World:
         pairs = propose_pairs.fn(
             self.root,
             PairOptions(),
-            [items_input(self.store, [local]), *proposal_facts(self.store, self.catalogue, PairOptions())],
             self.shas,
-            descriptors=[],
-            features=[local],
-            catalogue=self.catalogue,
+            descriptors=Items([]),
+            features=Items([local]),
+            catalogue=proposal_facts(self.store, self.catalogue, PairOptions()),
         )
         ids = pairs_wanted(self.store, [pairs], [local])
         matches = match_pairs.fn(
@@ -96,10 +95,9 @@ class World:
         found = find_clusters.fn(
             self.root,
             ClusterOptions(),
-            [items_input(self.store, [matches])],
             self.shas,
             proposals=[pairs],
-            matches=[matches],
+            matches=Items([matches]),
         )
         large = clusters_to_map(self.store, found, MappingOptions())
         calls = mapping_calls(self.store, large, [local], [matches], [self.copies])

@@ -7,14 +7,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from flows.options import PipelineOptions, PipelineResources
-from flows.plan import plan
-from sfm.catalogue import CatalogueOptions
-from sfm.working import WorkingOptions
-from storage.artifacts import ArtifactRef
-from storage.photographs import NoPhotographs
-from storage.store import Store
-from tasks.chunks import items_input
+from flows.cli.plans import render
+from flows.options.pipeline import PipelineOptions, PipelineResources
+from flows.planning.plan import make_plan
+from sfm.photographs.catalogue import CatalogueOptions
+from sfm.photographs.working import WorkingOptions
+from storage.keys.artifacts import ArtifactRef
+from storage.photographs.scanning import NoPhotographs
+from storage.store.store import Store
+from tasks.engine.chunks import Items
 from tasks.photographs import (
     build_catalogue,
     check_usable,
@@ -47,9 +48,8 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
     copies = make_working_copies.fn(
         root, WorkingOptions(), list(wanted.values()), sorted(wanted), photos=str(photos)
     )
-    inputs = [items_input(store, [copies])]
     return build_catalogue.fn(
-        root, CatalogueOptions(), inputs, scan=scan, working=[copies], photos=str(photos)
+        root, CatalogueOptions(), scan=scan, working=Items([copies]), photos=str(photos)
     )
 
 
@@ -72,11 +72,11 @@ def test_the_plan_says_it_too(store: Store, photos: Path) -> None:
         (photos / f"{number}.txt").write_text("no photograph")
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(plan(str(photos), str(store.root), PipelineOptions(), PipelineResources()))
+        console.print(render(make_plan(str(photos), str(store.root), PipelineOptions(), PipelineResources())))
     assert "1 different photographs, 0 files that cannot be used; left out: 12 .txt" in capture.get()
     (photos / "a.png").unlink()
     with pytest.raises(NoPhotographs, match=r"0 photographs in .*: 12 \.txt; give"):
-        plan(str(photos), str(store.root), PipelineOptions(), PipelineResources())
+        render(make_plan(str(photos), str(store.root), PipelineOptions(), PipelineResources()))
 
 
 def test_a_folder_without_photographs_ends_at_the_scan(store: Store, photos: Path) -> None:

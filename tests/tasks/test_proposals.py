@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.loading import load
-from sfm.catalogue import CatalogueOptions, read_positions
-from sfm.pair_lists import UnusablePairList
-from sfm.pairs import PairOptions, read_pairs
-from sfm.working import STAGE, WorkingOptions, WorkingResources, read_outcomes
-from storage import hdf5
-from storage.artifacts import ArtifactRef, items_digest
-from storage.store import Store
-from tasks.chunks import items_input
+from flows.options.loading import load
+from sfm.pairing.listed import UnusablePairList
+from sfm.pairing.proposal import read_pairs
+from sfm.pairing.strategies import PairOptions
+from sfm.photographs.catalogue import CatalogueOptions, read_positions
+from sfm.photographs.outcome import read_outcomes
+from sfm.photographs.working import STAGE, WorkingOptions, WorkingResources
+from storage.hdf5 import file as hdf5
+from storage.keys.artifacts import ArtifactRef, items_digest
+from storage.store.store import Store
+from tasks.engine.chunks import Items
 from tasks.matching import pair_sources, propose_pairs
 from tasks.photographs import (
     accepted,
@@ -59,9 +61,8 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
     copies = make_working_copies.fn(
         root, WorkingOptions(), list(wanted.values()), sorted(wanted), photos=str(photos)
     )
-    inputs = [items_input(store, [copies])]
     return build_catalogue.fn(
-        root, CatalogueOptions(), inputs, scan=scan, working=[copies], photos=str(photos)
+        root, CatalogueOptions(), scan=scan, working=Items([copies]), photos=str(photos)
     )
 
 
@@ -99,10 +100,9 @@ def test_a_photograph_rejected_for_the_limit_is_tried_again_under_another(store:
 
 def proposed(store: Store, catalogue: ArtifactRef, options: PairOptions) -> ArtifactRef:
     check_pair_options(store, catalogue, options)
-    inputs = ["d" * 64, "f" * 64, *proposal_facts(store, catalogue, options)]
-    shas = accepted(store, catalogue)
+    facts, shas = proposal_facts(store, catalogue, options), accepted(store, catalogue)
     return propose_pairs.fn(
-        str(store.root), options, inputs, shas, descriptors=[], features=[], catalogue=catalogue
+        str(store.root), options, shas, descriptors=Items([]), features=Items([]), catalogue=facts
     )
 
 
@@ -180,11 +180,14 @@ def test_pairs_depend_on_names_and_positions_only_where_they_are_used(store: Sto
 
     def same(**options: object) -> bool:
         chosen = PairOptions.model_validate(options)
-        return proposal_facts(store, before, chosen) == proposal_facts(store, after, chosen)
+        return facts(before, chosen) == facts(after, chosen)
 
-    assert proposal_facts(store, before, PairOptions()) == []  # exhaustive below 300
+    def facts(catalogue: ArtifactRef, chosen: PairOptions) -> list[str]:
+        return list(proposal_facts(store, catalogue, chosen).facts)
+
+    assert facts(before, PairOptions()) == []  # exhaustive below 300
     assert not same(strategy="sequential") and not same(strategy="list")
     assert same(strategy="neighbours") and same(strategy="vocabulary")
-    assert len(proposal_facts(store, before, PairOptions(strategy="neighbours"))) == 1
+    assert len(facts(before, PairOptions(strategy="neighbours"))) == 1
     off = PairOptions(strategy="neighbours", spatial={"neighbours": 0})
-    assert proposal_facts(store, before, off) == []
+    assert facts(before, off) == []

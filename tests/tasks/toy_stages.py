@@ -8,11 +8,11 @@ from pathlib import Path
 from prefect import flow
 from pydantic import Field
 
-from storage.artifacts import ArtifactRef
-from storage.options import Options, Resources
-from storage.stages import Stage
-from tasks.caching import artifact_path, publish, stage_task
-from tasks.runtime import fan_out
+from storage.keys.artifacts import ArtifactRef
+from storage.keys.options import Options, Resources
+from storage.keys.stages import Stage
+from tasks.engine.caching import artifact_path, publish, stage_task
+from tasks.engine.runtime import fan_out
 
 PAUSE_S = 0.01
 COMPUTED: Counter[str] = Counter()

@@ -22,8 +22,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.keys import read_key
-from flows.server import serving
+from flows.server.keys import read_key
+from flows.server.server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -102,7 +102,7 @@ def start(store: Path, photos: Path) -> Served:
     mark = uuid.uuid4().hex
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "up", "--store", store, "--port", "0", "--photos", photos],
+        [sys.executable, "-m", "flows.cli.main", "up", "--store", store, "--port", "0", "--photos", photos],
         env={**inherited, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1", MARK: mark},
         cwd=ROOT,
         stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.access import sign_in_address
+from flows.server.access import sign_in_address
 from tests.programs import BROWSER
 from tests.ui.conftest import ARGUMENTS, LIMIT_MS
 from tests.ui.served import Served

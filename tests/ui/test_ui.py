@@ -19,9 +19,9 @@ from PIL import Image
 from prefect.client.schemas import filters
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from storage import runs
-from storage.runs import RunRecord
-from storage.store import Store
+from storage.store import ledger
+from storage.store.ledger import RunRecord
+from storage.store.store import Store
 from tests.ui.conftest import LIMIT_MS
 from tests.ui.served import Served, locked, wait_until
 
@@ -132,7 +132,7 @@ def open_artifact(page: Page, key: str) -> None:
 
 
 def latest(served: Served) -> RunRecord:
-    return runs.load(Store.open(served.store), "latest")
+    return ledger.load(Store.open(served.store), "latest")
 
 
 def artifacts(served: Served, run: uuid.UUID) -> dict[str, str]:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from benchmarks.official_counts import counts_of
-from retrieval.benchmarks.common import Benchmark, Ranking
-from retrieval.benchmarks.holidays_files import read_holidays
-from retrieval.benchmarks.landmark_files import read_classic, read_revisited
-from retrieval.benchmarks.place_files import read_places
-from retrieval.benchmarks.registry import BenchmarkName
-from retrieval.benchmarks.reid_files import read_reid
+from retrieval.official.readers.common import Benchmark, Ranking
+from retrieval.official.readers.holidays import read_holidays
+from retrieval.official.readers.landmark import read_classic, read_revisited
+from retrieval.official.readers.place import read_places
+from retrieval.official.readers.reid import read_reid
+from retrieval.official.registry import BenchmarkName
 from tests.official import needs, official
 
 TRUTH = official("groundtruth")
@@ -73,7 +73,7 @@ def last_trapezoids(num: int, kept: int) -> float:
     ("name", "num_images", "counted"), [("roxford5k", 4993, (68, 70, 70)), ("rparis6k", 6322, (70, 70, 70))]
 )
 def test_revisited(tmp_path: Path, name: str, num_images: int, counted: tuple[int, ...]) -> None:
-    from retrieval.benchmarks.ground_truth import read_pickle
+    from retrieval.official.readers.ground_truth import read_pickle
 
     shutil.copy(TRUTH / name / f"gnd_{name}.pkl", tmp_path)
     truth = read_pickle(tmp_path / f"gnd_{name}.pkl")

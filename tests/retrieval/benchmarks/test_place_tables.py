@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.benchmarks.common import InvalidBenchmarkFile, MissingBenchmarkFile
-from retrieval.benchmarks.gldv2_files import _solution
 from retrieval.benchmarks.msls import InvalidMsls, read_msls
-from retrieval.benchmarks.place_files import read_places
-from retrieval.benchmarks.reid_files import read_reid
+from retrieval.official.readers.common import InvalidBenchmarkFile, MissingBenchmarkFile
+from retrieval.official.readers.gldv2 import _solution
+from retrieval.official.readers.place import read_places
+from retrieval.official.readers.reid import read_reid
 from tests.official import needs, official
 
 BOM = official("cases", "places_bom")

@@ -1,9 +1,0 @@
-"""The names that a run's networks and whitenings have in results, options and tables."""
-
-from typing import Literal
-
-Method = Literal["pcaw", "lw"]
-
-NETWORKS = {"off-the-shelf": "network", "fine-tuned": "finetune"}
-"""Name in the result table -> name of the run's artifact."""
-METHODS: tuple[Method, ...] = ("pcaw", "lw")

@@ -1,0 +1,1 @@
+"""What a command says, how its failures read, how it ends."""

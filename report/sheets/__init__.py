@@ -1,0 +1,1 @@
+"""Sheets of photographs: training tuples, benchmarks."""

@@ -1,0 +1,1 @@
+"""Photographs to descriptors: decoding, batches, scales."""

@@ -1,0 +1,1 @@
+"""How much better it is: configurations on the geometry benchmark, with intervals."""

@@ -1,0 +1,276 @@
+"""Evaluation on the geometry benchmark: configurations side by side, with intervals over clusters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from retrieval.benchmarks.geometry import (
+    PROTOCOLS,
+    GeometryBenchmark,
+    GeometryResult,
+    Split,
+    score,
+)
+from retrieval.describe.rows import Files, training_rows
+from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
+from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.whitening.whitening import Whitening
+from storage.hdf5.digests import content_sha256
+from storage.hdf5.file import read, write
+from storage.keys.options import Options
+from storage.keys.stages import Stage
+
+logger = logging.getLogger(__name__)
+
+STAGE = Stage(
+    name="evaluate",
+    version=1,
+    schema_name="evaluation",
+    kind="file",
+    suffix=".h5",
+    packages=("numpy", "scipy"),
+    code=__name__,
+)
+
+
+class DuplicateConfiguration(ValueError):
+    """Two configurations that have one name."""
+
+
+class EvaluationOptions(Options):
+    """What is measured on the geometry benchmark."""
+
+    split: Split = Field("test", description="held-back clusters to measure on; test is for this alone")
+    ks: tuple[int, ...] = Field((1, 5, 10), description="depths of mean precision, photographs")
+    depth: int = Field(100, ge=1, description="photographs of each ranking that are stored")
+    resamples: int = Field(2000, ge=0, description="bootstrap resamples of the clusters; 0 = no interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of resamples inside the interval")
+    seed: int = Field(0, ge=0, description="of the resampling")
+    query_expansion: bool = Field(False, description="adds a row with alpha query expansion to each one")
+    expansion_neighbours: int = Field(50, ge=1, description="photographs that expand a query, at most")
+    expansion_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """One way to describe the photographs of a training set.
+
+    network, whitening, scales: its names in the table; descriptors: [N, D], row i belongs to image i of the
+    training set; transform: applied to them, None = as they are.
+    """
+
+    network: str
+    whitening: str
+    scales: str
+    descriptors: NDArray[np.float32]
+    transform: Whitening | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A configuration whose descriptors and whitening are still in files."""
+
+    network: str
+    whitening: str
+    scales: str
+    files: Files
+    transform: Path | None
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One line of the table: a configuration under one protocol; mAP in 0..1 with its interval."""
+
+    network: str
+    whitening: str
+    scales: str
+    expansion: str
+    protocol: str
+    mean_average_precision: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    configuration: Configuration
+    expansion: str
+    result: GeometryResult
+
+    @property
+    def ranking(self) -> str:
+        parts = (self.configuration.network, self.configuration.whitening, self.configuration.scales)
+        return "|".join(part.replace("/", "_") for part in (*parts, self.expansion) if part)
+
+
+def evaluate_files(
+    training_set: Path,
+    described: Sequence[Described],
+    options: EvaluationOptions,
+    *,
+    out: Path,
+    inputs: Sequence[str],
+    attributes: Mapping[str, Any],
+) -> list[EvaluationRow]:
+    """`evaluate` of what is still in files; descriptors of one network at the same scales are read once."""
+    rows: dict[tuple[str, str], NDArray[np.float32]] = {}
+    found = []
+    for each in described:
+        name = (each.network, each.scales)
+        if name not in rows:
+            rows[name] = training_rows(training_set, each.files)
+        transform = Whitening.load(each.transform) if each.transform else None
+        found.append(Configuration(each.network, each.whitening, each.scales, rows[name], transform))
+    return evaluate(training_set, found, options, out=out, inputs=inputs, attributes=attributes)
+
+
+def evaluate(
+    training_set: Path,
+    configurations: Sequence[Configuration],
+    options: EvaluationOptions,
+    *,
+    out: Path,
+    inputs: Sequence[str] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> list[EvaluationRow]:
+    """Measure every configuration under Easy, Medium and Hard and write `evaluation.h5`.
+
+    inputs: content digests for provenance (default: the training set's); attributes: facts for the file's
+    root, such as what proposed the pairs. Returns the rows, three per configuration in the given order.
+    Raises DuplicateConfiguration, InvalidBenchmark, ValueError.
+    """
+    started = perf_counter()
+    arrays = read(training_set, "training_set")
+    benchmark = GeometryBenchmark.from_arrays(arrays, options.split)
+    _check_names(configurations)
+    measured = [
+        found for configuration in configurations for found in _measure(configuration, benchmark, options)
+    ]
+    rows = [
+        _row(found, protocol, benchmark.clusters, options) for found in measured for protocol in PROTOCOLS
+    ]
+    write(
+        out,
+        "evaluation",
+        _arrays(measured, rows, benchmark, arrays["images/name"], options),
+        stage=STAGE.name,
+        options=options.model_dump(mode="json"),
+        inputs=inputs or [content_sha256(training_set)],
+        attributes={"benchmark": f"geometry {options.split}", **(attributes or {})},
+    )
+    logger.info(
+        "evaluation on %s: %d configurations, %d queries, %d photographs, %.1f s",
+        options.split, len(measured), len(benchmark.queries), len(benchmark.database),
+        perf_counter() - started,
+    )  # fmt: skip
+    return rows
+
+
+def _measure(
+    configuration: Configuration, benchmark: GeometryBenchmark, options: EvaluationOptions
+) -> Iterator[_Measured]:
+    """The configuration as it is, then with query expansion where that is asked for."""
+    if len(configuration.descriptors) != benchmark.num_images:
+        raise ValueError(
+            f"{configuration.network}, {configuration.whitening}, {configuration.scales}: "
+            f"{len(configuration.descriptors)} descriptors for {benchmark.num_images} images; "
+            "extract one row per image of the training set, in its order"
+        )
+    database = configuration.descriptors[benchmark.database]
+    if configuration.transform is not None:
+        database = configuration.transform.apply(database)
+    own = benchmark.query_positions
+    queries = database[own]
+
+    def scored(queries: NDArray[np.float32]) -> GeometryResult:
+        return score(benchmark, queries, database, depth=options.depth, ks=options.ks)
+
+    yield _Measured(configuration, "", scored(queries))
+    if options.query_expansion and len(queries):
+        k = min(options.expansion_neighbours, len(database) - 1)
+        expanded = alpha_query_expansion(queries, database, k, options.expansion_alpha, leave_out=own)
+        yield _Measured(configuration, f"alpha={options.expansion_alpha:g}, k={k}", scored(expanded))
+
+
+def _row(
+    measured: _Measured, protocol: str, clusters: NDArray[np.int64], options: EvaluationOptions
+) -> EvaluationRow:
+    configuration = measured.configuration
+    estimate = bootstrap_mean(
+        measured.result.protocol(protocol).average_precisions,
+        clusters,
+        np.random.default_rng(options.seed),  # the same resamples for every row
+        resamples=options.resamples,
+        confidence=options.confidence,
+    )
+    return EvaluationRow(
+        configuration.network,
+        configuration.whitening,
+        configuration.scales,
+        measured.expansion,
+        protocol,
+        estimate,
+    )
+
+
+def _arrays(
+    measured: Sequence[_Measured],
+    rows: Sequence[EvaluationRow],
+    benchmark: GeometryBenchmark,
+    names: NDArray[Any],
+    options: EvaluationOptions,
+) -> dict[str, Any]:
+    """The datasets of evaluation.h5; rows are the measured ones times PROTOCOLS."""
+    rankings = [found.ranking for found in measured for _ in PROTOCOLS]
+    row_names = [f"{ranking}|{row.protocol}" for ranking, row in zip(rankings, rows, strict=True)]
+    results = [found.result.protocol(protocol) for found in measured for protocol in PROTOCOLS]
+    arrays: dict[str, Any] = {
+        "configurations/name": row_names,
+        "configurations/ranking": rankings,
+        "queries/name": list(names[benchmark.queries]),
+        "queries/cluster": benchmark.clusters,
+        "database/name": list(names[benchmark.database]),
+        "precision_at/k": np.array(options.ks, dtype=np.int64),
+        "precision_at/value": np.array(
+            [[result.mean_precision_at[k] for k in options.ks] for result in results]
+        ).reshape(len(rows), len(options.ks)),
+    }
+    for name in ("network", "whitening", "scales", "expansion", "protocol"):
+        arrays[f"configurations/{name}"] = [getattr(row, name) for row in rows]
+    estimates = [row.mean_average_precision for row in rows]
+    for name, part in (
+        ("map", "value"),
+        ("map_low", "low"),
+        ("map_high", "high"),
+        ("map_clusters", "over_clusters"),
+    ):
+        arrays[f"configurations/{name}"] = _unit([getattr(estimate, part) for estimate in estimates])
+    for found in measured:
+        arrays[f"ranks/{found.ranking}"] = found.result.ranks
+        arrays[f"scores/{found.ranking}"] = found.result.scores
+    for name, result in zip(row_names, results, strict=True):
+        arrays[f"average_precisions/{name}"] = _unit(result.average_precisions)
+    return arrays
+
+
+def _unit(values: Any) -> NDArray[np.float64]:
+    """A perfect AP sums to 1 within rounding; the file holds 0..1."""
+    return np.minimum(np.asarray(values, dtype=np.float64), 1.0)
+
+
+def _check_names(configurations: Sequence[Configuration]) -> None:
+    seen: set[tuple[str, str, str]] = set()
+    for each in configurations:
+        name = (each.network, each.whitening, each.scales)
+        if name in seen:
+            raise DuplicateConfiguration(
+                f"configuration {name} is given twice; name networks, whitenings and scales apart"
+            )
+        seen.add(name)

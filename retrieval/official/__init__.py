@@ -1,0 +1,1 @@
+"""Official benchmarks: which there are, how images are described and results scored."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: tuples, mining, losses, steps, checkpoints."""

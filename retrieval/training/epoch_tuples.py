@@ -1,0 +1,142 @@
+"""The tuples of one epoch: queries and pool drawn, positives chosen, hard negatives mined with the current
+network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.describe.describe import DescriptorTable
+from retrieval.training.mining import hard_negatives
+from retrieval.training.options import TrainingOptions
+from retrieval.training.tuples import (
+    SPLIT_NAMES,
+    TRAIN,
+    VAL,
+    Indices,
+    NegativePlan,
+    draw,
+    draw_positives,
+    forbidden,
+    nearest_positives,
+    negative_pool,
+    negative_supply,
+    plan_negatives,
+    positive_choices,
+    usable_queries,
+)
+
+FIXED_DRAW = 0  # epoch number whose generator draws what is drawn once
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn before any descriptor is known. queries [Q], choices of each positive, pool [P]:
+    images."""
+
+    split: int
+    queries: Indices
+    choices: list[Indices]
+    pool: Indices
+    needs_choices: bool
+
+    @property
+    def images(self) -> Indices:
+        """Images whose descriptors `mine` needs, ascending."""
+        return np.unique(
+            np.concatenate([self.queries, self.pool, *(self.choices if self.needs_choices else [])])
+        )
+
+    def parts(self, count: int) -> list[Draw]:
+        """The queries in `count` draws of about equal size, in order; fewer where there are fewer queries."""
+        places = np.array_split(np.arange(len(self.queries)), min(count, max(1, len(self.queries))))
+        choices = [[self.choices[place] for place in each.tolist()] for each in places]
+        return [
+            replace(self, queries=self.queries[each], choices=chosen)
+            for each, chosen in zip(places, choices, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class MinedTuples:
+    """tuples [T, 2 + n]: images of query, positive and negatives (hardest first), in training order."""
+
+    tuples: NDArray[np.int64]
+    mean_negative_distance: float
+    warnings: tuple[str, ...]
+
+
+def generator_of(options: TrainingOptions, epoch: int) -> np.random.Generator:
+    """The generator of an epoch: from (seed, epoch) alone, so that a resumed training draws the same."""
+    return np.random.default_rng([options.seed, epoch])
+
+
+def draw_epoch(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int) -> Draw:
+    """Queries and pool of a training epoch. arrays: training_set.h5 by path."""
+    generator = generator_of(options, epoch)
+    usable = usable_queries(arrays, TRAIN, options.positives)
+    rows = draw(usable, options.queries_per_epoch, generator)
+    choices = positive_choices(arrays, rows, options.positives)
+    if options.positives == "m3":
+        redrawn = options.redraw_positives
+        positives = (
+            draw_positives(choices, generator)
+            if redrawn
+            else draw_positives(positive_choices(arrays, usable, "m3"), generator_of(options, FIXED_DRAW))[
+                np.searchsorted(usable, rows)
+            ]
+        )
+        choices = list(positives[:, None])
+    pool = np.sort(draw(negative_pool(arrays, TRAIN), options.pool_size, generator))
+    queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
+    return Draw(TRAIN, queries, choices, pool, options.positives == "m1")
+
+
+def draw_validation(arrays: Mapping[str, Any], options: TrainingOptions) -> Draw:
+    """All usable val queries with one positive each (m1: chosen later) and the whole val pool; the same every
+    epoch."""
+    rows = usable_queries(arrays, VAL, options.positives)
+    choices = positive_choices(arrays, rows, options.positives)
+    if options.positives == "m3":
+        choices = list(draw_positives(choices, generator_of(options, FIXED_DRAW))[:, None])
+    queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
+    return Draw(VAL, queries, choices, negative_pool(arrays, VAL), options.positives == "m1")
+
+
+def plan_of(
+    arrays: Mapping[str, Any],
+    drawn: Draw,
+    negatives: int | None,
+    one_per_cluster: bool | None,
+    name: Callable[[int], str] = str,
+) -> NegativePlan:
+    """How many negatives every query of a draw gets. name: of an image, for errors. Raises TooFewClusters."""
+    names = [name(int(query)) for query in drawn.queries]
+    supply = negative_supply(arrays, drawn.queries, drawn.pool)
+    return plan_negatives(supply, negatives, one_per_cluster, names, SPLIT_NAMES[drawn.split])
+
+
+def mine(
+    arrays: Mapping[str, Any], drawn: Draw, described: DescriptorTable, plan: NegativePlan
+) -> MinedTuples:
+    """Complete the draw with the current network's descriptors; plan: see `plan_of`."""
+    queries, pool = drawn.queries, drawn.pool
+    positives = nearest_positives(drawn.choices, queries, described)
+    clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+    of_queries, of_pool = described[queries], described[pool]
+    positions = hard_negatives(
+        of_queries,
+        of_pool,
+        clusters[queries],
+        clusters[pool],
+        plan.count,
+        one_per_cluster=plan.one_per_cluster,
+        forbidden=forbidden(arrays, queries, pool),
+    )
+    inner = np.einsum("qd,qnd->qn", of_queries, of_pool[positions])
+    distance = float(np.sqrt(np.maximum(0, 2 - 2 * inner)).mean())
+    return MinedTuples(np.column_stack([queries, positives, pool[positions]]), distance, plan.warnings)

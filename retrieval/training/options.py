@@ -1,0 +1,213 @@
+"""Fine-tuning as a stage: its options, its identity, its step. Light: torch is imported by the step only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from retrieval.describe.options import STAGE as EXTRACTION
+from retrieval.describe.options import Precision
+from storage.keys.options import Options, Resources
+from storage.keys.stages import Stage
+
+Strategy = Literal["m1", "m2", "m3"]
+Phase = Literal["describing", "training", "validating"]
+DEFAULT_NEGATIVES = 5
+MARGINS = {"alexnet": 0.7, "vgg": 0.75, "resnet": 0.85}
+"""Contrastive margins of the paper, by the beginning of the backbone's name."""
+OTHER_MARGIN = 0.95
+"""efficientnet_lite0 and the rest: off the shelf, hard negatives of photographs of places lie at 0.85 to
+0.95."""
+
+
+class TrainingOptions(Options):
+    """What the network learns from, and how."""
+
+    image_size: int = Field(362, ge=32, description="longer side of the training photographs in px")
+    epochs: int = Field(
+        5, ge=1, description="passes over the drawn queries; raising it continues a finished training"
+    )
+    queries_per_epoch: int | None = Field(400, ge=1, description="queries drawn for each epoch; none: all")
+    minings_per_epoch: int = Field(
+        1, ge=1, description="parts of an epoch's queries; each is mined with the network of the moment"
+    )
+    pool_size: int | None = Field(
+        22000, ge=1, description="photographs drawn to mine negatives from; none: all"
+    )
+    positives: Strategy = Field(
+        "m3", description="m1: nearest descriptor, m2: most shared points, m3: a random one of enough overlap"
+    )
+    redraw_positives: bool = Field(
+        True, description="m3: draw again every epoch; else once, as in the published lists"
+    )
+    negatives: int | None = Field(
+        None,
+        ge=1,
+        description=f"hard negatives of a query; none: {DEFAULT_NEGATIVES}, fewer where clusters are missing",
+    )
+    one_per_cluster: bool | None = Field(
+        None,
+        description="at most one negative of a cluster (N2); none: true, given up where clusters are missing",
+    )
+    verify_negatives: bool = Field(
+        True, description="match hard negatives as near as the query's positives before they are used"
+    )
+    verify_inliers: int = Field(
+        8, ge=1, description="inliers from which such a negative's cluster may show the query's place"
+    )
+    verify_photographs: int = Field(
+        3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
+    )
+    loss: Literal["contrastive", "triplet"] = Field("contrastive", description="loss of a tuple")
+    margin: float | None = Field(
+        None,
+        gt=0,
+        description="distance from which negatives count no more; none: the paper's for the backbone",
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="rule of the update")
+    learning_rate: float = Field(1e-5, gt=0, description="before the schedule; GeM's p learns faster")
+    weight_decay: float = Field(1e-6, ge=0, description="pull towards zero; none on GeM's p")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    schedule: Literal["exponential", "exponential_matlab", "constant"] = Field(
+        "exponential", description="learning rate x exp(-0.01 epoch), x exp(-0.1 (epoch - 1)), or unchanged"
+    )
+    gem_p_rate: float = Field(
+        10.0, ge=0, description="learning rate of GeM's p / learning rate; x10 again per channel"
+    )
+    tuples_per_step: int = Field(5, ge=1, description="tuples whose gradients are summed for one update")
+    early_stopping: int | None = Field(
+        None, ge=1, description="epochs without a better val mAP before it stops"
+    )
+    augment_scale: float = Field(
+        1.0, gt=0, le=1, description="training photographs are scaled by a random factor from this to 1"
+    )
+    augment_crop: float = Field(
+        0.0, ge=0, lt=1, description="largest share of each side that is cut off training photographs"
+    )
+    augment_colour: float = Field(
+        0.0, ge=0, lt=1, description="brightness, contrast, saturation of training photographs: x 1 -+ this"
+    )
+    precision: Precision = Field("float32", description="arithmetic inside the trunk")
+    draft: bool = Field(False, description="let the JPEG decoder skip resolution that is not needed")
+    seed: int = Field(0, ge=0, description="draws queries, pools and positives")
+
+    def margin_for(self, backbone: str) -> float:
+        """The margin in force for a backbone."""
+        if self.margin is not None:
+            return self.margin
+        if self.loss == "triplet":
+            return 0.5
+        plain = backbone.removeprefix("timm:")
+        return next((value for name, value in MARGINS.items() if plain.startswith(name)), OTHER_MARGIN)
+
+    def rate_at(self, epoch: int) -> float:
+        """Learning rate of an epoch (from 1). The schedule steps before the epoch, as in the published
+        code."""
+        factor = {
+            "exponential": math.exp(-0.01 * epoch),
+            "exponential_matlab": math.exp(-0.1 * (epoch - 1)),
+            "constant": 1.0,
+        }[self.schedule]
+        return self.learning_rate * factor
+
+    def resumable(self) -> TrainingOptions:
+        """The same training without its length: two that agree here can share checkpoints."""
+        return self.model_copy(update={"epochs": 1, "early_stopping": None})
+
+
+class TrainingResources(Resources):
+    """What a training may use. With another number of threads the result differs by rounding."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: torch decides")
+    loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
+    batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
+    cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
+    training_processes: int = Field(1, ge=1, description="processes that train together, one per GPU")
+    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
+    checkpoints_kept: int = Field(
+        2,
+        ge=2,
+        description="newest epochs whose checkpoints stay in the work folder of a training",
+    )
+    checkpoint_pause_s: float = Field(30.0, ge=0, description="least time between them, seconds")
+    negatives_at_a_time: int | None = Field(
+        None,
+        ge=1,
+        description="negatives of equal size per forward pass; none: 1 on a CPU, 5 on a GPU",
+    )
+
+
+class Photographs(Protocol):
+    """Where the photographs are: storage.photographs.PhotoSource, or anything that maps a name to a file."""
+
+    def path(self, name: str) -> Path: ...
+
+
+class Matcher(Protocol):
+    """Local features matched and verified geometrically."""
+
+    def __call__(self, pairs: NDArray[np.int64], /) -> NDArray[np.int64]:
+        """Pairs of images [K, 2] -> inliers of each [K], 0 where nothing verifies at all."""
+
+
+@dataclass(frozen=True)
+class TrainingCall:
+    """A training that is asked for; its parts: see `retrieval.training.finetune`."""
+
+    training_set: Path
+    network: Path
+    photographs: Photographs
+    options: TrainingOptions
+    out: Path
+    work_dir: Path
+    resources: TrainingResources
+    matcher: Matcher | None
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """What a person sees while it trains. done of total photographs or tuples of the phase of this epoch."""
+
+    phase: Phase
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float = math.nan
+    learning_rate: float = math.nan
+    gem_p: float = math.nan
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What came out. Medium mAP of the geometry benchmark on val, nan where it has no queries."""
+
+    best_epoch: int
+    last_epoch: int
+    map_before: float
+    map_best: float
+    median_descriptor_shift: float
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+STAGE = Stage(
+    name="finetune",
+    version=1,
+    schema_name=None,
+    kind="directory",
+    packages=(*EXTRACTION.packages, "scipy"),
+    code="retrieval.training.finetune",
+)
+
+NETWORK_FILE = "network.safetensors"
+TRAINING_FILE = "training.h5"

@@ -1,0 +1,291 @@
+"""The inner loop: given tuples of photographs, update the network.
+
+To follow a training of the published code through its own tuples (losses to 1e-5, parameters to 1e-4):
+
+    options = TrainingOptions(
+        loss="triplet", margin=0.1, optimizer="sgd", momentum=0.9, learning_rate=lr, weight_decay=decay,
+        tuples_per_step=batch_size * update_every,
+    )
+    learner = Learner.of(network, options)
+    stepping = Stepping(options.tuples_per_step, step_remainder=False)
+    for epoch, tuples in enumerate(recorded, start=1):  # [T, 2 + n] in the order in which they were consumed
+        set_learning_rate(learner.optimizer, options.rate_at(epoch))
+        losses = train_tuples(learner, tuples, TrainingPhotographs(load), stepping)
+
+The published code steps after `update_every` batches of `batch_size` tuples and drops the gradients of what
+is left over at the end of an epoch: `step_remainder=False`. GeM's p has 10 times the learning rate
+(`gem_p_rate`) and no weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from retrieval.describe.images import loaded_ahead, normalise
+from retrieval.networks.network import RetrievalNetwork
+from retrieval.training.losses import ContrastiveLoss, TripletLoss, tuple_labels
+from retrieval.training.options import TrainingOptions, TrainingResources
+from retrieval.training.processes import ALONE, Processes
+
+if TYPE_CHECKING:
+    from retrieval.training.augmentation import Change
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of descriptors and labels, see `retrieval.training.losses`: a sum over the negatives of a tuple."""
+NEGATIVES_ON_A_GPU = 5
+AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
+
+
+class TrainingDiverged(ValueError):
+    """A loss or a descriptor is not a number any more."""
+
+
+def make_loss(options: TrainingOptions, backbone: str) -> Loss:
+    """The loss of the options with the margin that is in force for the backbone."""
+    margin = options.margin_for(backbone)
+    return TripletLoss(margin) if options.loss == "triplet" else ContrastiveLoss(margin)
+
+
+def make_optimizer(network: RetrievalNetwork, options: TrainingOptions) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD over two groups: everything, and GeM's p (faster, without weight decay).
+
+    Every group has `factor`: its learning rate / the learning rate. Source: cirtorch train.py.
+    """
+    exponent = [network.gem.p] if network.gem is not None else []
+    others = [parameter for parameter in network.parameters() if all(parameter is not p for p in exponent)]
+    groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0, "weight_decay": options.weight_decay}]
+    if exponent:
+        factor = options.gem_p_rate * (10 if len(exponent[0]) > 1 else 1)
+        groups.append({"params": exponent, "factor": factor, "weight_decay": 0.0})
+    make: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=options.momentum),
+    }
+    return make[options.optimizer](groups, lr=options.learning_rate)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Each group gets rate x its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A network, what changes it, and the loss of a tuple that it is changed for."""
+
+    network: RetrievalNetwork
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+
+    @classmethod
+    def of(cls, network: RetrievalNetwork, options: TrainingOptions) -> Learner:
+        """With the optimiser and the loss of the options."""
+        loss = make_loss(options, network.description.architecture)
+        return cls(network, make_optimizer(network, options), loss)
+
+    def update(self, processes: Processes = ALONE) -> None:
+        """One step along the gradients of all processes, which then are zero again."""
+        processes.sum([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+
+
+@dataclass(frozen=True)
+class TrainingPhotographs:
+    """Photographs by the number of their image.
+
+    load(image) -> [H, W, 3] uint8; changed(photograph, position of the tuple, place in it) -> what is trained
+    on, None: the photograph itself; name(image): for errors.
+    """
+
+    load: Callable[[int], NDArray[np.uint8]]
+    changed: Change | None = None
+    name: Callable[[int], str] = str
+
+    def of(self, image: int, position: int, place: int) -> NDArray[np.uint8]:
+        """What is trained on at a place of a tuple."""
+        photograph = self.load(image)
+        return photograph if self.changed is None else self.changed(photograph, position, place)
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """How tuples become steps.
+
+    Gradients are summed over tuples_per_step tuples, then one optimiser step; tuples left over at the end
+    make a smaller step, or none (step_remainder=False, as in the published code). negatives_at_a_time: of
+    equal size, None: 1 on a CPU, NEGATIVES_ON_A_GPU elsewhere.
+    """
+
+    tuples_per_step: int = 5
+    step_remainder: bool = True
+    precision: str = "float32"
+    negatives_at_a_time: int | None = None
+    loader_threads: int = 0
+
+    @classmethod
+    def of(cls, options: TrainingOptions, resources: TrainingResources) -> Stepping:
+        return cls(
+            tuples_per_step=options.tuples_per_step,
+            precision=options.precision,
+            negatives_at_a_time=resources.negatives_at_a_time,
+            loader_threads=resources.loader_threads,
+        )
+
+    def steps(self, num_tuples: int) -> list[range]:
+        """Positions of the tuples of each step."""
+        starts = range(0, num_tuples, self.tuples_per_step)
+        return [range(start, min(start + self.tuples_per_step, num_tuples)) for start in starts]
+
+
+def train_tuples(
+    learner: Learner,
+    tuples: NDArray[np.int64],
+    photographs: TrainingPhotographs,
+    stepping: Stepping | None = None,
+    *,
+    after_tuple: Callable[[int, float], None] | None = None,
+    after_step: Callable[[NDArray[np.float64]], None] | None = None,
+    processes: Processes = ALONE,
+) -> NDArray[np.float64]:
+    """Train on tuples [T, 2 + n] of image numbers (query, positive, negatives) in the given order -> losses
+    [T].
+
+    The loss of a tuple is the one before its step. after_tuple(position, loss); after_step(losses so far).
+    Several processes share the tuples of a step. Raises TrainingDiverged naming the tuple.
+    """
+    stepping = stepping or Stepping()
+    losses, steps = np.zeros(len(tuples)), stepping.steps(len(tuples))
+    learner.network.train()
+    _zero_gradients(learner.network)
+    loaded = _loaded(learner.network, tuples, photographs, stepping, processes)
+    for step in steps:
+        for position in processes.share(step):
+            batches = [next(loaded) for _ in range(tuples.shape[1])]
+            losses[position] = _add_gradients(learner, batches, stepping)
+            if after_tuple is not None:
+                after_tuple(position, float(losses[position]))
+        losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
+        for position in step:
+            if not np.isfinite(losses[position]):
+                names = [photographs.name(image) for image in tuples[position].tolist()]
+                raise TrainingDiverged(_diverged(names, losses[position], position))
+        if len(step) == stepping.tuples_per_step or stepping.step_remainder:
+            learner.update(processes)
+            if after_step is not None:
+                after_step(losses[: step.stop])
+    learner.network.eval()
+    return losses
+
+
+def _loaded(
+    network: RetrievalNetwork,
+    tuples: NDArray[np.int64],
+    photographs: TrainingPhotographs,
+    stepping: Stepping,
+    processes: Processes,
+) -> Iterator[Tensor]:
+    """The photographs of this process's tuples, one after the other, [1, 3, H, W] on the network's device."""
+    device, description = next(network.parameters()).device, network.description
+
+    def prepared(at: tuple[int, int]) -> Tensor:
+        photograph = photographs.of(int(tuples[at]), *at)
+        return normalise(photograph, description.mean, description.std)
+
+    steps = stepping.steps(len(tuples))
+    own = [position for step in steps for position in processes.share(step)]
+    places = [(position, place) for position in own for place in range(tuples.shape[1])]
+    threads = stepping.loader_threads
+    for batch in loaded_ahead(places, prepared, threads=threads, ahead=max(AHEAD, 2 * threads)):
+        yield batch.to(device, memory_format=torch.channels_last)
+
+
+def _add_gradients(learner: Learner, photographs: Sequence[Tensor], stepping: Stepping) -> float:
+    """`tuple_gradients` in the precision and the batches of the device."""
+    device, reduced = photographs[0].device.type, stepping.precision == "bfloat16"
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=reduced):  # whole tuple: weights are cast once
+        return tuple_gradients(
+            lambda batch: learner.network(batch).float(),
+            photographs,
+            learner.loss,
+            negatives_at_a_time=stepping.negatives_at_a_time
+            or (1 if device == "cpu" else NEGATIVES_ON_A_GPU),
+            # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
+            # the photograph; in float32 on a CPU a batch gains nothing
+            anchors_together=device != "cpu" or reduced,
+        )
+
+
+def tuple_gradients(
+    forward: Callable[[Tensor], Tensor],
+    photographs: Sequence[Tensor],
+    loss: Loss,
+    *,
+    negatives_at_a_time: int = 1,
+    anchors_together: bool = False,
+) -> float:
+    """Add the gradients of one tuple's loss to the parameters; returns the loss.
+
+    photographs: query, positive, negatives, [1, 3, H, W] each. The losses are sums over negatives, so the
+    gradient of a negative's descriptor depends on query and positive only: its backward pass runs at once,
+    and its activations go before the next negative comes. Memory does not grow with their number. A negative
+    beyond the margin has no gradient and runs no backward pass. anchors_together: query and positive of equal
+    size share a pass too; both are kept in any case.
+    """
+    anchors = [forward(batch) for _, batch in _groups(photographs[:2], 2 if anchors_together else 1)]
+    fixed = torch.cat([rows.detach() for rows in anchors])
+    negatives = [fixed.new_empty(1, fixed.shape[1]) for _ in photographs[2:]]
+    for positions, batch in _groups(photographs[2:], negatives_at_a_time):
+        rows = forward(batch)
+        leaf = rows.detach().requires_grad_()
+        value = loss(torch.cat([fixed, leaf]), tuple_labels(len(positions)).to(leaf.device))
+        (gradient,) = torch.autograd.grad(value, leaf)
+        if bool(gradient.any()):
+            rows.backward(gradient)
+        for place, position in enumerate(positions):
+            negatives[position] = leaf.detach()[place : place + 1]
+    fixed.requires_grad_()
+    value = loss(torch.cat([fixed, *negatives]), tuple_labels(len(negatives)).to(fixed.device))
+    (gradient,) = torch.autograd.grad(value, fixed)
+    if bool(gradient.any()):
+        torch.autograd.backward(anchors, list(gradient.split([len(rows) for rows in anchors])))
+    return float(value.detach())
+
+
+def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int], Tensor]]:
+    """Photographs of equal size in batches: (positions, [B, 3, H, W])."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for position, photograph in enumerate(photographs):
+        by_size.setdefault(tuple(photograph.shape), []).append(position)
+    groups = [
+        positions[start : start + largest]
+        for positions in by_size.values()
+        for start in range(0, len(positions), largest)
+    ]
+    return [(positions, torch.cat([photographs[p] for p in positions])) for positions in groups]
+
+
+def _zero_gradients(network: nn.Module) -> None:
+    """Gradients of zero instead of none: weight decay then also acts on what a step's tuples did not
+    touch."""
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def _diverged(names: Sequence[str], value: float, position: int) -> str:
+    query, positive, *negatives = names
+    return (
+        f"tuple {position + 1} (query {query!r}, positive {positive!r}, negatives {negatives}): loss "
+        f"{value}; lower training.learning_rate, or look at these photographs; the last good checkpoint is "
+        "kept"
+    )

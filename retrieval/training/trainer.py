@@ -1,0 +1,284 @@
+"""A whole training: epochs of mining, training and validation, resumed where it was left."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.describe.compute import deterministic, fixed_threads, pick_device
+from retrieval.describe.describe import DescriptorTable
+from retrieval.describe.images import PhotographCache, load_photograph
+from retrieval.networks.network import RetrievalNetwork, load_network, save_network
+from retrieval.training.augmentation import changes
+from retrieval.training.checkpoints import CheckpointFolder, Journal
+from retrieval.training.current_descriptors import CurrentDescriptors
+from retrieval.training.epoch_tuples import Draw, draw_epoch
+from retrieval.training.negative_checks import Miner, NegativeChecks
+from retrieval.training.options import (
+    NETWORK_FILE,
+    TRAINING_FILE,
+    Matcher,
+    Phase,
+    TrainingCall,
+    TrainingProgress,
+    TrainingSummary,
+)
+from retrieval.training.processes import ALONE, Processes, launched
+from retrieval.training.record import EpochProgress, EpochRecord, TrainingState, summarise, write_training
+from retrieval.training.step import (
+    Learner,
+    Stepping,
+    TrainingDiverged,
+    TrainingPhotographs,
+    set_learning_rate,
+    train_tuples,
+)
+from retrieval.training.tuples import TRAIN, Indices, NegativePlan, NoQueries, usable_queries
+from retrieval.training.validation import Validation
+from storage.files.digests import json_sha256
+from storage.hdf5 import file as hdf5
+from storage.hdf5.digests import content_sha256
+
+LOGGER = logging.getLogger(__name__)
+SHIFT_PHOTOGRAPHS = 20_000  # of larger training sets evenly spaced ones stand for all in descriptor_shift
+Report = Callable[[TrainingProgress], Any]
+
+
+def run_training(call: TrainingCall, progress: Report) -> TrainingSummary:
+    """See retrieval.training.finetune."""
+    options, resources = call.options, call.resources
+    inputs = [content_sha256(call.training_set), content_sha256(call.network), *call.inputs]
+    fingerprint = json_sha256([options.resumable().model_dump(mode="json"), inputs])
+    with launched(resources.device) as (processes, name):
+        device = pick_device(name)
+        with fixed_threads(resources.threads), deterministic(device):
+            network = load_network(call.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            arrays = hdf5.read(call.training_set, "training_set")
+            folder = processes.from_first(
+                lambda: CheckpointFolder(call.work_dir, fingerprint, resources.checkpoints_kept)
+            )
+            trainer = Trainer(call, network, arrays, folder, progress, processes)
+            state = trainer.run()
+            processes.wait()
+            folder.load_best(network, state.best_epoch)
+            shift = trainer.descriptor_shift()
+    if processes.first:
+        call.out.mkdir(parents=True, exist_ok=True)
+        save_network(network, call.out / NETWORK_FILE)
+        clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+        may_match = trainer.checks.may_match(clusters)
+        write_training(call.out / TRAINING_FILE, state, may_match, shift, options, inputs)
+    return summarise(state, shift[1])
+
+
+@dataclass
+class Reporter:
+    """Turns what is done in an epoch into events."""
+
+    progress: Report
+    network: RetrievalNetwork
+    epochs: int
+    epoch: int = 0
+
+    def __call__(
+        self, phase: Phase, done: int, total: int, loss: float = math.nan, rate: float = math.nan
+    ) -> None:
+        exponent = self.network.mean_exponent
+        self.progress(TrainingProgress(phase, self.epoch, self.epochs, done, total, loss, rate, exponent))
+
+
+class Trainer:
+    """One training. Whatever is random in epoch e comes from (seed, e) alone: resuming needs no generator
+    state."""
+
+    def __init__(
+        self,
+        call: TrainingCall,
+        network: RetrievalNetwork,
+        arrays: Mapping[str, Any],
+        folder: CheckpointFolder,
+        progress: Report,
+        processes: Processes = ALONE,
+    ) -> None:
+        options = call.options
+        if len(usable_queries(arrays, TRAIN, options.positives)) == 0:
+            raise NoQueries(
+                f"no train query has a positive under {options.positives!r}; choose training.positives=m2 "
+                "or add photographs of the same places"
+            )
+        names = [str(name) for name in arrays["images/name"]]
+        load = _loader(call, names)
+        self.checks = NegativeChecks(
+            _matcher(call, processes), options.verify_inliers, options.verify_photographs
+        )
+        self._arrays = arrays
+        self._options, self._resources = options, call.resources
+        self._processes = processes
+        self._learner = Learner.of(network, options)
+        self._photographs = TrainingPhotographs(load, name=names.__getitem__)
+        self._describing = CurrentDescriptors(network, load, names, options, call.resources, processes)
+        self._journal = Journal(folder, network, self._learner.optimizer, processes.first)
+        self._miner = Miner(
+            arrays, names.__getitem__, options.one_per_cluster, self.checks, self._journal.warn
+        )
+        self._validation = Validation.of(arrays, options, self._learner.loss)
+        self._report = Reporter(progress, network, options.epochs)
+        self._before: DescriptorTable | None = None
+
+    def run(self) -> TrainingState:
+        """Train up to options.epochs, from the last checkpoint on."""
+        self._processes.wait()
+        options, journal = self._options, self._journal
+        rows, images = journal.before(), self._shift_images()
+        if rows is not None and len(rows) == len(images) and journal.restore(options.epochs):
+            LOGGER.info("training goes on after epoch %d", journal.state.epoch)
+            self._before, self.checks.found = DescriptorTable(images, rows), journal.state.checks
+        else:
+            self._before_training()
+        state = journal.state
+        while state.epoch < options.epochs and not state.stops_early(options.early_stopping):
+            self._report.epoch = self.checks.epoch = state.epoch + 1
+            self._run_epoch(state.epoch + 1)
+        return state
+
+    def descriptor_shift(self) -> tuple[Indices, NDArray[np.float32]]:
+        """Train photographs [S], and 1 - cosine of their descriptors before and after training [S]."""
+        assert self._before is not None
+        images = self._before.images
+        before, after = self._before.rows.astype(np.float64), self._describe(images).rows.astype(np.float64)
+        return images, (1 - np.einsum("nd,nd->n", before, after)).astype(np.float32)
+
+    def _before_training(self) -> None:
+        """Epoch 0: what the network can do as it comes."""
+        self._before = self._describe(self._shift_images())
+        self._journal.keep_before(self._before.rows)
+        loss_val, map_val, seconds = self._validate()
+        exponent = self._learner.network.mean_exponent
+        record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, exponent, math.nan, {"validate": seconds})
+        self._journal.state.history.append(record)
+        self._journal.save(self.checks.found)
+
+    def _run_epoch(self, epoch: int) -> None:
+        """Mine and train part by part; a checkpoint may have left the epoch anywhere after a step."""
+        rate, started = self._options.rate_at(epoch), time.perf_counter()
+        drawn = draw_epoch(self._arrays, self._options, epoch)
+        plan = self._miner.plan(drawn, self._options.negatives)
+        progress = self._journal.state.within or EpochProgress(epoch)
+        for number, part in enumerate(drawn.parts(self._options.minings_per_epoch)):
+            if number > progress.part:
+                progress = self._mine_part(part, plan, progress)
+            progress = self._train_part(progress, rate)
+        loss_val, map_val, progress.seconds["validate"] = self._validate()
+        record = EpochRecord(
+            epoch, float(progress.losses.mean()), loss_val, map_val, rate,
+            self._learner.network.mean_exponent, progress.mean_negative_distance, progress.seconds,
+        )  # fmt: skip
+        self._journal.state.finish(record, progress.tuples)
+        self._journal.save(self.checks.found)
+        LOGGER.info(
+            "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
+            *(epoch, self._options.epochs, record.loss_train, loss_val, map_val, record.gem_p),
+            time.perf_counter() - started,
+        )
+
+    def _mine_part(self, part: Draw, plan: NegativePlan, progress: EpochProgress) -> EpochProgress:
+        clock = time.perf_counter()
+        described = self._current(part.images, untrained=progress.epoch == 1 and progress.part < 0)
+        described_s = time.perf_counter() - clock
+        mined = self._miner.mine(part, described, plan)
+        _add(progress.seconds, describe=described_s, mine=time.perf_counter() - clock - described_s)
+        return progress.mined(mined.tuples, mined.mean_negative_distance)
+
+    def _train_part(self, progress: EpochProgress, rate: float) -> EpochProgress:
+        """Train on the mined tuples that are left."""
+        clock = saved = time.perf_counter()
+        done, steps = len(progress.losses), 0
+        total = float(progress.losses.sum())
+
+        def after_tuple(position: int, loss: float) -> None:
+            nonlocal total
+            total += loss
+            trained = done + position + 1
+            self._report("training", trained, len(progress.tuples), total / trained, rate)
+
+        def after_step(losses: NDArray[np.float64]) -> None:
+            nonlocal steps, saved
+            steps += 1
+            due = steps % self._resources.checkpoint_steps == 0
+            if due and time.perf_counter() - saved >= self._resources.checkpoint_pause_s:
+                self._journal.state.within = progress.trained(losses)
+                self._journal.save(self.checks.found)
+                saved = time.perf_counter()
+
+        set_learning_rate(self._learner.optimizer, rate)
+        try:
+            losses = train_tuples(
+                self._learner,
+                progress.tuples[done:],
+                replace(self._photographs, changed=changes(self._options, progress.epoch, done)),
+                Stepping.of(self._options, self._resources),
+                after_tuple=after_tuple,
+                after_step=after_step,
+                processes=self._processes,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"epoch {progress.epoch}, {error}") from error
+        _add(progress.seconds, train=time.perf_counter() - clock)
+        return progress.trained(losses)
+
+    def _validate(self) -> tuple[float, float, float]:
+        """Loss per tuple and Medium mAP on val, and the seconds that took."""
+        clock = time.perf_counter()
+        described = self._describe(self._validation.images, "validating")
+        loss_val, map_val = self._validation.measured(described, self._miner)
+        return loss_val, map_val, time.perf_counter() - clock
+
+    def _current(self, images: Indices, untrained: bool) -> DescriptorTable:
+        """Descriptors of the network as it is; those of the untrained network are there already."""
+        if untrained and self._before is not None and self._before.holds(images):
+            return self._before
+        return self._describe(images)
+
+    def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
+        return self._describing.table(images, self._report.epoch, partial(self._report, phase))
+
+    def _shift_images(self) -> Indices:
+        members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
+        return members[:: max(1, -(-len(members) // SHIFT_PHOTOGRAPHS))]
+
+
+def _loader(call: TrainingCall, names: list[str]) -> PhotographCache:
+    """What decodes the photographs of a training and keeps them."""
+    options = call.options
+
+    def load(image: int) -> NDArray[np.uint8]:
+        path = call.photographs.path(names[image])
+        return load_photograph(path, options.image_size, draft=options.draft)
+
+    return PhotographCache(load, call.resources.cache_megabytes * 2**20)
+
+
+def _matcher(call: TrainingCall, processes: Processes) -> Matcher | None:
+    """Matching by the first process alone, its verdicts given to all; None: negatives are not verified."""
+    matcher = call.matcher
+    if matcher is None or not call.options.verify_negatives:
+        return None
+
+    def matched(pairs: Indices, /) -> Indices:
+        return processes.from_first(partial(matcher, pairs))
+
+    return matched
+
+
+def _add(seconds: dict[str, float], **more: float) -> None:
+    for name, value in more.items():
+        seconds[name] = seconds.get(name, 0.0) + value

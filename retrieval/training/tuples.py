@@ -1,0 +1,215 @@
+"""Which photographs make a tuple: the positive of a query, and where its negatives may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from retrieval.training.mining import TooFewClusters, supply_of
+from retrieval.training.options import DEFAULT_NEGATIVES, Strategy
+
+Indices = NDArray[np.int64]
+TRAIN, VAL = 0, 1
+SPLIT_NAMES = {TRAIN: "train", VAL: "val"}
+EXCLUDED = "negatives/excluded/indptr"
+"""Where it is there, every query names its exclusions, and no photograph needs a verdict."""
+
+
+class RowsByImage(Protocol):
+    """Descriptors that can be indexed by image: an array [N, D], or a table of some images."""
+
+    def __getitem__(self, images: Any, /) -> NDArray[np.float32]: ...
+
+
+class NoQueries(ValueError):
+    """A training set without a query to train on."""
+
+
+@dataclass(frozen=True)
+class NegativePlan:
+    """How negatives are mined, after what the pool can give; the sentences say what had to be given up."""
+
+    count: int
+    one_per_cluster: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Of every query: other clusters, and photographs of other clusters, that may serve as negatives. [Q]
+    each."""
+
+    clusters: Indices
+    photographs: Indices
+
+
+def usable_queries(arrays: Mapping[str, Any], split: int, strategy: Strategy) -> Indices:
+    """Rows of the queries table in the split that have a positive under the strategy. arrays:
+    training_set.h5."""
+    rows = np.flatnonzero(np.asarray(arrays["queries/split"]) == split)
+    if strategy == "m2":
+        return rows[np.asarray(arrays["positives/m2"])[rows] >= 0]
+    indptr = np.asarray(arrays[f"positives/{_csr_name(strategy)}/indptr"], dtype=np.int64)
+    return rows[indptr[rows + 1] > indptr[rows]]
+
+
+def positive_choices(arrays: Mapping[str, Any], rows: Indices, strategy: Strategy) -> list[Indices]:
+    """The images each query's positive is chosen from, one array per row."""
+    if strategy == "m2":
+        return list(np.asarray(arrays["positives/m2"], dtype=np.int64)[rows][:, None])
+    base = f"positives/{_csr_name(strategy)}"
+    indptr = np.asarray(arrays[f"{base}/indptr"], dtype=np.int64)
+    image = np.asarray(arrays[f"{base}/image"], dtype=np.int64)
+    return [image[indptr[row] : indptr[row + 1]] for row in rows]
+
+
+def draw_positives(choices: list[Indices], generator: np.random.Generator) -> Indices:
+    """One of each query's choices at random (m3; for m2 the only one): [Q] images."""
+    draws = generator.random(len(choices))
+    return np.array(
+        [choice[int(draw * len(choice))] for choice, draw in zip(choices, draws, strict=True)], dtype=np.int64
+    )
+
+
+def nearest_positives(choices: list[Indices], queries: Indices, descriptors: RowsByImage) -> Indices:
+    """m1: of each query's choices the one with the nearest descriptor: [Q] images.
+
+    descriptors[images] -> rows [., D]. A single choice is taken without looking at its descriptor.
+    """
+    return np.array(
+        [
+            choice[0]
+            if len(choice) == 1
+            else choice[int(np.argmax(descriptors[choice] @ descriptors[query]))]
+            for choice, query in zip(choices, queries, strict=True)
+        ],
+        dtype=np.int64,
+    )
+
+
+def draw(items: Indices, count: int | None, generator: np.random.Generator) -> Indices:
+    """`count` of the items in random order, all of them where count is None or larger."""
+    return generator.permutation(items)[:count]
+
+
+def negative_pool(arrays: Mapping[str, Any], split: int) -> Indices:
+    """Images of the split that can be a negative of some query; a singleton needs at least one allowed
+    verdict."""
+    members = np.flatnonzero(np.asarray(arrays["images/split"]) == split)
+    cleared = np.asarray(arrays["negatives/image"])[np.asarray(arrays["negatives/allowed"], dtype=bool)]
+    return members[~needs_verdict(arrays)[members] | np.isin(members, cleared)]
+
+
+def needs_verdict(arrays: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """[N]: whether the image is the only one of its cluster, and what it shows is not known either."""
+    _, member, sizes = np.unique(
+        np.asarray(arrays["images/cluster"]), return_inverse=True, return_counts=True
+    )
+    return np.asarray((sizes[member] == 1) & (EXCLUDED not in arrays))
+
+
+def forbidden_positions(arrays: Mapping[str, Any], cluster: int, pool: Indices) -> Indices:
+    """Positions in the pool that must not serve any query of the cluster: singletons without an allowed
+    verdict, and whatever was refused."""
+    here = np.asarray(arrays["negatives/cluster"]) == cluster
+    allowed = np.asarray(arrays["negatives/allowed"], dtype=bool)
+    images = np.asarray(arrays["negatives/image"])
+    uncleared = needs_verdict(arrays)[pool] & ~np.isin(pool, images[here & allowed])
+    return np.flatnonzero(uncleared | np.isin(pool, images[here & ~allowed]))
+
+
+def excluded_positions(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> list[Indices]:
+    """Positions in the pool (images, each once) that each query (image) alone must not have."""
+    if EXCLUDED not in arrays:
+        return [np.empty(0, dtype=np.int64)] * len(queries)
+    indptr, image = np.asarray(arrays[EXCLUDED]), np.asarray(arrays["negatives/excluded/image"])
+    position = np.full(len(np.asarray(arrays["images/cluster"])), -1, dtype=np.int64)
+    position[pool] = np.arange(len(pool))
+    rows = rows_of_queries(arrays, queries)
+    found = [position[image[indptr[row] : indptr[row + 1]]] for row in rows.tolist()]
+    return [each[each >= 0] for each in found]
+
+
+def rows_of_queries(arrays: Mapping[str, Any], queries: Indices) -> Indices:
+    """[Q] rows of the queries table for images that are queries."""
+    of_queries = np.asarray(arrays["queries/image"], dtype=np.int64)
+    order = np.argsort(of_queries)
+    return np.asarray(order[np.searchsorted(of_queries, queries, sorter=order)])
+
+
+def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr_array:
+    """[Q, P] bool, sparse: combinations that are never a (query, negative)."""
+    clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)[queries]
+    barred = {
+        int(cluster): forbidden_positions(arrays, int(cluster), pool) for cluster in np.unique(clusters)
+    }
+    own = excluded_positions(arrays, queries, pool)
+    rows = [np.union1d(barred[int(cluster)], mine) for cluster, mine in zip(clusters, own, strict=True)]
+    indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    columns = np.concatenate([*rows, np.empty(0, dtype=np.int64)])
+    return csr_array((np.ones(len(columns), dtype=bool), columns, indptr), shape=(len(queries), len(pool)))
+
+
+def negative_supply(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> Supply:
+    """What the pool can give to each query."""
+    clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+    own = clusters[queries]
+    _, first, position = np.unique(own, return_index=True, return_inverse=True)
+    if EXCLUDED in arrays:  # queries of one cluster differ
+        first = position = np.arange(len(queries))
+    counts = supply_of(own[first], clusters[pool], forbidden(arrays, queries[first], pool))
+    return Supply(*(each[position] for each in counts))
+
+
+def plan_negatives(
+    supply: Supply,
+    negatives: int | None,
+    one_per_cluster: bool | None,
+    names: list[str],
+    where: str = "train",
+) -> NegativePlan:
+    """Fit the wanted negatives to the supply: first one_per_cluster is given up, then the number falls.
+
+    What the user set (not None) is not touched: then TooFewClusters is raised, naming the scarcest query
+    (`names` [Q]).
+    """
+    wanted = DEFAULT_NEGATIVES if negatives is None else negatives
+    apart = True if one_per_cluster is None else one_per_cluster
+    scarcest = int(np.argmin(supply.clusters if apart else supply.photographs))
+    fewest_clusters, fewest = int(supply.clusters.min()), int(supply.photographs.min())
+    if (fewest_clusters if apart else fewest) >= wanted:
+        return NegativePlan(wanted, apart)
+    warnings = []
+    if apart and one_per_cluster is None:
+        apart = False
+        warnings.append(
+            f"{where}: query {names[scarcest]!r} has {fewest_clusters} other clusters for {wanted} "
+            "negatives; several "
+            "negatives of a query may come from one cluster"
+        )
+    available = fewest_clusters if apart else fewest
+    if available >= wanted:
+        return NegativePlan(wanted, apart, tuple(warnings))
+    scarcest = int(np.argmin(supply.clusters if apart else supply.photographs))
+    if negatives is not None or available == 0:
+        raise TooFewClusters(
+            f"{where}: query {names[scarcest]!r} has {fewest_clusters} other clusters with {fewest} "
+            "photographs to take "
+            f"negatives from, {wanted} {'from different clusters ' if apart else ''}asked; lower "
+            "training.negatives or "
+            "add photographs of other places"
+        )
+    warnings.append(
+        f"{where}: query {names[scarcest]!r} has {available} possible negatives; {available} instead of "
+        f"{wanted}"
+    )
+    return NegativePlan(available, apart, tuple(warnings))
+
+
+def _csr_name(strategy: Strategy) -> str:
+    return {"m1": "m1_pool", "m3": "m3"}[strategy]

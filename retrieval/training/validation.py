@@ -1,0 +1,57 @@
+"""How good the network is by now: its loss and its mAP on the val split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.describe.describe import DescriptorTable
+from retrieval.training.epoch_tuples import Draw, draw_validation
+from retrieval.training.losses import tuple_labels
+from retrieval.training.mining import TooFewClusters
+from retrieval.training.negative_checks import Miner
+from retrieval.training.options import TrainingOptions
+from retrieval.training.step import Loss
+from retrieval.training.tuples import Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """The geometry benchmark and the tuples of val, the same every epoch."""
+
+    benchmark: GeometryBenchmark
+    drawn: Draw
+    loss: Loss
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
+        """arrays: training_set.h5 by path."""
+        return cls(GeometryBenchmark.from_arrays(arrays, "val"), draw_validation(arrays, options), loss)
+
+    @property
+    def images(self) -> Indices:
+        """Images whose descriptors it needs, ascending."""
+        return np.unique(np.concatenate([self.benchmark.database, self.drawn.images]))
+
+    def measured(self, described: DescriptorTable, miner: Miner) -> tuple[float, float]:
+        """Loss per tuple and Medium mAP; nan where val has no queries or too few clusters."""
+        benchmark, map_val = self.benchmark, math.nan
+        if len(benchmark.queries):
+            of_queries, of_database = described[benchmark.queries], described[benchmark.database]
+            map_val = score(benchmark, of_queries, of_database).mean_average_precision
+        if len(self.drawn.queries) == 0:
+            return math.nan, map_val
+        try:
+            tuples = miner.mine(self.drawn, described, miner.plan(self.drawn, None)).tuples
+        except TooFewClusters as error:
+            miner.warn(f"no validation loss: {error}")
+            return math.nan, map_val
+        rows = torch.from_numpy(described[tuples.ravel()]).double()
+        loss = self.loss(rows, tuple_labels(tuples.shape[1] - 2, len(tuples)))
+        return float(loss) / len(tuples), map_val

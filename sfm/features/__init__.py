@@ -1,0 +1,1 @@
+"""Local features: made here, or brought."""

@@ -1,0 +1,1 @@
+"""Training sets from lists that somebody brings."""

@@ -1,0 +1,1 @@
+"""Matches to clusters, clusters to 3D models."""

@@ -1,0 +1,1 @@
+"""From files to working copies and the catalogue."""

@@ -1,0 +1,93 @@
+"""The paper's three strategies for positives, each a filter on the candidates of a training set.
+
+m1 depends on the network (the nearest descriptor of its pool), m2 takes the image with most shared points,
+m3 draws one of those with enough overlap at a similar scale. Source: TPAMI 2018, section 4.2.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfm.training_set.tables import Candidates
+from storage.schemas.table import Ragged
+
+NONE = -1
+
+
+class Thresholds(Protocol):
+    """The options that the strategies read; `sfm.selection.SelectionOptions` is one."""
+
+    @property
+    def pool_k(self) -> int: ...
+    @property
+    def min_overlap(self) -> float: ...
+    @property
+    def max_scale_change(self) -> float: ...
+    @property
+    def near_duplicate_overlap(self) -> float: ...
+    @property
+    def near_duplicate_scale_change(self) -> float: ...
+
+
+def good(
+    overlap: NDArray[np.float32], scale_change: NDArray[np.float32], options: Thresholds
+) -> NDArray[np.bool_]:
+    """Enough overlap at a similar scale: what makes a candidate a positive of m3. nan is never good."""
+    return (overlap >= np.float32(options.min_overlap)) & (
+        scale_change <= np.float32(options.max_scale_change)
+    )
+
+
+def near_duplicates(
+    overlap: NDArray[np.float32], scale_change: NDArray[np.float32], options: Thresholds
+) -> NDArray[np.bool_]:
+    """Nearly the same picture as the query: nothing can be learnt from it."""
+    return (overlap >= np.float32(options.near_duplicate_overlap)) & (
+        scale_change <= np.float32(options.near_duplicate_scale_change)
+    )
+
+
+def m1_pool(candidates: Candidates, pool_k: int = 100) -> Ragged:
+    """The `pool_k` images with the nearest camera centres, per query.
+
+    M1 is the one with the nearest descriptor.
+    """
+    return _filtered(candidates, candidates.center_distance_rank < pool_k)
+
+
+def m2(candidates: Candidates, options: Thresholds) -> NDArray[np.int64]:
+    """[Q] the image of the pool with most shared points, -1 = none shares one.
+
+    The nearer camera among equals.
+
+    Near duplicates of the query are passed over while it has another positive.
+    """
+    query, count = candidates.query, candidates.indptr.size - 1
+    usable = (candidates.center_distance_rank < options.pool_k) & (candidates.shared_points > 0)
+    twin = near_duplicates(candidates.overlap, candidates.scale_change, options)
+    other = usable & ~twin & good(candidates.overlap, candidates.scale_change, options)
+    has_other = np.bincount(query[other], minlength=count) > 0
+    usable &= ~(twin & has_other[query])
+    order = np.lexsort((candidates.center_distance_rank, -candidates.shared_points, query))
+    order = order[usable[order]]
+    found, first = np.unique(query[order], return_index=True)
+    result = np.full(count, NONE, dtype=np.int64)
+    result[found] = candidates.image[order[first]]
+    return result
+
+
+def m3(candidates: Candidates, options: Thresholds) -> Ragged:
+    """The images of the pool with enough overlap at a similar scale, nearest camera first.
+
+    One is drawn when asked.
+    """
+    keep = good(candidates.overlap, candidates.scale_change, options)
+    return _filtered(candidates, keep & (candidates.center_distance_rank < options.pool_k))
+
+
+def _filtered(candidates: Candidates, keep: NDArray[np.bool_]) -> Ragged:
+    counts = np.bincount(candidates.query[keep], minlength=candidates.indptr.size - 1)
+    return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), candidates.image[keep])

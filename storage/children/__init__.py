@@ -1,0 +1,1 @@
+"""Work in processes of its own, which may hang, abort or be killed without harm."""

@@ -1,0 +1,1 @@
+"""Files, locks, digests, processes: what is below everything else."""

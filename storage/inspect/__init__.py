@@ -1,0 +1,1 @@
+"""What is in a file, what is wrong with it, and how two differ."""

@@ -1,0 +1,1 @@
+"""What a result is made from, as a key."""

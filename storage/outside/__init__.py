@@ -1,0 +1,1 @@
+"""Text, numbers, names and files from outside."""

@@ -1,0 +1,1 @@
+"""What is in each kind of file."""

@@ -1,0 +1,101 @@
+"""Losses against hand-computed values, properties, and the published code's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from retrieval.training.losses import ContrastiveLoss, TripletLoss, TupleLayout, tuple_labels
+from tests.official import listed, needs, official
+
+ORACLES = listed("*.npz", "oracles", "loss")
+
+
+def random_tuples(tuples: int, negatives: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(tuples)
+    rows = torch.randn(tuples * (2 + negatives), 6, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(rows), tuple_labels(negatives, tuples)
+
+
+def test_contrastive_by_hand() -> None:
+    rows = torch.tensor([[0.0, 0.0], [0.3, 0.4], [0.0, 0.6], [3.0, 0.0]], dtype=torch.float64)
+    labels = torch.tensor([-1, 1, 0, 0])
+    # positive 0.5 * 0.25, near negative 0.5 * (0.7 - 0.6)^2, far negative nothing
+    assert ContrastiveLoss(0.7)(rows, labels).item() == pytest.approx(0.125 + 0.005, abs=1e-6)
+
+
+def test_triplet_by_hand() -> None:
+    rows = torch.tensor([[0.0, 0.0], [0.3, 0.4], [0.0, 0.6], [3.0, 0.0]], dtype=torch.float64)
+    assert TripletLoss(0.2)(rows, torch.tensor([-1, 1, 0, 0])).item() == pytest.approx(0.2 + 0.25 - 0.36)
+
+
+def test_labels_of_tuples() -> None:
+    assert tuple_labels(2, 2).tolist() == [-1, 1, 0, 0, -1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("loss", [ContrastiveLoss(0.9), TripletLoss(0.5)])
+def test_several_tuples_sum_up(loss: torch.nn.Module) -> None:
+    rows, labels = random_tuples(3, 4)
+    alone = [loss(rows[i : i + 6], labels[:6]) for i in (0, 6, 12)]
+    torch.testing.assert_close(loss(rows, labels), sum(alone))
+
+
+@pytest.mark.parametrize("loss", [ContrastiveLoss(0.9), TripletLoss(0.5)])
+def test_gradients_are_those_of_the_values(loss: torch.nn.Module) -> None:
+    rows, labels = random_tuples(2, 3)
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels), rows.requires_grad_())
+
+
+def test_far_negatives_have_no_gradient() -> None:
+    rows = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.2], [5.0, 5.0]], requires_grad=True)
+    ContrastiveLoss(0.7)(rows, tuple_labels(2)).backward()
+    assert rows.grad[3].tolist() == [0, 0] and rows.grad[2].abs().sum() > 0
+
+
+def test_equal_descriptors_have_a_finite_gradient() -> None:
+    rows = torch.ones(3, 4, requires_grad=True)
+    ContrastiveLoss(0.7)(rows, tuple_labels(1)).backward()
+    assert torch.isfinite(rows.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, -1, 0], "equally long tuples"),
+        ([-1, 1, 0, -1, 1], "equally long tuples"),
+        ([-1, 1, 0, 0, -1, 1], "equally long tuples"),
+        ([0, 1, 0], "equally long tuples"),
+        ([-1, 1, 2], "only -1"),
+        ([-1, -1, -1], "equally long tuples"),
+    ],
+)
+@pytest.mark.parametrize("loss", [ContrastiveLoss(0.7), TripletLoss(0.1)])
+def test_broken_layouts_are_refused(loss: torch.nn.Module, labels: list[int], message: str) -> None:
+    with pytest.raises(TupleLayout, match=message):
+        loss(torch.ones(len(labels), 2), torch.tensor(labels))
+
+
+def test_triplets_need_one_positive_and_rows_need_labels() -> None:
+    with pytest.raises(TupleLayout, match="exactly one positive"):
+        TripletLoss(0.1)(torch.ones(3, 2), torch.tensor([-1, 0, 0]))
+    with pytest.raises(TupleLayout, match=r"\[N, D\]"):
+        ContrastiveLoss(0.1)(torch.ones(3, 2), torch.tensor([-1, 1]))
+
+
+@needs(official("oracles", "loss"))
+@pytest.mark.parametrize("path", ORACLES, ids=lambda path: path.stem)
+def test_values_and_gradients_of_the_published_code(path: Path) -> None:
+    oracle = np.load(path)
+    labels = torch.from_numpy(oracle["label"])
+    for name, loss in {
+        "contrastive": ContrastiveLoss(float(oracle["margin"])),
+        "triplet": TripletLoss(float(oracle["triplet_margin"])),
+        "triplet_m05": TripletLoss(0.5),
+    }.items():
+        rows = torch.from_numpy(oracle["x"].T.copy()).requires_grad_()
+        value = loss(rows, labels)
+        value.backward()
+        assert value.item() == pytest.approx(float(oracle[name]), rel=1e-5)
+        np.testing.assert_allclose(rows.grad.T, oracle[f"{name}_grad"], rtol=1e-4, atol=1e-9)

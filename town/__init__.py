@@ -1,0 +1,1 @@
+"""A rendered town: photographs with known truth, for the demo and for tests."""
