@@ -56,9 +56,10 @@ STILLS: dict[str, tuple[tuple[str, Still, str], ...]] = {
 
 
 def import_what_draws() -> None:
-    """Everything that only pages and reports import, at once and while nothing else works.
+    """Libraries that only pages and reports import, at once and while nothing else works.
 
-    Two threads that import modules of one circle at a time can get a half-made one; what draws has a thread.
+    They import in circles, and of a circle two threads at a time can get a half-made module; what draws has a
+    thread.
     """
     for name in DRAWING:
         import_module(name)

@@ -7,6 +7,7 @@ options in `PairOptions`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,29 +100,29 @@ class Known:
             )
 
 
-class PairStrategy:
+class PairStrategy(ABC):
     """A way to propose pairs. As it stands it needs nothing and depends on the photographs alone."""
 
-    def check_options(self, known: Known, options: PairOptions) -> None:
+    def check_options(self, known: Known, options: PairOptions) -> None:  # noqa: B027 (may be left)
         """Raise what is wrong before anything is computed: UnusableStrategy, UnusablePairList."""
 
-    def check_learned(self) -> None:
+    def check_learned(self) -> None:  # noqa: B027
         """Raise UnusableStrategy where learned features are not allowed."""
 
-    def check(self, known: Known, options: PairOptions) -> None:
+    def check(self, known: Known, options: PairOptions) -> None:  # noqa: B027
         """Raise what it needs and has not: UnusableDescriptors, UnusableStrategy."""
 
     def facts(self, known: Known, options: PairOptions) -> list[Any]:
         """What its pairs depend on, as JSON values, of the names and positions."""
         return []
 
+    @abstractmethod
     def expected(self, count: int, options: PairOptions) -> int:
         """About how many pairs of `count` photographs are matched. Raises UnusablePairList."""
-        raise NotImplementedError
 
+    @abstractmethod
     def propose(self, known: Known, options: PairOptions) -> Proposal:
         """The pairs of photographs that were checked."""
-        raise NotImplementedError
 
 
 class Exhaustive(PairStrategy):

@@ -92,7 +92,7 @@ class Scene:
         by name.
 
         COLMAP does not know the files' contents: `sha256` is the name's where it is one (`<sha256>.jpg`),
-        else the digest of the name. Raises colmap_files.BadModel.
+        else the digest of the name. Raises colmap_model.BadModel.
         """
         model = colmap.read_model(Path(model_dir))
         names = sorted(image.name for image in model.images.values())
@@ -236,7 +236,7 @@ def assemble(
     catalogue: the columns of catalogue.h5, `photos/name` or `name`, ... [N]; clusters: [N], -1 = not
     accepted; model_dirs: cluster -> model folders, whose images are named `<sha256>.jpg`; pairs: verified,
     attempts: all that were matched. The result depends on neither the order of folders nor COLMAP's ids.
-    Raises BadScene, colmap_files.BadModel.
+    Raises BadScene, colmap_model.BadModel.
     """
     options = options or SceneOptions()
     columns = {key.removeprefix("photos/"): value for key, value in catalogue.items()}

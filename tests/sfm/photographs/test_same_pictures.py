@@ -15,8 +15,9 @@ from sfm.photographs.outcome import read_outcomes
 from sfm.photographs.same_pictures import Picture, copies
 from sfm.photographs.working import WorkingOptions, make_working_copies
 from storage.hdf5 import file as hdf5
+from tests.official import needs, official
 
-PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "photos"
+PHOTOS = official("photos")
 WIDTH, HEIGHT = 640, 480
 
 
@@ -199,10 +200,9 @@ def test_the_catalogue_says_which_picture_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@needs(PHOTOS)
 def test_no_two_photographs_of_the_collections_are_copies(tmp_path: Path) -> None:
     """Frames of a rig that stood still among them: the hardest that there are."""
-    if not PHOTOS.is_dir():
-        pytest.skip("the photographs are not beside the project")
     rig = ["c93eb2606686", "e689741bc26d", "14fde6fa6589", "a679a2816143", "351f5387d773", "e602b062cc2e"]
     rig += ["4eeee646f977", "8c552792800d", "32ef8b2aadf5", "50039406bce6", "38e9e43ba8ae", "6c1065a020a3"]
     paths = [PHOTOS / "landmarks" / f"{name}.jpg" for name in rig]
