@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from storage.hdf5.access import HDF5_ERRORS
 from storage.hdf5.sizes import Column, check_sizes
 from storage.hdf5.sources import Source, count, whole
 from storage.hdf5.values import check_values
-from storage.schemas.layout import Dataset, Layout
+from storage.schemas.layout import Dataset, ItemsListed, Layout
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,21 @@ def check(
     for column in sound:
         if max_rows is not None and count(source, column.path) > max_rows:
             continue
-        try:
-            pointer = indptr.get((_first_size(column.dataset), column.item))
-            pointer = None if pointer in broken else pointer
-            problems += [
-                Violation(column.path, text) for text in check_values(source, column, pointer, broken)
-            ]
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            problems.append(Violation(column.path, f"cannot be read ({error}); rebuild the artifact"))
-    if not partial:
-        problems += _listed(source, columns, layout, broken)
-    return problems
+        pointer = indptr.get((_first_size(column.dataset), column.item))
+        pointer = None if pointer in broken else pointer
+        problems += _read(column.path, check_values(source, column, pointer, broken))
+    for rule in [] if partial else layout.listed:
+        if rule.path in source.paths() and rule.path not in broken:
+            problems += _read(rule.path, _listed(source, columns, rule))
+    return list(dict.fromkeys(problems))
+
+
+def _read(path: str, texts: Iterator[str]) -> list[Violation]:
+    """What is wrong with a dataset; that it cannot be read is one such thing."""
+    try:
+        return [Violation(path, text) for text in texts]
+    except HDF5_ERRORS as error:
+        return [Violation(path, f"cannot be read ({error}); rebuild the artifact")]
 
 
 def _first_size(dataset: Dataset) -> str:
@@ -102,20 +107,11 @@ def _missing(columns: list[Column], layout: Layout, source: Source, partial: boo
     return problems
 
 
-def _listed(source: Source, columns: list[Column], layout: Layout, broken: set[str]) -> list[Violation]:
+def _listed(source: Source, columns: list[Column], rule: ItemsListed) -> Iterator[str]:
     """Items that a table announces exist, and no others."""
-    problems = []
-    for rule in layout.listed:
-        if rule.path in broken or rule.path not in source.paths():
-            continue
-        items = {values[0] for keys, values in (column.item for column in columns) if keys == (rule.key,)}
-        named = set(whole(source, rule.path).tolist())
-        for name in sorted(named - items):
-            problems.append(
-                Violation(rule.path, f"names {name!r}, but there is no {rule.key} of that name; write it")
-            )
-        for name in sorted(items - named):
-            problems.append(
-                Violation(rule.path, f"does not name the {rule.key} {name!r}; add it or leave that out")
-            )
-    return problems
+    items = {values[0] for keys, values in (column.item for column in columns) if keys == (rule.key,)}
+    named = set(whole(source, rule.path).tolist())
+    for name in sorted(named - items):
+        yield f"names {name!r}, but there is no {rule.key} of that name; write it"
+    for name in sorted(items - named):
+        yield f"does not name the {rule.key} {name!r}; add it or leave that out"
