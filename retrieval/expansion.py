@@ -1,5 +1,5 @@
-"""Query expansion and database augmentation. Front door of `retrieval.nearest.expansion`."""
+"""Query expansion, database augmentation, re-ranking. Front door of `retrieval.nearest.expansion`."""
 
-from retrieval.nearest.expansion import alpha_query_expansion, database_augmentation
+from retrieval.nearest.expansion import alpha_query_expansion, database_augmentation, rerank_by_neighbours
 
-__all__ = ["alpha_query_expansion", "database_augmentation"]
+__all__ = ["alpha_query_expansion", "database_augmentation", "rerank_by_neighbours"]

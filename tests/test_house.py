@@ -41,7 +41,7 @@ DOORS = {
     "retrieval.mining": "hard_negatives",
     "retrieval.whitening": "Whitening learn_whitening learn_pca_whitening",
     "retrieval.search": "search SearchIndex",
-    "retrieval.expansion": "alpha_query_expansion database_augmentation",
+    "retrieval.expansion": "alpha_query_expansion database_augmentation rerank_by_neighbours",
     "retrieval.benchmarks.landmarks": "average_precision evaluate_classic evaluate_revisited",
     "retrieval.benchmarks.holidays": "evaluate_holidays",
     "retrieval.benchmarks.places": "positives_within evaluate_places one_per_panorama",

@@ -3,10 +3,11 @@ import re
 import numpy as np
 import pytest
 
-from retrieval.nearest.expansion import alpha_query_expansion, database_augmentation
+from retrieval.nearest.expansion import alpha_query_expansion, database_augmentation, rerank_by_neighbours
 from tests.official import needs, official
 
 ORACLE = official("oracles", "alpha_qe", "dirtorch_small.npz")
+SUPERGLOBAL = official("oracles", "superglobal", "m100_k9.npz")
 
 
 def unit(vectors):
@@ -75,3 +76,62 @@ def test_bad_input_is_named():
             expand(database, database, 1, np.nan)
     with pytest.raises(ValueError, match="same dimension"):
         alpha_query_expansion(np.eye(2), database, 1, 1)
+
+
+@needs(SUPERGLOBAL)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_reranking_is_superglobals(kind):
+    case = np.load(SUPERGLOBAL, allow_pickle=False)
+    queries, database = case["queries"].astype(kind), case["database"].astype(kind)
+    settings = {"top": int(case["M"]), "neighbours": int(case["K"]), "beta": float(case["beta"])}
+    before = case["ranks"].copy()
+    np.testing.assert_array_equal(
+        rerank_by_neighbours(queries, database, before, **settings), case["final_ranks"]
+    )
+    np.testing.assert_array_equal(before, case["ranks"])
+
+
+def plainly_reranked(query, database, row, top, neighbours, beta):
+    """The definition, image by image."""
+    head, means = list(row[:top]), {}
+    for image in head:
+        similar = sorted(
+            (other for other in head if other != image), key=lambda o: -database[image] @ database[o]
+        )
+        weights = {image: 1.0} | {o: beta * (database[image] @ database[o]) for o in similar[:neighbours]}
+        means[image] = sum(w * database[o] for o, w in weights.items()) / sum(weights.values())
+    best = sorted(head, key=lambda image: -means[image] @ query)[: neighbours + 1]
+    joined = np.max([means[image] for image in best], axis=0)
+    return sorted(head, key=lambda image: -(means[image] @ query + means[image] @ joined)) + list(row[top:])
+
+
+@pytest.mark.parametrize(("top", "neighbours"), [(1, 3), (7, 0), (7, 3), (12, 30), (100, 5)])
+def test_reranking_by_its_definition(top, neighbours):
+    generator = np.random.default_rng(5)
+    database, queries = unit(generator.normal(size=(30, 6))), unit(generator.normal(size=(4, 6)))
+    ranks = np.argsort(-(queries @ database.T), axis=1)[:, :25]
+    found = rerank_by_neighbours(queries, database, ranks, top=top, neighbours=neighbours, beta=0.4)
+    expected = [
+        plainly_reranked(query, database, row, top, neighbours, 0.4)
+        for query, row in zip(queries, ranks, strict=True)
+    ]
+    np.testing.assert_array_equal(found, expected)
+    order = generator.permutation(30)  # names of images mean nothing
+    moved = rerank_by_neighbours(
+        queries, database[order], np.argsort(order)[ranks], top=top, neighbours=neighbours, beta=0.4
+    )
+    np.testing.assert_array_equal(order[moved], found)
+
+
+def test_reranking_refuses_what_cannot_be_compared():
+    vectors = unit(np.random.default_rng(0).normal(size=(5, 3)))
+    ranks = np.arange(5)[None]
+    with pytest.raises(ValueError, match="one row for each of 2"):
+        rerank_by_neighbours(vectors[:2], vectors, ranks)
+    with pytest.raises(ValueError, match="none of the 4"):
+        rerank_by_neighbours(vectors[:1], vectors[:4], ranks)
+    with pytest.raises(ValueError, match="top is 1"):
+        rerank_by_neighbours(vectors[:1], vectors, ranks, top=0)
+    with pytest.raises(ValueError, match="nan"):
+        rerank_by_neighbours(vectors[:1], np.where(vectors > 0, np.nan, vectors), ranks)
+    assert rerank_by_neighbours(vectors[:0], vectors, ranks[:0]).shape == (0, 5)
