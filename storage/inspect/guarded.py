@@ -5,6 +5,7 @@ Damage in the heap that holds texts of variable length sends the library round i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,53 @@ from storage.files.errors import DamagedArtifact
 from storage.hdf5.check import Violation
 from storage.inspect.describe import describe
 from storage.inspect.render import Description
+from storage.outside.guarded import memory_limit_bytes
 
 TIME_LIMIT_S = 20.0
 _AGAIN_S = 5.0
-_MOST_STUCK = 6
+_MOST_REFUSED = 6
+_STUCK = "cannot be read: the HDF5 library never comes back from it; rebuild the file"
+_TOO_MUCH = "cannot be read: it takes too much memory, or announces more than it holds; rebuild the file"
 
 
 def describe_limited(
     path: Path | str, *, full: bool = False, time_limit_s: float = TIME_LIMIT_S
 ) -> Description:
-    """What `describe` says; datasets that the library does not come back from are left out and named.
+    """What `describe` says; datasets that the library does not come back from, or that take too much memory,
+    are left out and named.
 
     time_limit_s: seconds that may pass without progress. Raises FileNotFoundError only.
     """
     path = Path(path)
     if not path.exists():
         return describe(path)
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     limit = time_limit_s
     with Child() as child:
         while True:
             try:
-                found = child.call(
-                    "storage.inspect.describe:describe", path, full=full, refused=refused, time_limit_s=limit
+                found: Description = child.call(
+                    "storage.inspect.describe:describe",
+                    path,
+                    full=full,
+                    refused=list(refused),
+                    time_limit_s=limit,
+                    memory_limit_bytes=memory_limit_bytes(path),
                 )
                 return replace(found, violations=_with_refused(found, refused))
-            except ChildFailed as stuck:
-                refused.append(stuck.at or "/")
-                if refused[-1] == "/" or len(refused) == _MOST_STUCK:
-                    return _hopeless(path, refused, stuck)
+            except ChildFailed as failed:
+                at = failed.at or "/"
+                refused[at] = _TOO_MUCH if isinstance(failed, ChildOverMemory) else _STUCK
+                if at == "/" or len(refused) == _MOST_REFUSED:
+                    return _hopeless(path, refused, failed)
                 limit = min(limit, _AGAIN_S)
 
 
 def guarded(
-    function: str,
-    path: Path,
-    *arguments: Any,
-    time_limit_s: float = TIME_LIMIT_S,
-    memory_limit_bytes: int | None = None,
-    **named: Any,
+    function: str, path: Path, *arguments: Any, time_limit_s: float = TIME_LIMIT_S, **named: Any
 ) -> Any:
-    """A reading function ("module:name") of a file in another process. time_limit_s: without progress;
-    memory_limit_bytes: beside what the process has before it reads.
+    """A reading function ("module:name") of a file in another process, within `storage.outside`'s limit of
+    memory. time_limit_s: without progress.
 
     Raises DamagedArtifact where it hangs, dies or wants more memory, and what the function raises.
     """
@@ -67,7 +73,7 @@ def guarded(
                 path,
                 *arguments,
                 time_limit_s=time_limit_s,
-                memory_limit_bytes=memory_limit_bytes,
+                memory_limit_bytes=memory_limit_bytes(path),
                 **named,
             )
         except ChildFailed as failed:
@@ -82,14 +88,13 @@ def _why(failed: ChildFailed) -> str:
     )
 
 
-def _with_refused(found: Description, refused: list[str]) -> tuple[Violation, ...]:
+def _with_refused(found: Description, refused: Mapping[str, str]) -> tuple[Violation, ...]:
     """Every violation, those of a dataset that was left out as one."""
-    text = "cannot be read: the HDF5 library never comes back from it; rebuild the file"
     others = tuple(each for each in found.violations if each.path not in refused)
-    return (*others, *(Violation(path, text) for path in refused))
+    return (*others, *(Violation(path, text) for path, text in refused.items()))
 
 
-def _hopeless(path: Path, refused: list[str], stuck: ChildFailed) -> Description:
+def _hopeless(path: Path, refused: Iterable[str], failed: ChildFailed) -> Description:
     size = path.stat().st_size if path.is_file() else 0
-    problems = tuple(Violation(each, f"cannot be read: {_why(stuck)}") for each in refused)
+    problems = tuple(Violation(each, f"cannot be read: {_why(failed)}") for each in refused)
     return Description(str(path), "hdf5", size, violations=problems)

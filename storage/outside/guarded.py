@@ -44,7 +44,6 @@ def ask_outside(
     child: Child, function: str, path: Path, *arguments: Any, step_s: float | None = STEP_S, **named: Any
 ) -> Any:
     """The same in a process that goes on afterwards. Raises what `read_outside` does."""
-    size = path.stat().st_size if path.is_file() else 0
     try:
         return child.call(
             "storage.outside.guarded:in_steps",
@@ -53,8 +52,8 @@ def ask_outside(
             arguments,
             named,
             step_s,
-            time_limit_s=TIME_LIMIT_S + size / _BYTES_PER_S + (step_s or 0),
-            memory_limit_bytes=MEMORY_BYTES + _GROWTH * size,
+            time_limit_s=TIME_LIMIT_S + _bytes(path) / _BYTES_PER_S + (step_s or 0),
+            memory_limit_bytes=memory_limit_bytes(path),
         )
     except ChildOverMemory as failed:
         raise DamagedArtifact(f"{path}: takes too much memory to read ({failed.what}); {_REMEDY}") from None
@@ -63,6 +62,16 @@ def ask_outside(
         raise DamagedArtifact(
             f"{path}: reading it{at} comes to no end, or ends what reads it ({failed.what}); {_REMEDY}"
         ) from None
+
+
+def memory_limit_bytes(path: Path) -> int:
+    """What may be taken to read a file or a folder, beside what the process has before."""
+    return MEMORY_BYTES + _GROWTH * _bytes(path)
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files if each.is_file())
 
 
 def read_pickle(path: Path, encoding: str = "utf-8") -> Any:

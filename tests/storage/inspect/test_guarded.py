@@ -125,3 +125,32 @@ def test_other_readings_end_with_an_error_that_names_the_place(tmp_path: Path) -
     with pytest.raises(DamagedArtifact, match=r"a b\.h5: (photos/name|/) cannot be read: .*no progress"):
         guarded(f"{HERE}:hang_on_a_file", path, time_limit_s=0.5)
     assert guarded("storage.inspect.preview:preview", path, "photos/name", 1, time_limit_s=60).total == 4
+
+
+def take_memory(path: Path, *arguments: object, watch: Callable[[str], None], **named: object) -> int:
+    watch("photos/name")
+    return len(bytearray(200 << 20))
+
+
+def test_what_takes_too_much_memory_is_named_and_the_machine_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sample(tmp_path / "a.h5", "scan")
+    monkeypatch.setattr("storage.outside.guarded.MEMORY_BYTES", 100 << 20)
+    with pytest.raises(DamagedArtifact, match=r"a\.h5: photos/name cannot be read: .*more memory than"):
+        guarded(f"{HERE}:take_memory", path, time_limit_s=60)
+
+
+def test_a_file_that_announces_what_it_does_not_hold_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunked dataset of nothing is read as 300 MB of zeros."""
+    path = write_sample(tmp_path / "a.h5", "scan")
+    with h5py.File(path, "r+") as file:
+        told = dict(file["photos/bytes"].attrs)
+        del file["photos/bytes"]
+        file.create_dataset("photos/bytes", (40_000_000,), "int64", chunks=(10_000_000,), compression="gzip")
+        file["photos/bytes"].attrs.update(told)
+    monkeypatch.setattr("storage.outside.guarded.MEMORY_BYTES", 50 << 20)
+    found = describe_limited(path, full=True, time_limit_s=60)
+    assert found.violations
