@@ -23,13 +23,12 @@ from retrieval.networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from retrieval.networks.pooling_table import POOLINGS
 from retrieval.networks.torch_files import BadTorchFile, RefusedTorchFile, StoredTensor, read_torch_file
 from storage.files.errors import ArtifactError
-from storage.files.whole import sync_file
+from storage.files.whole import sync_file, unfinished_folder
 
 FORMAT = "retrieval-sfm network"
 FORMAT_VERSION = 1
 DESCRIPTION_TENSOR = "description"
 METADATA_KEY = "retrieval_sfm"  # one key only: safetensors writes several in no fixed order
-UNFINISHED = ".tmp"
 _PARALLEL = "module."  # before every name where torch's DataParallel was saved
 _PUBLISHED = {pooling.published: name for name, pooling in POOLINGS.items() if pooling.published}
 
@@ -73,10 +72,10 @@ def write_network(path: Path, description: NetworkDescription, tensors: Mapping[
 
 def save_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file of safetensors that is whole or absent, in place of one that is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    save_file(tensors, temporary, metadata)
-    sync_file(temporary)
-    os.replace(temporary, path)
+    with unfinished_folder(path.parent) as folder:  # safetensors leaves a file of its own where it is killed
+        save_file(tensors, folder / path.name, metadata)
+        sync_file(folder / path.name)
+        os.replace(folder / path.name, path)
 
 
 def _as_tensor(description: NetworkDescription) -> Tensor:

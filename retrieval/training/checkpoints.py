@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import zlib
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from retrieval.networks.files import UNFINISHED, save_whole
+from retrieval.networks.files import save_whole
 from retrieval.training.record import EpochProgress, EpochRecord, TrainingState
+from storage.files import whole
 
 LOGGER = logging.getLogger(__name__)
 _BEFORE = "before"
@@ -100,14 +100,11 @@ class CheckpointFolder:
         owner = self._folder / "training.json"
         written = owner.read_text(encoding="utf-8") if owner.is_file() else None
         if written == self._fingerprint:
-            for unfinished in self._folder.glob(f".*{UNFINISHED}"):  # of a run that was killed while writing
-                unfinished.unlink()
+            whole.sweep_unfinished(self._folder)  # of a run that was killed while writing
             return
         shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True)
-        temporary = owner.with_suffix(UNFINISHED)
-        temporary.write_text(self._fingerprint, encoding="utf-8")
-        os.replace(temporary, owner)
+        whole.write_text(owner, self._fingerprint)
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch_{epoch:06d}.safetensors"

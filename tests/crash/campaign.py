@@ -62,7 +62,7 @@ def plan(seed: int, kills: int, with_children: set[str]) -> list[Cell]:
     cells = []
     for number, stage in enumerate(stages):
         victim: Victim = "child" if number in of_children else others.pop()
-        kind = signals[(number // len(STAGES) + number) % 2]
+        kind = signals[(number // len(STAGES) + number + seed) % 2]  # over two seeds each stage has both
         cells.append(Cell(number, stage, victim, kind, dice.random()))  # type: ignore[arg-type]
     return cells
 
