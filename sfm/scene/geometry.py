@@ -150,27 +150,6 @@ def scale_change_row(spacing: csr_array, image: int, others: NDArray[np.int64]) 
     return _median_change(ratio[both], indptr)
 
 
-def scale_changes(
-    visibility: csr_array,
-    depth: NDArray[np.floating],
-    focal_px: NDArray[np.floating],
-    rows: NDArray[np.int64] | None = None,
-) -> csr_array:
-    """Scale change of the asked images to every image that shares a point with them.
-
-    As `scale_change`, for rows [Q] (None = all) -> [Q, R] float32 on the pattern of `shared_points` without
-    its diagonal.
-    """
-    shared = shared_points(visibility, rows)
-    images = np.arange(shared.shape[0]) if rows is None else np.asarray(rows, dtype=np.int64)
-    row_of = np.repeat(np.arange(images.size), np.diff(shared.indptr))
-    other = shared.indices != images[row_of]
-    row_of, second = row_of[other], shared.indices[other].astype(np.int64)
-    values = scale_change(visibility, depth, focal_px, images[row_of], second)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=images.size))])
-    return csr_array((values, second, indptr), shape=shared.shape)
-
-
 def nearest_centers(
     centers: NDArray[np.float64], k: int, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
