@@ -103,12 +103,11 @@ class Town:
         """Read what `save` wrote."""
         with open_file(path) as file:
             names = tuple(file["photos/name"].asstr()[:])
-            photos = [file[f"photos/{name}"][:] for name in _COLUMNS]
+            photos = {name: file[f"photos/{name}"][:] for name in _COLUMNS}
             points, point_building = file["points/xyz"][:], file["points/building"][:]
             entries = (file["visibility/depth"][:], file["visibility/point"][:], file["visibility/indptr"][:])
-        return cls(
-            names, *photos, points, point_building, csr_array(entries, shape=(len(names), len(points)))
-        )
+        depths = csr_array(entries, shape=(len(names), len(points)))
+        return cls(names, **photos, points=points, point_building=point_building, depths=depths)
 
 
 def render_town(

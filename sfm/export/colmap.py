@@ -102,8 +102,8 @@ def _write_database(
     names = dict(photographs.name)
     files = {sha: str(features[sha]) for sha in names}
     verified = [(first, second, str(file)) for (first, second), file in sorted(matches.items())]
-    work = ("sfm.export.colmap:_fill_database", path, names, files, verified)
-    run_patiently(*work, label=f"database of {len(names)} photographs", total_limit_s=_TIME_LIMIT_S)
+    child, label = "sfm.export.colmap:_fill_database", f"database of {len(names)} photographs"
+    run_patiently(child, path, names, files, verified, label=label, total_limit_s=_TIME_LIMIT_S)
 
 
 def _fill_database(

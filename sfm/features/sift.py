@@ -100,7 +100,8 @@ def extract_features(
     """
     resources = resources or FeatureResources()
     started = time.monotonic()
-    request = {"options": options.model_dump(mode="json"), "out": str(out), "inputs": list(inputs)}
+    described = options.model_dump(mode="json")
+    request: dict[str, Any] = {"options": described, "out": str(out), "inputs": list(inputs)}
     if options.hloc_file is not None:
         digests = _write(request, _imported(options.hloc_file, working, options.hloc_frame, groups or {}))
         logger.info("features of %d photographs read from %s", len(digests), options.hloc_file)

@@ -66,14 +66,12 @@ def visibility_and_depth(
 def _counts(visibility: csr_array) -> csr_array:
     """The same graph as int32 ones: a product of bool matrices would only say whether, not how many."""
     matrix = csr_array(visibility)
-    if not matrix.has_canonical_format:
+    if not matrix.has_canonical_format or not matrix.data.all():
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    ones = (matrix.data != 0).astype(np.int32)
-    result = csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
-    if not ones.all():
-        result.eliminate_zeros()
-    return result
+        matrix.eliminate_zeros()
+    ones = np.ones_like(matrix.data, dtype=np.int32)
+    return csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def shared_points(visibility: csr_array, rows: NDArray[np.int64] | None = None) -> csr_array:
