@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from town import details
 from town import textures as surfaces
 from town.details import Rect
-from town.geometry import BACK, DOWN, RIGHT, Building
-from town.textures import Colour, Texture, Wall
+from town.geometry import BACK, DOWN, RIGHT, Building, Point, Vector
+from town.textures import Colour, Size, Texture, Wall
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Style:
     trim: Colour
     roof: Colour
     frame: Colour
-    window: tuple[float, float]
+    window: Size
     spacing: float
     storey: float
     arched: bool
@@ -102,16 +101,14 @@ def add_wall(
     building: Building,
     rng: np.random.Generator,
     style: Style,
-    corner: tuple[float, float, float],
-    across: NDArray[np.float64],
-    inward: NDArray[np.float64],
-    height: float,
+    corner: Point,
+    across: Vector,
     t: float,
     *,
     door: bool = False,
 ) -> None:
     """Add a wall with real openings: a sheet with holes, and 0.3 m behind it what is seen through them."""
-    width = float(np.linalg.norm(across))
+    (x, y, height), width = corner, float(np.linalg.norm(across))
     rects = _window_rects(style, width, height, rng, door)
     colour = surfaces.wall(rng, style.wall, _jitter(rng, style.base, 0.06), (width, height), t)
     details.ivy(rng, colour, t, float(rng.choice([0.0, 0.2, 0.5])))
@@ -119,12 +116,13 @@ def add_wall(
     details.decorate(rng, colour, t, int(rng.integers(3, 7)), 1.3)
     opaque = details.holes((colour.shape[0], colour.shape[1]), rects, t, style.arched)
     building.add(corner, across, DOWN * height, surfaces.texture(colour, opaque))
-    behind = (corner[0] + 0.3 * inward[0], corner[1] + 0.3 * inward[1], corner[2])
+    right, back, _ = across / width
+    behind = (x - 0.3 * back, y + 0.3 * right, height)
     inside = details.panes(rng, (width, height), rects, style.frame, t)
     building.add(behind, across, DOWN * height, surfaces.texture(inside), glow=True)
 
 
-def _sheet(rng: np.random.Generator, base: Colour, size_m: tuple[float, float], t: float) -> Texture:
+def _sheet(rng: np.random.Generator, base: Colour, size_m: Size, t: float) -> Texture:
     """Stone for the faces of a box."""
     return surfaces.texture(surfaces.stone(rng, base, size_m, t))
 
@@ -182,12 +180,8 @@ def _add_relief(building: Building, rng: np.random.Generator, style: Style, t: f
 
 def _add_street(building: Building, rng: np.random.Generator, t: float) -> None:
     """A pillar with posters and two planters on the pavement, metres before the front."""
-    x, y, side, tall = (
-        0.3 * building.width,
-        -rng.uniform(2.4, 4.2),
-        rng.uniform(0.8, 1.2),
-        rng.uniform(2.0, 2.8),
-    )
+    x, y = 0.3 * building.width, -rng.uniform(2.4, 4.2)
+    side, tall = rng.uniform(0.8, 1.2), rng.uniform(2.0, 2.8)
     colour = surfaces.stone(rng, (0.5, 0.5, 0.48), (side, 2 * tall + 3 * side), t)
     details.decorate(rng, colour, t, 12, 0.75)
     building.add_box((x, y, 0.0), (x + side, y + side, tall), surfaces.texture(colour))
@@ -208,13 +202,7 @@ def _add_bay(building: Building, rng: np.random.Generator, style: Style, t: floa
     building.add_box((x, -out, low), (x + wide, 0.0, low + tall), surfaces.texture(colour))
 
 
-def _add_railing(
-    building: Building,
-    rng: np.random.Generator,
-    corner: tuple[float, float, float],
-    size: tuple[float, float],
-    t: float,
-) -> None:
+def _add_railing(building: Building, rng: np.random.Generator, corner: Point, size: Size, t: float) -> None:
     """The railing of a balcony on three sides with cloth hung over it; size: (width, depth)."""
     wide, out = size
     shape = (round(1.0 * t), round((wide + 2 * out) * t))
@@ -268,7 +256,7 @@ def _add_wing(building: Building, rng: np.random.Generator, style: Style, side: 
     width, height = rng.uniform(4, 6), building.height * rng.uniform(0.35, 0.55)
     back, deep = rng.uniform(1.0, 3.0), 5.0
     left = building.width / 2 if side > 0 else -building.width / 2 - width
-    add_wall(building, rng, style, (left, back, height), RIGHT * width, BACK, height, t * 0.8)
+    add_wall(building, rng, style, (left, back, height), RIGHT * width, t * 0.8)
     colour = surfaces.wall(rng, style.wall, _jitter(rng, style.base, 0.1), (deep, height), t * 0.6)
     details.decorate(rng, colour, t * 0.6, 3, 1.5)
     corner = (left + width, back, height) if side > 0 else (left, back + deep, height)
@@ -278,12 +266,7 @@ def _add_wing(building: Building, rng: np.random.Generator, style: Style, side: 
 
 
 def _add_neighbour(
-    building: Building,
-    rng: np.random.Generator,
-    style: Style,
-    place: tuple[float, float],
-    size: tuple[float, float],
-    t: float,
+    building: Building, rng: np.random.Generator, style: Style, place: Size, size: Size, t: float
 ) -> None:
     """A plain house: painted windows on its front and on the side that faces the building, and a roof."""
     (x, y), (width, height) = place, size
@@ -311,9 +294,9 @@ def make_building(rng: np.random.Generator, style: Style, texels_per_m: float) -
     ground = (grey * rng.uniform(0.95, 1.1), grey, grey * rng.uniform(0.85, 1.0))
     building = Building(width, storeys * style.storey + 0.6, depth, ground)
     h = building.height
-    add_wall(building, rng, style, (-width / 2, 0.0, h), RIGHT * width, BACK, h, t, door=True)
-    add_wall(building, rng, style, (width / 2, 0.0, h), BACK * depth, -RIGHT, h, t * 0.8)
-    add_wall(building, rng, style, (-width / 2, depth, h), -BACK * depth, RIGHT, h, t * 0.8)
+    add_wall(building, rng, style, (-width / 2, 0.0, h), RIGHT * width, t, door=True)
+    add_wall(building, rng, style, (width / 2, 0.0, h), BACK * depth, t * 0.8)
+    add_wall(building, rng, style, (-width / 2, depth, h), -BACK * depth, t * 0.8)
     _add_relief(building, rng, style, t * 0.8)
     _add_roof(building, rng, style, t * 0.6)
     _add_surroundings(building, rng, style, t)

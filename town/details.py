@@ -9,7 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from town.textures import Colour, Texture, fractal, smooth_noise, texture, tint
+from town.textures import (
+    Colour,
+    Pixels,
+    Size,
+    Texture,
+    fractal,
+    smooth_noise,
+    texels_of,
+    texture,
+    tint,
+    two_noises,
+)
 
 Rect = tuple[float, float, float, float]
 
@@ -32,7 +43,7 @@ def _ink(colour: Colour) -> tuple[int, int, int]:
     return int(255 * colour[0]), int(255 * colour[1]), int(255 * colour[2])
 
 
-def poster(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+def poster(rng: np.random.Generator, shape: tuple[int, int]) -> Pixels:
     """A sheet of random shapes and strokes [H,W,3] in 0..1."""
     height, width = shape
     sheet = Image.new("RGB", (width, height), _ink(muted(rng, 0.3, 0.95)))
@@ -52,9 +63,7 @@ def poster(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float
     return np.asarray(sheet, dtype=np.float32) / 255.0
 
 
-def decorate(
-    rng: np.random.Generator, colour: NDArray[np.float32], t: float, count: int, largest_m: float
-) -> None:
+def decorate(rng: np.random.Generator, colour: Pixels, t: float, count: int, largest_m: float) -> None:
     """Paste posters, plaques and patches onto a wall in place."""
     height, width = colour.shape[:2]
     for _ in range(count):
@@ -65,22 +74,19 @@ def decorate(
         colour[y : y + h, x : x + w] = poster(rng, (h, w)) * 0.85 + 0.05
 
 
-def ivy(rng: np.random.Generator, colour: NDArray[np.float32], t: float, amount: float) -> None:
+def ivy(rng: np.random.Generator, colour: Pixels, t: float, amount: float) -> None:
     """Grow leaves on a wall in place; amount 0..1 moves the share that is covered."""
     shape = (colour.shape[0], colour.shape[1])
-    place = smooth_noise(rng, shape, (2.4 * t, 1.6 * t))
-    place = place + np.float32(0.5) * smooth_noise(rng, shape, (0.25 * t, 0.25 * t))
+    place = two_noises(rng, shape, (2.4 * t, 1.6 * t), (0.25 * t, 0.25 * t), 0.5)
     place = place + np.linspace(-0.8, 0.5, shape[0], dtype=np.float32)[:, None]
-    leaf = smooth_noise(rng, shape, (0.1 * t, 0.1 * t)) + np.float32(0.6) * smooth_noise(
-        rng, shape, (0.3 * t, 0.3 * t)
-    )
+    leaf = two_noises(rng, shape, (0.1 * t, 0.1 * t), (0.3 * t, 0.3 * t), 0.6)
     green = tint((0.22, 0.34, 0.13), 0.38 * leaf)
     covered = place > 2.1 - 1.4 * amount
     colour[covered] = green[covered]
 
 
 def frame_openings(
-    rng: np.random.Generator, colour: NDArray[np.float32], openings: list[Rect], trim: Colour, t: float
+    rng: np.random.Generator, colour: Pixels, openings: list[Rect], trim: Colour, t: float
 ) -> None:
     """Paint a weathered band of trim around every opening, in place."""
     worn = fractal(rng, (colour.shape[0], colour.shape[1]), t, (0.05, 0.1, 0.25))
@@ -104,11 +110,9 @@ def holes(shape: tuple[int, int], openings: list[Rect], t: float, arched: bool) 
     return np.asarray(mask) > 0
 
 
-def panes(
-    rng: np.random.Generator, size_m: tuple[float, float], openings: list[Rect], frame: Colour, t: float
-) -> NDArray[np.float32]:
+def panes(rng: np.random.Generator, size_m: Size, openings: list[Rect], frame: Colour, t: float) -> Pixels:
     """What is seen through the openings of a wall [H,W,3]: windows and shop fronts, else masonry."""
-    shape = (round(size_m[1] * t), round(size_m[0] * t))
+    shape = texels_of(size_m, t)
     colour = tint((0.42, 0.40, 0.38), 0.14 * fractal(rng, shape, t, (0.06, 0.2, 0.7)))
     for rect in openings:
         x0, y0, x1, y1 = _pixels(rect, t)
@@ -118,7 +122,7 @@ def panes(
     return colour
 
 
-def _window(rng: np.random.Generator, shape: tuple[int, int], frame: Colour, t: float) -> NDArray[np.float32]:
+def _window(rng: np.random.Generator, shape: tuple[int, int], frame: Colour, t: float) -> Pixels:
     """One window or shop front [h,w,3]: glass, and behind it goods, curtains or blinds."""
     height, width = shape
     glass = 0.16 + 0.18 * np.linspace(1, 0, height, dtype=np.float32)[:, None] ** 2
@@ -144,7 +148,7 @@ def _window(rng: np.random.Generator, shape: tuple[int, int], frame: Colour, t: 
     return view
 
 
-def _bars(rng: np.random.Generator, view: NDArray[np.float32], frame: Colour, t: float) -> None:
+def _bars(rng: np.random.Generator, view: Pixels, frame: Colour, t: float) -> None:
     """The weathered frame of a window and its glazing bars, in place."""
     shape = (view.shape[0], view.shape[1])
     across, down = int(rng.integers(1, 3)), int(rng.integers(1, 4))
@@ -159,19 +163,15 @@ def _bars(rng: np.random.Generator, view: NDArray[np.float32], frame: Colour, t:
     view[wood] = tint(frame, worn)[wood]
 
 
-def foliage(rng: np.random.Generator, size_m: tuple[float, float], t: float, trunk: bool) -> Texture:
+def foliage(rng: np.random.Generator, size_m: Size, t: float, trunk: bool) -> Texture:
     """A tree or a bush with holes between its leaves."""
-    shape = (round(size_m[1] * t), round(size_m[0] * t))
+    shape = texels_of(size_m, t)
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     y, x = y / shape[0], x / shape[1] - 0.5
     crown = 0.68 if trunk else 1.0
     inside = 1.0 - (x / 0.5) ** 2 - ((y - crown / 2) / (crown / 2)) ** 2
-    edge = smooth_noise(rng, shape, (0.5 * t, 0.5 * t)) + np.float32(0.9) * smooth_noise(
-        rng, shape, (0.14 * t, 0.14 * t)
-    )
-    leaf = smooth_noise(rng, shape, (0.09 * t, 0.09 * t)) + np.float32(0.8) * smooth_noise(
-        rng, shape, (0.4 * t, 0.4 * t)
-    )
+    edge = two_noises(rng, shape, (0.5 * t, 0.5 * t), (0.14 * t, 0.14 * t), 0.9)
+    leaf = two_noises(rng, shape, (0.09 * t, 0.09 * t), (0.4 * t, 0.4 * t), 0.8)
     base = np.array([0.24, 0.34, 0.14]) * rng.uniform(0.7, 1.25, 3)
     colour = tint(base, 0.33 * leaf - 0.25 * (y - 0.3))
     opaque = inside + 0.22 * edge > 0.25

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from town.textures import Colour, Texture
 
+Point = tuple[float, float, float]
+Vector = NDArray[np.float64]
 RIGHT, BACK, DOWN = np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, -1.0])
 
 
@@ -21,16 +23,16 @@ class Quad:
     itself at dusk (windows). `sampled`: true surface points are drawn on it.
     """
 
-    corner: NDArray[np.float64]
-    across: NDArray[np.float64]
-    down: NDArray[np.float64]
+    corner: Vector
+    across: Vector
+    down: Vector
     texture: Texture
     both_sides: bool = False
     glow: bool = False
     sampled: bool = True
 
     @cached_property
-    def normal(self) -> NDArray[np.float64]:
+    def normal(self) -> Vector:
         """Unit normal [3] towards the viewer."""
         outward = np.cross(self.down, self.across)
         return np.asarray(outward / np.linalg.norm(outward))
@@ -56,25 +58,11 @@ class Building:
     ground: Colour
     quads: list[Quad] = field(default_factory=list)
 
-    def add(
-        self,
-        corner: tuple[float, float, float],
-        across: NDArray[np.float64],
-        down: NDArray[np.float64],
-        texture: Texture,
-        *,
-        both_sides: bool = False,
-        glow: bool = False,
-        sampled: bool = True,
-    ) -> None:
-        """Add one quad; see `Quad`."""
-        self.quads.append(
-            Quad(np.array(corner, dtype=float), across, down, texture, both_sides, glow, sampled)
-        )
+    def add(self, corner: Point, across: Vector, down: Vector, texture: Texture, **how: bool) -> None:
+        """Add one quad; see `Quad`. how: both_sides, glow, sampled."""
+        self.quads.append(Quad(np.array(corner, dtype=float), across, down, texture, **how))
 
-    def add_box(
-        self, low: tuple[float, float, float], high: tuple[float, float, float], sheet: Texture
-    ) -> None:
+    def add_box(self, low: Point, high: Point, sheet: Texture) -> None:
         """Add front, top, underside and sides of an upright box; each takes its own strip of the sheet."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         w, d, h = RIGHT * (x1 - x0), BACK * (y1 - y0), DOWN * (z1 - z0)

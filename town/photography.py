@@ -14,7 +14,7 @@ from town import details
 from town.buildings import STYLES, make_building
 from town.geometry import DOWN, Building, Quad
 from town.render import NEAR_M, Buffers, Camera, Light, rasterise, shade
-from town.textures import smooth_noise
+from town.textures import Colour, Pixels, Size, two_noises
 
 if TYPE_CHECKING:
     from town.town import TownOptions
@@ -143,33 +143,35 @@ def occluders(camera: Camera, rng: np.random.Generator, t: float) -> list[Quad]:
 def weather(rng: np.random.Generator) -> Light:
     """The light of one photograph: overcast, sun, a shadow over the lower floors, evening sun, or dusk."""
     kind = rng.choice(["overcast", "sun", "shadow", "evening", "dusk"], p=[0.28, 0.28, 0.18, 0.12, 0.14])
+    ambient, tone, colours = _WEATHERS[kind]
     sun = np.array([rng.uniform(-0.9, 0.9), rng.uniform(-1.0, -0.3), rng.uniform(0.35, 1.0)])
-    if kind == "overcast":
-        high, low, tone = (0.72, 0.74, 0.77), (0.88, 0.89, 0.90), (1.0, 1.0, 1.0)
-        return Light(rng.uniform(0.8, 0.95), _unit(sun), None, 0.0, tone, (high, low))
-    if kind == "dusk":
-        high, low, tone = (0.20, 0.25, 0.42), (0.68, 0.52, 0.50), (0.98, 0.96, 1.08)
-        return Light(rng.uniform(0.42, 0.55), -DOWN, None, rng.uniform(0.5, 1.0), tone, (high, low))
     if kind == "evening":
         sun = np.array([rng.choice([-1.0, 1.0]), rng.uniform(-0.8, -0.2), 0.25])
-        high, low, tone = (0.45, 0.52, 0.70), (0.95, 0.75, 0.52), (1.22, 1.0, 0.74)
-        return Light(rng.uniform(0.42, 0.55), _unit(sun), None, 0.0, tone, (high, low))
+    elif kind == "dusk":
+        sun = UP
     shadow = (rng.uniform(-0.5, 0.5), -1.0, rng.uniform(2.5, 6.0)) if kind == "shadow" else None
-    high, low, tone = (0.42, 0.58, 0.82), (0.80, 0.86, 0.92), (1.05, 1.02, 0.96)
-    return Light(rng.uniform(0.48, 0.64), _unit(sun), shadow, 0.0, tone, (high, low))
+    share = rng.uniform(*ambient)
+    glow = rng.uniform(0.5, 1.0) if kind == "dusk" else 0.0
+    return Light(share, sun / np.linalg.norm(sun), shadow, glow, tone, colours)
 
 
-def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(vector / np.linalg.norm(vector))
+_CLEAR = (0.48, 0.64), (1.05, 1.02, 0.96), ((0.42, 0.58, 0.82), (0.80, 0.86, 0.92))
+_WEATHERS: dict[str, tuple[Size, Colour, tuple[Colour, Colour]]] = {
+    "overcast": ((0.8, 0.95), (1.0, 1.0, 1.0), ((0.72, 0.74, 0.77), (0.88, 0.89, 0.90))),
+    "sun": _CLEAR,
+    "shadow": _CLEAR,
+    "evening": ((0.42, 0.55), (1.22, 1.0, 0.74), ((0.45, 0.52, 0.70), (0.95, 0.75, 0.52))),
+    "dusk": ((0.42, 0.55), (0.98, 0.96, 1.08), ((0.20, 0.25, 0.42), (0.68, 0.52, 0.50))),
+}
+"""Range of the ambient light, colour of the light, colours of the sky above and at the horizon."""
 
 
-def sky(rng: np.random.Generator, camera: Camera, light: Light) -> NDArray[np.float32]:
+def sky(rng: np.random.Generator, camera: Camera, light: Light) -> Pixels:
     """Smooth sky and clouds of one photograph [H,W,3]."""
     shape, size = (camera.height, camera.width), camera.width
     ramp = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None]
     high, low = (np.array(tone, dtype=np.float32) for tone in light.sky)
-    clouds = smooth_noise(rng, shape, (0.12 * size, 0.3 * size))
-    clouds = clouds + smooth_noise(rng, shape, (0.06 * size, 0.16 * size))
+    clouds = two_noises(rng, shape, (0.12 * size, 0.3 * size), (0.06 * size, 0.16 * size), 1.0)
     cover = np.clip(clouds * 0.5, 0, 1)[..., None] * np.float32(0.2 if light.glow else 0.75)
     colour = high + (low - high) * ramp
     return np.asarray(colour + (np.float32(0.93) - colour) * cover, dtype=np.float32)
@@ -189,7 +191,7 @@ def see_points(
     return seen, depth[seen]
 
 
-def develop(rng: np.random.Generator, picture: NDArray[np.float32], *, noise: float) -> bytes:
+def develop(rng: np.random.Generator, picture: Pixels, *, noise: float) -> bytes:
     """The camera's part: exposure, colour cast, contrast, vignetting, a little blur, sensor noise, JPEG.
 
     picture: [H,W,3] in 0..1; noise: factor on the noise of a bright photograph.

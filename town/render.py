@@ -8,13 +8,14 @@ bounding box.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from town.geometry import Quad
-from town.textures import Colour
+from town.textures import Colour, Pixels
 
 NEAR_M = 0.3
 EDGE_ON_M = 1e-6
@@ -56,9 +57,14 @@ class Light:
 class _Projected:
     """A quad before a camera: rows of 1/depth, s/depth, t/depth against (x, y, 1), and its bounding box."""
 
-    affine: NDArray[np.float32]
+    affine: Pixels
     determinant: float
     box: tuple[int, int, int, int]
+
+    def at(self, x: NDArray[np.intp], y: NDArray[np.intp]) -> Iterator[Pixels]:
+        """1/depth, s/depth, t/depth of samples x, y [n] of the bounding box."""
+        across, down = (x + self.box[0]).astype(np.float32), (y + self.box[1]).astype(np.float32)
+        return (across * row[0] + down * row[1] + row[2] for row in self.affine)
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,7 @@ def _texel(quad: Quad, view: _Projected, x: NDArray[np.intp], y: NDArray[np.intp
 
     The level is the one whose texels have the area of a sample: the samples filter, so nearest is enough.
     """
-    across = (x + view.box[0]).astype(np.float32)
-    down = (y + view.box[1]).astype(np.float32)
-    depth, s, t = (across * row[0] + down * row[1] + row[2] for row in view.affine)
+    depth, s, t = view.at(x, y)
     np.reciprocal(depth, out=depth)
     np.multiply(s, depth, out=s)
     np.multiply(t, depth, out=t)
@@ -211,9 +215,7 @@ def _brightness(
     own = light.glow if quad.glow else 0.0
     if light.shadow is None or direct == 0.0:
         return np.float32(light.ambient + direct + own)
-    across = (x + view.box[0]).astype(np.float32)
-    down = (y + view.box[1]).astype(np.float32)
-    depth, s, t = (across * row[0] + down * row[1] + row[2] for row in view.affine)
+    depth, s, t = view.at(x, y)
     a, b, c = light.shadow
     slope = np.array([a, 0.0, b])
     edge = (slope @ quad.across) * s / depth + (slope @ quad.down) * t / depth + (slope @ quad.corner + c)

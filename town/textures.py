@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Colour = tuple[float, float, float]
+Size = tuple[float, float]
+Pixels = NDArray[np.float32]
 Wall = Literal["brick", "ashlar", "plaster", "timber", "panels"]
 
 
@@ -65,13 +67,18 @@ def texture(colour: NDArray[np.floating], opaque: NDArray[np.bool_] | None = Non
     return Texture(image)
 
 
-def smooth_noise(
-    rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float]
-) -> NDArray[np.float32]:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: Size) -> Pixels:
     """Band-limited noise [H,W] of about unit spread; cell: (height, width) in texels of one random value."""
     rows, columns = (max(2, round(size / step) + 2) for size, step in zip(shape, cell, strict=True))
     grid = rng.standard_normal((rows, columns), dtype=np.float32)
     return np.asarray(Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC))
+
+
+def two_noises(
+    rng: np.random.Generator, shape: tuple[int, int], cell: Size, other: Size, weight: float
+) -> Pixels:
+    """`smooth_noise` of one cell and, times weight, of another one."""
+    return smooth_noise(rng, shape, cell) + np.float32(weight) * smooth_noise(rng, shape, other)
 
 
 def fractal(
@@ -79,7 +86,7 @@ def fractal(
     shape: tuple[int, int],
     texels_per_m: float,
     cells_m: tuple[float, ...] = (0.05, 0.12, 0.3, 0.9, 2.5),
-) -> NDArray[np.float32]:
+) -> Pixels:
     """A sum of `smooth_noise` at several sizes [H,W], each with the same weight, of about unit spread."""
     total = np.zeros(shape, dtype=np.float32)
     for cell in cells_m:
@@ -88,8 +95,8 @@ def fractal(
 
 
 def blocks(
-    rng: np.random.Generator, shape: tuple[int, int], block: tuple[float, float], joint: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    rng: np.random.Generator, shape: tuple[int, int], block: Size, joint: float
+) -> tuple[Pixels, NDArray[np.bool_]]:
     """A bond of blocks: the random value of each block [H,W] and where the joints are [H,W].
 
     block: (height, width) and joint: width, all in texels; every course is shifted at random.
@@ -105,16 +112,19 @@ def blocks(
     return values[course[:, None], column], joints
 
 
-def tint(base: Colour | NDArray[np.floating], shade: NDArray[np.floating]) -> NDArray[np.float32]:
+def tint(base: Colour | NDArray[np.floating], shade: NDArray[np.floating]) -> Pixels:
     """A base colour times (1 + shade): [H,W] -> [H,W,3]."""
     return np.asarray(base, dtype=np.float32) * (1 + shade[..., None]).astype(np.float32, copy=False)
 
 
-def wall(
-    rng: np.random.Generator, kind: Wall, base: Colour, size_m: tuple[float, float], t: float
-) -> NDArray[np.float32]:
+def texels_of(size_m: Size, t: float) -> tuple[int, int]:
+    """(width, height) in metres -> (rows, columns) at t texels per metre."""
+    return round(size_m[1] * t), round(size_m[0] * t)
+
+
+def wall(rng: np.random.Generator, kind: Wall, base: Colour, size_m: Size, t: float) -> Pixels:
     """A wall without windows [H,W,3] in 0..1; size_m: (width, height), t: texels per metre."""
-    shape = (round(size_m[1] * t), round(size_m[0] * t))
+    shape = texels_of(size_m, t)
     grain = fractal(rng, shape, t)
     drips = smooth_noise(rng, shape, (2.0 * t, 0.15 * t))
     if kind == "plaster":
@@ -135,7 +145,7 @@ def wall(
     return tint(base, spread * value + 0.09 * grain + 0.04 * drips - 0.25 * joints)
 
 
-def _timber(rng: np.random.Generator, colour: NDArray[np.float32], t: float) -> NDArray[np.float32]:
+def _timber(rng: np.random.Generator, colour: Pixels, t: float) -> Pixels:
     """Dark beams over a plastered wall: floors, posts at irregular distances and a few braces."""
     height, width = colour.shape[:2]
     mask = Image.new("L", (width, height), 0)
@@ -154,33 +164,28 @@ def _timber(rng: np.random.Generator, colour: NDArray[np.float32], t: float) -> 
     return np.where((np.asarray(mask) > 0)[..., None], tint((0.36, 0.26, 0.19), 0.3 * grain), colour)
 
 
-def roof(
-    rng: np.random.Generator, base: Colour, size_m: tuple[float, float], t: float
-) -> NDArray[np.float32]:
+def roof(rng: np.random.Generator, base: Colour, size_m: Size, t: float) -> Pixels:
     """Tiles with moss and replaced ones [H,W,3]."""
-    shape = (round(size_m[1] * t), round(size_m[0] * t))
+    shape = texels_of(size_m, t)
     value, joints = blocks(rng, shape, (0.3 * t, 0.36 * t), 0.05 * t)
     moss = np.maximum(fractal(rng, shape, t, (0.15, 0.6, 1.8)) - 0.9, 0)[..., None]
     colour = tint(base, 0.2 * value - 0.3 * joints)
     return colour * (1 - 0.5 * moss) + moss * np.array([0.12, 0.15, 0.06], dtype=np.float32)
 
 
-def paving(
-    rng: np.random.Generator, base: Colour, size_m: tuple[float, float], t: float
-) -> NDArray[np.float32]:
+def paving(rng: np.random.Generator, base: Colour, size_m: Size, t: float) -> Pixels:
     """Slabs or cobbles with stains [H,W,3]."""
-    shape = (round(size_m[1] * t), round(size_m[0] * t))
+    shape = texels_of(size_m, t)
     slab = rng.uniform(0.45, 1.1)
     value, joints = blocks(rng, shape, (slab * t, slab * t * rng.uniform(1.0, 1.6)), 0.05 * t)
     stains = fractal(rng, shape, t, (0.15, 0.5, 1.5, 4.0))
     return tint(base, 0.09 * value + 0.09 * stains - 0.22 * joints)
 
 
-def stone(
-    rng: np.random.Generator, base: Colour, size_m: tuple[float, float], t: float
-) -> NDArray[np.float32]:
+def stone(rng: np.random.Generator, base: Colour, size_m: Size, t: float) -> Pixels:
     """Dressed stone or concrete for ledges, steps and slabs, in one row of blocks [H,W,3]."""
-    shape = (max(4, round(size_m[1] * t)), max(4, round(size_m[0] * t)))
+    rows, columns = texels_of(size_m, t)
+    shape = (max(4, rows), max(4, columns))
     value, joints = blocks(rng, shape, (shape[0] + 1.0, rng.uniform(0.5, 1.3) * t), 0.03 * t)
     grain = fractal(rng, shape, t, (0.05, 0.12, 0.3, 0.8))
     return tint(base, 0.1 * value - 0.2 * joints + 0.12 * grain)

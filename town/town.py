@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from storage.pictures.decoding import thumbnail
 from town.photography import Shot, make_subject, take
 from town.render import Camera
 
+_COLUMNS = ("building", "image_size", "focal_px", "cam_from_world")
 _log = logging.getLogger(__name__)
 
 
@@ -50,8 +52,8 @@ class Town:
 
     building: [R] int64, -1 = distractor. image_size: [R,2] int64, width and height in px. focal_px: [R].
     cam_from_world: [R,3,4], metres, in the frame of the photograph's building. points: [P,3] metres, on
-    building point_building [P]. visible_points: sparse [R,P] bool, camera r sees point p (in the picture,
-    from its front, not occluded). depths: sparse [R,P] float64, metres, at the same entries.
+    building point_building [P]. depths: sparse [R,P] float64, metres, where camera r sees point p (in the
+    picture, from its front, not occluded).
     """
 
     names: tuple[str, ...]
@@ -61,8 +63,12 @@ class Town:
     cam_from_world: NDArray[np.float64]
     points: NDArray[np.float64]
     point_building: NDArray[np.int64]
-    visible_points: csr_array
     depths: csr_array
+
+    @cached_property
+    def visible_points(self) -> csr_array:
+        """Sparse [R,P] bool, camera r sees point p."""
+        return self.depths.astype(bool)
 
     @property
     def center_in_world(self) -> NDArray[np.float64]:
@@ -85,7 +91,7 @@ class Town:
         """Write the truth as one HDF5 file; keep it outside of the folder of photographs."""
         with create_file(path) as file:
             file["photos/name"] = list(self.names)
-            for name in ("building", "image_size", "focal_px", "cam_from_world"):
+            for name in _COLUMNS:
                 file[f"photos/{name}"] = getattr(self, name)
             file["photos/center_in_world"] = self.center_in_world
             file["points/xyz"], file["points/building"] = self.points, self.point_building
@@ -97,27 +103,11 @@ class Town:
         """Read what `save` wrote."""
         with open_file(path) as file:
             names = tuple(file["photos/name"].asstr()[:])
-            photos = {
-                name: file[f"photos/{name}"][:]
-                for name in ("building", "image_size", "focal_px", "cam_from_world")
-            }
+            photos = {name: file[f"photos/{name}"][:] for name in _COLUMNS}
             points, point_building = file["points/xyz"][:], file["points/building"][:]
             entries = (file["visibility/depth"][:], file["visibility/point"][:], file["visibility/indptr"][:])
         depths = csr_array(entries, shape=(len(names), len(points)))
-        return cls(
-            names,
-            **photos,
-            points=points,
-            point_building=point_building,
-            visible_points=_pattern(depths),
-            depths=depths,
-        )
-
-
-def _pattern(depths: csr_array) -> csr_array:
-    """Where entries are, as bool."""
-    ones = np.ones(len(depths.data), dtype=bool)
-    return csr_array((ones, depths.indices, depths.indptr), shape=depths.shape)
+        return cls(names, **photos, points=points, point_building=point_building, depths=depths)
 
 
 def render_town(
@@ -180,7 +170,6 @@ def _truth(shots: list[tuple[str, int, Shot]], points: list[NDArray[np.float64]]
     rows = [(shot.visible + starts[building], shot.depths) for _, building, shot in shots]
     indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows])])
     columns, depths = (np.concatenate([row[k] for row in rows]) for k in (0, 1))
-    sparse = csr_array((depths, columns.astype(np.int64), indptr), shape=(len(shots), int(starts[-1])))
     return Town(
         names=tuple(name for name, _, _ in shots),
         building=np.array([building for _, building, _ in shots], dtype=np.int64),
@@ -189,8 +178,7 @@ def _truth(shots: list[tuple[str, int, Shot]], points: list[NDArray[np.float64]]
         cam_from_world=np.array([c.cam_from_world for c in cameras]),
         points=np.vstack(points),
         point_building=np.repeat(np.arange(len(points), dtype=np.int64), np.diff(starts)),
-        visible_points=_pattern(sparse),
-        depths=sparse,
+        depths=csr_array((depths, columns.astype(np.int64), indptr), shape=(len(shots), int(starts[-1]))),
     )
 
 

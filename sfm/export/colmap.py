@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfm.export.names import Exported, ImageMode, UnusableExport, exported, write_photographs
 from sfm.features.database import colmap_keypoints, write_features, write_geometries
-from sfm.matching.match import verified
+from sfm.matching.match import read_verified
 from sfm.scene import colmap
 from sfm.scene.colmap_model import NO_POINT, ColmapImage, ColmapModel
 from sfm.scene.rigs import write_rigs
@@ -68,10 +66,7 @@ def export_colmap(
 
 def _model(scene: Scene, number: int, photographs: Exported, features: Mapping[str, Path]) -> ColmapModel:
     """One model of a scene under the exported names and ids."""
-    with tempfile.TemporaryDirectory() as scratch:
-        scene.to_colmap(scratch, number)
-        found = colmap.read_model(Path(scratch))
-    first = scene.camera_rows(number).start
+    found, first = scene.as_colmap(number), scene.camera_rows(number).start
     ids, cameras, images = photographs.ids, {}, {}
     for row, image in found.images.items():
         sha = scene.photos.sha256[scene.cameras.photo[first + row - 1]].decode()
@@ -104,35 +99,24 @@ def _write_database(
     without = sorted(set(photographs.name) - set(features))
     if without:
         raise UnusableExport(f"{photographs.name[without[0]]!r} has no features; a database needs them all")
-    request = {
-        "features": {sha: str(features[sha]) for sha in photographs.name},
-        "names": dict(photographs.name),
-        "matches": [(first, second, str(file)) for (first, second), file in sorted(matches.items())],
-        "out": str(path),
-    }
-    label = f"database of {len(photographs.name)} photographs"
-    run_patiently("sfm.export.colmap:_fill_database", request, label=label, total_limit_s=_TIME_LIMIT_S)
+    names = dict(photographs.name)
+    files = {sha: str(features[sha]) for sha in names}
+    verified = [(first, second, str(file)) for (first, second), file in sorted(matches.items())]
+    child, label = "sfm.export.colmap:_fill_database", f"database of {len(names)} photographs"
+    run_patiently(child, path, names, files, verified, label=label, total_limit_s=_TIME_LIMIT_S)
 
 
-def _fill_database(request: dict[str, Any]) -> None:
+def _fill_database(
+    out: Path, names: dict[str, str], features: dict[str, str], matches: list[tuple[str, str, str]]
+) -> None:
     """The child's work. COLMAP writes digests for names first: its own numbering follows them."""
-    out = Path(request["out"])
     for left in out.parent.glob(f"{out.name}*"):  # of a process that was killed
         left.unlink()
-    identifiers = write_features(out, request["features"], with_descriptors=True)
-    by_file: dict[str, list[str]] = {}
-    for first, second, file in request["matches"]:
-        by_file.setdefault(file, []).append(f"{first}/{second}")
-    pairs = (
-        (*item.split("/"), verified(group))
-        for file in sorted(by_file)
-        for item, group in read_items(file, sorted(by_file[file]))
-    )
-    write_geometries(out, identifiers, pairs)  # type: ignore[arg-type]
+    identifiers = write_features(out, features, with_descriptors=True)
+    write_geometries(out, identifiers, read_verified(matches))
     with closing(sqlite3.connect(out)) as database, database:
-        rows = [(request["names"][sha], identifier) for sha, identifier in identifiers.items()]
+        rows = [(names[sha], identifier) for sha, identifier in identifiers.items()]
         database.executemany("UPDATE images SET name = ? WHERE image_id = ?", rows)
     with closing(sqlite3.connect(out)) as database:
-        database.execute(
-            "PRAGMA journal_mode = DELETE"
-        )  # one file, which reading does not surround by others
+        # one file, which reading does not surround by others
+        database.execute("PRAGMA journal_mode = DELETE")

@@ -146,7 +146,5 @@ def _write_table(path: Path, scene: Scene, photographs: Exported) -> None:
         writer.writerow(_COLUMNS)
         for sha, name in sorted(photographs.name.items(), key=lambda pair: pair[1]):
             photo = photographs.photo[sha]
-            own = [
-                str(getattr(scene.photos, column)[photo]) for column in (*_COLUMNS[3:], "cluster", "model")
-            ]
+            own = [str(getattr(scene.photos, column)[photo]) for column in _COLUMNS[3:]]
             writer.writerow([name, str(scene.photos.name[photo]), sha, *own])

@@ -8,7 +8,7 @@ child processes only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,14 +57,18 @@ def write_features(
     import pycolmap
 
     identifiers = {sha: position for position, sha in enumerate(sorted(files), start=1)}
+    fields = [name for name in _FIELDS if with_descriptors or name != "descriptors"]
+    items = (item for file, shas in by_file(files) for item in read_items(file, shas, fields))
     with pycolmap.Database.open(database) as opened, pycolmap.DatabaseTransaction(opened):
-        for sha, features in _read_sorted(files, with_descriptors):
+        for sha, features in items:
             identifier = identifiers[sha]
             _write_image(opened, identifier, sha, features)
             kept = _highest(features["scores"], largest)
             opened.write_keypoints(identifier, colmap_keypoints(features["keypoints"][kept]))
             if with_descriptors:
-                opened.write_descriptors(identifier, _descriptors(features["descriptors"][:, kept]))
+                rows = np.ascontiguousarray(features["descriptors"][:, kept].T)
+                sift = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, rows)
+                opened.write_descriptors(identifier, sift)
     return identifiers
 
 
@@ -137,14 +141,6 @@ def write_geometries(
             opened.write_two_view_geometry(identifiers[first], identifiers[second], geometry)
 
 
-def _read_sorted(files: Mapping[str, str], with_descriptors: bool) -> Iterable[tuple[str, dict[str, Any]]]:
-    fields: Sequence[str] = (
-        _FIELDS if with_descriptors else [name for name in _FIELDS if name != "descriptors"]
-    )
-    for file, shas in by_file(files):
-        yield from read_items(file, shas, fields)
-
-
 def _highest(scores: NDArray[np.float32], count: int | None) -> Any:
     """Positions of the highest scores in rising order, or everything."""
     if count is None or len(scores) <= count:
@@ -169,10 +165,3 @@ def _write_image(opened: Any, identifier: int, sha: str, features: Mapping[str, 
     frame = pycolmap.Frame(frame_id=identifier, rig_id=identifier)
     frame.add_data_id(image.data_id)
     opened.write_frame(frame, use_frame_id=True)
-
-
-def _descriptors(columns: NDArray[np.uint8]) -> Any:
-    import pycolmap
-
-    rows = np.ascontiguousarray(columns.T)
-    return pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, rows)

@@ -95,7 +95,6 @@ def read_features(
             where = f"{path}: {groups[sha]!r}"
             arrays = _arrays(file, groups[sha], where)
             size, keypoints = arrays["image_size"], arrays["keypoints"]
-            _check_inside(keypoints, size, where)
             outcome = outcomes[sha]
             yield (
                 sha,
@@ -114,8 +113,7 @@ def look(path: Path, groups: Names, *, watch: Callable[[str], None]) -> None:
     with _opened(path) as file:
         for name in sorted(groups.values()):
             watch(name)
-            arrays = _arrays(file, name, f"{path}: {name!r}")
-            _check_inside(arrays["keypoints"], arrays["image_size"], f"{path}: {name!r}")
+            _arrays(file, name, f"{path}: {name!r}")
 
 
 def on_working_copy(
@@ -276,6 +274,7 @@ def _arrays(file: h5py.File, name: str, where: str) -> dict[str, NDArray[np.floa
     for key, values in arrays.items():
         if not np.isfinite(values).all():
             raise UnusableLocalFeatures(f"{where}: {key} hold values that are not finite; extract them again")
+    _check_inside(arrays["keypoints"], arrays["image_size"], where)
     return arrays
 
 

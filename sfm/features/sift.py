@@ -100,16 +100,15 @@ def extract_features(
     """
     resources = resources or FeatureResources()
     started = time.monotonic()
+    described = options.model_dump(mode="json")
+    request: dict[str, Any] = {"options": described, "out": str(out), "inputs": list(inputs)}
     if options.hloc_file is not None:
-        return _import(options.hloc_file, working, options, out, groups or {}, inputs)
+        digests = _write(request, _imported(options.hloc_file, working, options.hloc_frame, groups or {}))
+        logger.info("features of %d photographs read from %s", len(digests), options.hloc_file)
+        return digests
     photographs = sorted((sha, str(folder / f"{sha}.jpg"), outcome) for sha, folder, outcome in working)
-    request = {
-        "photographs": [(sha, path, _camera(sha, outcome)) for sha, path, outcome in photographs],
-        "options": options.model_dump(mode="json"),
-        "out": str(out),
-        "inputs": list(inputs),
-        "threads": resources.threads,
-    }
+    request["photographs"] = [(sha, path, _camera(sha, outcome)) for sha, path, outcome in photographs]
+    request["threads"] = resources.threads
     digests = _extracted(request, names or {}, resources)
     logger.info("features of %d photographs in %.1f s", len(digests), time.monotonic() - started)
     return digests
@@ -120,27 +119,16 @@ def groups_of(options: FeatureOptions, names: Mapping[str, str], shas: Sequence[
     return {} if options.hloc_file is None else group_names(options.hloc_file, names, shas)
 
 
-def _import(
-    file: Path,
-    working: Sequence[tuple[str, Path, Outcome]],
-    options: FeatureOptions,
-    out: Path,
-    groups: Mapping[str, str],
-    inputs: Sequence[str],
-) -> dict[str, str]:
+def _imported(
+    file: Path, working: Sequence[tuple[str, Path, Outcome]], frame: Frame, groups: Mapping[str, str]
+) -> Iterable[tuple[str, dict[str, Any]]]:
     """The chunk's features from a file of hloc's."""
     outcomes = {sha: outcome for sha, _, outcome in working}
     for sha, outcome in outcomes.items():
         _camera(sha, outcome)
         if sha not in groups:
             raise UnusableLocalFeatures(f"{file}: no group is known for photograph {sha}; see group_names")
-    wanted = {sha: groups[sha] for sha in outcomes}
-    recorded = {"features": options.model_dump(mode="json")}
-    with ItemWriter(out, "features", stage=STAGE.name, options=recorded, inputs=inputs) as writer:
-        found = read_features(file, wanted, outcomes, options.hloc_frame)
-        digests = {sha: writer.add(sha, **arrays) for sha, arrays in found}
-    logger.info("features of %d photographs read from %s", len(digests), file)
-    return digests
+    return read_features(file, {sha: groups[sha] for sha in outcomes}, outcomes, frame)
 
 
 def _camera(sha: str, outcome: Outcome) -> tuple[int, int, float]:

@@ -89,13 +89,11 @@ def from_labels(
     positive = np.ones(first.size, dtype=bool)
     if options.other_camera and camera is not None:
         positive = camera[first] != camera[second]
-    has_query = np.zeros(int(cluster.max(initial=-1)) + 1, dtype=bool)
-    has_query[cluster[first[positive]]] = True
     split = splits.split_clusters(
         cluster,
         digests,
         options.seed,
-        has_model=has_query,
+        has_model=np.isin(np.arange(cluster.max(initial=-1) + 1), cluster[first[positive]]),
         val_fraction=options.val_fraction,
         test_fraction=options.test_fraction,
     )[cluster]
@@ -117,7 +115,7 @@ def from_csv(
     rows = read_labels(path)
     if photo_root is None:
         return from_labels(rows.names, rows.identities, rows.cameras, options)
-    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where).astype(str).tolist(), options)
+    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where), options)
 
 
 def from_rows(rows: Identities, sha256: Sequence[str], options: IdentityOptions | None = None) -> TrainingSet:

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from sfm.lists.position_tables import Positions, read_positions
 from sfm.lists.tables import photo_digests
+from sfm.mapping.components import component_labels
 from sfm.training_set import known_truth, splits
 from sfm.training_set.duplicates import first_with, twin_error, twin_notes
 from sfm.training_set.training_set import TrainingSet
@@ -87,7 +86,7 @@ def from_csv(
     rows = read_positions(path)
     if photo_root is None:
         return rows.noted(from_positions(rows.names, rows.positions, rows.headings, options))
-    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where).astype(str).tolist(), options)
+    return from_rows(rows, photo_digests(rows.names, photo_root, rows.where), options)
 
 
 def from_rows(rows: Positions, sha256: Sequence[str], options: PositionOptions | None = None) -> TrainingSet:
@@ -207,13 +206,12 @@ def _splits(
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """[N] the split, [N] whether it is kept: no pair within the outer radius lies in two splits then."""
     area = _areas(places, near, options.block_m)
-    has_query = np.zeros(int(area.max(initial=-1)) + 1, dtype=bool)
-    has_query[area[near.first[near.positive & (area[near.first] == area[near.second])]]] = True
+    inside = near.positive & (area[near.first] == area[near.second])
     split = splits.split_clusters(
         area,
         digests,
         options.seed,
-        has_model=has_query,
+        has_model=np.isin(np.arange(area.max(initial=-1) + 1), area[near.first[inside]]),
         val_fraction=options.val_fraction,
         test_fraction=options.test_fraction,
     )[area]
@@ -225,8 +223,8 @@ def _splits(
 def _areas(places: NDArray[np.float64], near: _Near, block_m: float) -> Indices:
     """[N] connected photographs, those that extend over more than a block cut into blocks."""
     count = len(places)
-    graph = coo_array((np.ones(near.first.size, dtype=bool), (near.first, near.second)), shape=(count, count))
-    number, area = connected_components(graph, directed=False)
+    area = component_labels(np.stack([near.first, near.second], axis=1), count)
+    number = int(area.max(initial=-1)) + 1
     low, high = np.full((number, places.shape[1]), np.inf), np.full((number, places.shape[1]), -np.inf)
     np.minimum.at(low, area, places)
     np.maximum.at(high, area, places)

@@ -54,11 +54,3 @@ def read_clusters(path: Path) -> list[Cluster]:
         )
         for row in json.loads(path.read_text())["clusters"]
     ]
-
-
-def read_cut_bridges(path: Path) -> list[CutBridge]:
-    """The pairs that `sfm.mapping.clusters.find_clusters` did not let join two clusters, sorted."""
-    return [
-        CutBridge((row["pair"][0], row["pair"][1]), row["inliers"], tuple(row["photographs"]))
-        for row in json.loads(path.read_text()).get("cut", ())
-    ]

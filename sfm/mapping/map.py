@@ -18,12 +18,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sfm.features.database import by_file, image_name, write_features, write_geometries
+from sfm.features.database import image_name, write_features, write_geometries
 from sfm.mapping.cluster_files import Cluster
-from sfm.matching.match import verified
+from sfm.matching.match import read_verified
 from storage.children.errors import ChildFailed, ChildKilled, ChildLate
 from storage.children.patience import run_patiently
-from storage.hdf5.file import read_items
 from storage.keys.options import Options, Resources
 from storage.keys.stages import Stage
 
@@ -176,7 +175,7 @@ def _map(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     for sha, path in request["images"].items():
         (images / image_name(sha)).symlink_to(Path(path).resolve())
     identifiers = write_features(database, request["features"], with_descriptors=False)
-    write_geometries(database, identifiers, _geometries(request["matches"]))
+    write_geometries(database, identifiers, read_verified(request["matches"]))
     models = _MAPPERS[options.mapper](database, images, raw, options)
     removed = {index: _without_impossible(model, raw / str(index)) for index, model in models.items()}
     facts = {index: _facts(model) | removed[index] for index, model in models.items()}
@@ -201,13 +200,6 @@ def _worth_keeping(
             kept.append(index)
             seen |= members[index]
     return kept
-
-
-def _geometries(matches: list[list[str]]) -> Any:
-    for file, items in by_file({f"{first}/{second}": file for first, second, file in matches}):
-        for item, group in read_items(file, items):
-            first, second = item.split("/")
-            yield first, second, verified(group)
 
 
 def _incremental(database: Path, images: Path, out: Path, options: MappingOptions) -> dict[int, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from sfm.features.database import (
 )
 from sfm.matching.learned import write_learned_matches
 from storage.children.patience import run_patiently
-from storage.hdf5.file import ItemWriter
+from storage.hdf5.file import ItemWriter, read_items
 from storage.hdf5.open import open_artifact
 from storage.keys.options import Options, Resources
 from storage.keys.stages import Stage
@@ -201,6 +201,14 @@ def verified(group: Mapping[str, NDArray[Any]]) -> PairGeometry:
     )
 
 
+def read_verified(matches: Iterable[Sequence[str]]) -> Iterator[tuple[str, str, PairGeometry]]:
+    """(first, second, geometry) of verified pairs (first, second, match file), file by file."""
+    for file, items in by_file({f"{first}/{second}": file for first, second, file in matches}):
+        for item, group in read_items(file, items):
+            first, second = item.split("/")
+            yield first, second, verified(group)
+
+
 def _checked(pairs: Sequence[tuple[str, str]], features: Mapping[str, Path]) -> list[tuple[str, str]]:
     wanted = sorted({(min(pair), max(pair)) for pair in pairs})
     for first, second in wanted:
@@ -304,11 +312,9 @@ def _write(
         else:
             digest = hashlib.sha256(f"{inliers[-1]} inliers".encode()).hexdigest()
         digests[pair_id(first, second)] = digest
-    columns = {"first": [first for first, _ in pairs], "second": [second for _, second in pairs]}
-    table = {"attempts/inliers": np.array(inliers, np.int64)}
-    writer.add_table(
-        table | {f"attempts/{name}": np.array(column, "S64") for name, column in columns.items()}
-    )
+    ends = np.array(pairs, "S64").reshape(-1, 2).T
+    table = {"attempts/first": ends[0], "attempts/second": ends[1]}
+    writer.add_table({**table, "attempts/inliers": np.array(inliers, np.int64)})
     return {"digests": digests, "verified": good}
 
 

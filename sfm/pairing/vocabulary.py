@@ -53,35 +53,29 @@ def vocabulary_neighbours(
     """
     resources = resources or VocabularyResources()
     started = time.monotonic()
-    request = {
-        "features": {sha: str(features[sha]) for sha in shas},
-        "options": options.model_dump(mode="json"),
-    }
+    files = {sha: str(features[sha]) for sha in shas}
     label = f"vocabulary tree of {len(shas)} photographs"
-    reply = run_patiently(
-        "sfm.pairing.vocabulary:_lookup", request, label=label, total_limit_s=resources.time_limit_s
+    nearest: list[list[int]] = run_patiently(
+        "sfm.pairing.vocabulary:_lookup", files, options, label=label, total_limit_s=resources.time_limit_s
     )
     found = np.full((len(shas), options.neighbours), -1, np.int64)
-    for row, neighbours in enumerate(reply["neighbours"]):
+    for row, neighbours in enumerate(nearest):
         found[row, : len(neighbours)] = neighbours
     logger.info("vocabulary tree over %d photographs in %.1f s", len(shas), time.monotonic() - started)
     return found
 
 
-def _lookup(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def _lookup(features: dict[str, str], options: VocabularyOptions, scratch: Path) -> list[list[int]]:
     """The child's work: the largest features into a database, train on a sample, ask for every photograph."""
-    options = VocabularyOptions(**request["options"])
     database = scratch / "features.db"
-    identifiers = write_features(
-        database, request["features"], with_descriptors=True, largest=options.features
-    )
+    identifiers = write_features(database, features, with_descriptors=True, largest=options.features)
     sample = _training_sample(database, options.words * _TRAINING_FEATURES_PER_WORD)
     words = min(options.words, len(sample) // _TRAINING_FEATURES_PER_WORD)
     if words < 2:
-        return {"neighbours": [[] for _ in identifiers]}
+        return [[] for _ in identifiers]
     tree = scratch / "tree.bin"
     _train(sample, words).write(tree)
-    return {"neighbours": _ask(database, tree, identifiers, options.neighbours)}
+    return _ask(database, tree, identifiers, options.neighbours)
 
 
 def _training_sample(database: Path, count: int) -> NDArray[np.uint8]:

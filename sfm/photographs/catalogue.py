@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from sfm.photographs.same_pictures import Picture
 from storage.hdf5 import file as hdf5
 from storage.keys.options import Options
 from storage.keys.stages import Stage
+from storage.photographs.tables import PhotoEntry
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +37,6 @@ class CatalogueOptions(Options):
     """The catalogue has no options of its own; those of the working copies decide."""
 
 
-class ScannedFile(Protocol):
-    """One file of `storage.photographs.ScanTable`: sha256 is "" where the scan did not read it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-
-
 class MissingOutcome(ValueError):
     """A scanned photograph of which no working copy was tried."""
 
@@ -64,7 +50,7 @@ class Catalogue:
     counts: Mapping[str, int]
 
 
-def to_decode(files: Sequence[ScannedFile]) -> list[tuple[str, str]]:
+def to_decode(files: Sequence[PhotoEntry]) -> list[tuple[str, str]]:
     """(sha256, name) of every content worth decoding, sorted; of equal files the first name stands."""
     first: dict[str, str] = {}
     for file in sorted(files, key=lambda each: each.name):
@@ -74,7 +60,7 @@ def to_decode(files: Sequence[ScannedFile]) -> list[tuple[str, str]]:
 
 
 def pictures(
-    files: Sequence[ScannedFile], outcomes: Mapping[str, Outcome], folders: Sequence[Path]
+    files: Sequence[PhotoEntry], outcomes: Mapping[str, Outcome], folders: Sequence[Path]
 ) -> list[Picture]:
     """The accepted photographs, each content once, as they are compared. folders: of working copies."""
     sizes = {file.sha256: file.size for file in files}
@@ -88,7 +74,7 @@ def pictures(
 
 
 def build_catalogue(
-    files: Sequence[ScannedFile],
+    files: Sequence[PhotoEntry],
     folders: Sequence[Path],
     original: Callable[[str], Path],
     out: Path,
@@ -106,7 +92,7 @@ def build_catalogue(
 
 
 def make_catalogue(
-    files: Sequence[ScannedFile],
+    files: Sequence[PhotoEntry],
     outcomes: Mapping[str, Outcome],
     out: Path,
     *,
@@ -128,12 +114,8 @@ def make_catalogue(
             own = row["sha256"]
             _mark_copy(row, index, stands[(copies or {}).get(own, own)], rows)
     arrays: dict[str, Any] = {f"photos/{key}": [row[key] for row in rows] for key in _COLUMNS}
-    for key in ("focal_prior_px", *_POSITION):
-        arrays[f"photos/{key}"] = np.array(arrays[f"photos/{key}"], np.float64)
     if np.isnan(arrays["photos/latitude_deg"]).all():  # most collections have no position at all
         arrays = {path: column for path, column in arrays.items() if path not in _POSITION_PATHS}
-    for key in _INTEGERS:
-        arrays[f"photos/{key}"] = np.array(arrays[f"photos/{key}"], np.int64)
     hdf5.write(out, "catalogue", arrays, stage=STAGE.name, options={}, inputs=inputs)
     catalogue = _summary(arrays)
     logger.info("catalogue of %d files: %s", len(rows), dict(catalogue.counts))
@@ -184,7 +166,7 @@ _INTEGERS = ("width", "height", "orientation", "working_width", "working_height"
 _COLUMNS = ("name", "sha256", "status", "reason", "focal_prior_px", *_POSITION, *_INTEGERS)
 
 
-def _row(file: ScannedFile, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def _row(file: PhotoEntry, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     if file.status != "ok":
         outcome = Outcome(file.status, file.reason)  # type: ignore[arg-type]
     elif file.sha256 in outcomes:

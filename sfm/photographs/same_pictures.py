@@ -76,10 +76,11 @@ def copies(pictures: Sequence[Picture], original: Callable[[str], Path], threads
     ordered = sorted(pictures, key=lambda picture: picture.order)
     with ThreadPoolExecutor(threads) as pool:
         small = np.array(list(pool.map(lambda picture: _small(picture.working), ordered)), np.float32)
-    same = _Comparison(ordered, original)
     found: dict[int, int] = {}
     for second, near in _candidates(small.reshape(len(ordered), SMALL_PX, SMALL_PX)):
-        scores = {first: same.score(first, second) for first in near if first not in found}
+        scores = {
+            first: _score(ordered[first], ordered[second], original) for first in near if first not in found
+        }
         best = max(scores, key=lambda first: (scores[first], -first), default=second)
         if best != second and scores[best] > 0:
             found[second] = best
@@ -87,29 +88,23 @@ def copies(pictures: Sequence[Picture], original: Callable[[str], Path], threads
     return {ordered[copy].sha256: ordered[stands].sha256 for copy, stands in found.items()}
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    pictures: Sequence[Picture]
-    original: Callable[[str], Path]
-
-    def score(self, first: int, second: int) -> float:
-        """How alike two pictures are in detail, 0 where they are different ones."""
-        one, other = self.pictures[first], self.pictures[second]
-        if not _one_shape(one, other):
-            return 0.0
-        whole, detail = _correlations(_grey(one.working), _grey(other.working))
-        if min(whole / _WHOLE, detail / _DETAIL) < 1:
-            return 0.0
-        sources = [_source(self.original(each.sha256)) for each in (one, other)]
-        if _taken_apart(*sources):
-            return 0.0
-        if (one.width, one.height) != (other.width, other.height):
-            return detail
-        rms, changed = _changes(_grey(one.working), _grey(other.working))
-        if sources[0].encoding == sources[1].encoding:
-            return detail if rms <= _UNCHANGED_RMS else 0.0
-        alike = whole >= _SAME_SIZE_WHOLE and detail >= _SAME_SIZE_DETAIL and changed <= _MOST_CHANGED
-        return detail if alike else 0.0
+def _score(one: Picture, other: Picture, original: Callable[[str], Path]) -> float:
+    """How alike two pictures are in detail, 0 where they are different ones."""
+    if not _one_shape(one, other):
+        return 0.0
+    whole, detail = _correlations(_grey(one.working), _grey(other.working))
+    if min(whole / _WHOLE, detail / _DETAIL) < 1:
+        return 0.0
+    sources = [_source(original(each.sha256)) for each in (one, other)]
+    if _taken_apart(*sources):
+        return 0.0
+    if (one.width, one.height) != (other.width, other.height):
+        return detail
+    rms, changed = _changes(_grey(one.working), _grey(other.working))
+    if sources[0].encoding == sources[1].encoding:
+        return detail if rms <= _UNCHANGED_RMS else 0.0
+    alike = whole >= _SAME_SIZE_WHOLE and detail >= _SAME_SIZE_DETAIL and changed <= _MOST_CHANGED
+    return detail if alike else 0.0
 
 
 def _candidates(small: Grey) -> Any:

@@ -90,21 +90,18 @@ def make_working_copies(
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    outcomes: dict[str, Outcome] = {}
+    rows: dict[str, dict[str, Any]] = {}
     digests: dict[str, str] = {}
     for sha, path in sorted(set(photographs)):
         outcome, copy = working_copy(_read(sha, path), options, resources)
         if copy:
             (out / f"{sha}.jpg").write_bytes(copy)
-        outcomes[sha] = outcome
-        row = canonical_json(outcome.as_row()).encode()
+        rows[sha] = outcome.as_row()
+        row = canonical_json(rows[sha]).encode()
         digests[sha] = hashlib.sha256(row + hashlib.sha256(copy).digest()).hexdigest()
-    rows = {sha: outcome.as_row() for sha, outcome in outcomes.items()}
     (out / OUTCOMES).write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
-    good = sum(outcome.status == "ok" for outcome in outcomes.values())
-    logger.info(
-        "%d working copies of %d photographs in %.1f s", good, len(outcomes), time.monotonic() - started
-    )
+    good = sum(row["status"] == "ok" for row in rows.values())
+    logger.info("%d working copies of %d photographs in %.1f s", good, len(rows), time.monotonic() - started)
     return digests
 
 

@@ -66,14 +66,12 @@ def visibility_and_depth(
 def _counts(visibility: csr_array) -> csr_array:
     """The same graph as int32 ones: a product of bool matrices would only say whether, not how many."""
     matrix = csr_array(visibility)
-    if not matrix.has_canonical_format:
+    if not matrix.has_canonical_format or not matrix.data.all():
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    ones = (matrix.data != 0).astype(np.int32)
-    result = csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
-    if not ones.all():
-        result.eliminate_zeros()
-    return result
+        matrix.eliminate_zeros()
+    ones = np.ones_like(matrix.data, dtype=np.int32)
+    return csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def shared_points(visibility: csr_array, rows: NDArray[np.int64] | None = None) -> csr_array:
@@ -148,27 +146,6 @@ def scale_change_row(spacing: csr_array, image: int, others: NDArray[np.int64]) 
     both = ratio > 0
     indptr = np.concatenate([[0], np.cumsum(both)])[rows.indptr]
     return _median_change(ratio[both], indptr)
-
-
-def scale_changes(
-    visibility: csr_array,
-    depth: NDArray[np.floating],
-    focal_px: NDArray[np.floating],
-    rows: NDArray[np.int64] | None = None,
-) -> csr_array:
-    """Scale change of the asked images to every image that shares a point with them.
-
-    As `scale_change`, for rows [Q] (None = all) -> [Q, R] float32 on the pattern of `shared_points` without
-    its diagonal.
-    """
-    shared = shared_points(visibility, rows)
-    images = np.arange(shared.shape[0]) if rows is None else np.asarray(rows, dtype=np.int64)
-    row_of = np.repeat(np.arange(images.size), np.diff(shared.indptr))
-    other = shared.indices != images[row_of]
-    row_of, second = row_of[other], shared.indices[other].astype(np.int64)
-    values = scale_change(visibility, depth, focal_px, images[row_of], second)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=images.size))])
-    return csr_array((values, second, indptr), shape=shared.shape)
 
 
 def nearest_centers(

@@ -150,9 +150,10 @@ class Scene:
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Write scene.h5, checked against its layout. attributes: facts beside its content."""
-        arrays = self.arrays()
-        described: dict[str, Any] = {"stage": stage, "options": options or {}, "inputs": list(inputs)}
-        hdf5.write(Path(path), "scene", arrays, attributes=attributes, **described)
+        arrays, described = self.arrays(), options or {}
+        hdf5.write(
+            path, "scene", arrays, stage=stage, options=described, inputs=inputs, attributes=attributes
+        )
 
     def camera_rows(self, model: int) -> slice:
         """The rows of `cameras` that belong to one model."""
@@ -176,18 +177,18 @@ class Scene:
         )
 
     def to_colmap(self, folder: Path | str, model: int = 0) -> None:
-        """Write one model as COLMAP's binary files.
+        """Write one model as COLMAP's binary files, see `as_colmap`."""
+        colmap.write_model(Path(folder), self.as_colmap(model))
 
-        Images and cameras numbered from 1 in the order of its camera rows.
+    def as_colmap(self, model: int) -> ColmapModel:
+        """One model, images and cameras numbered from 1 in the order of its camera rows.
 
-        Keypoints keep their position; those that see no 3D point are not in a scene and are written as (-1,
-        -1).
+        Keypoints keep their position; those that see no 3D point are not in a scene and stand at (-1, -1).
         """
         if not 0 <= model < self.num_models:
             raise BadScene(f"model {model} does not exist: the scene has {self.num_models}, numbered from 0")
         rows = range(*self.camera_rows(model).indices(self.cameras.photo.size))
-        start = int(np.searchsorted(self.points.model, model))
-        stop = int(np.searchsorted(self.points.model, model + 1))
+        start, stop = np.searchsorted(self.points.model, [model, model + 1]).tolist()
         points = colmap_model.ColmapPoints(
             np.arange(1, stop - start + 1),
             self.points.xyz[start:stop],
@@ -198,7 +199,7 @@ class Scene:
         images = {
             row - rows.start + 1: self._colmap_image(row, row - rows.start + 1, start - 1) for row in rows
         }
-        colmap.write_model(Path(folder), ColmapModel(cameras, images, points))
+        return ColmapModel(cameras, images, points)
 
     def _colmap_camera(self, row: int) -> colmap_model.ColmapCamera:
         photo = self.cameras.photo[row]

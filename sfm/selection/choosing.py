@@ -26,7 +26,7 @@ from sfm.training_set.tables import Candidates, Negatives
 from sfm.training_set.training_set import TrainingSet
 from storage.keys.options import ContentPath, Options
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import Benchmark, Images, Positives, Queries
+from storage.schemas.training_set import Images, Positives, Queries
 
 if TYPE_CHECKING:
     from sfm.scene.scene import Scene
@@ -110,13 +110,19 @@ def select(
     images = _images(scene, accepted, cluster_splits)
     queries, candidates = _queries_and_candidates(samplers, image_of, images)
     _require_train_queries(queries, images)
+    views, most = [sampler.view for sampler in samplers], options.max_benchmark_queries_per_model
+    junk = guards.benchmark_junk(scene, cluster_splits, table)
+    benchmarks = {
+        SPLIT_NAMES[split]: labels.label(scene, views, cluster_splits, split, junk, image_of, most)
+        for split in (splits.VAL, splits.TEST)
+    }
     result = TrainingSet(
         images,
         queries,
         candidates,
-        _positives(candidates, options),
+        Positives(m1_pool(candidates, options.pool_k), m2(candidates, options), m3(candidates, options)),
         Negatives(image_of[table.photo], table.cluster, table.max_inliers, table.allowed),
-        _benchmarks(scene, samplers, cluster_splits, table, image_of, options),
+        benchmarks,
         _summary(images, queries, samplers, fraction, cluster_splits, raised),
     )
     _log.info("selected %s", {key: result.summary[key] for key in ("queries", "query_fraction", "warnings")})
@@ -126,8 +132,6 @@ def select(
 def assign_splits(scene: Scene, options: SelectionOptions, seed: int) -> NDArray[np.int8]:
     """[C] the split of every cluster of a scene: `guards.proposals` needs it before `select` does."""
     count = int(scene.photos.cluster.max(initial=-1)) + 1
-    has_model = np.zeros(count, dtype=bool)
-    has_model[scene.models.cluster] = True
     previous = None
     if options.previous is not None:
         earlier = TrainingSet.from_h5(options.previous).images
@@ -136,7 +140,7 @@ def assign_splits(scene: Scene, options: SelectionOptions, seed: int) -> NDArray
         scene.photos.cluster,
         scene.photos.sha256,
         seed,
-        has_model=has_model,
+        has_model=np.isin(np.arange(count), scene.models.cluster),
         val_fraction=options.val_fraction,
         test_fraction=options.test_fraction,
         previous=previous,
@@ -190,28 +194,6 @@ def _require_train_queries(queries: Queries, images: Images) -> None:
     )
 
 
-def _positives(candidates: Candidates, options: SelectionOptions) -> Positives:
-    return Positives(m1_pool(candidates, options.pool_k), m2(candidates, options), m3(candidates, options))
-
-
-def _benchmarks(
-    scene: Scene,
-    samplers: list[Sampler],
-    cluster_splits: NDArray[np.int8],
-    table: Verdicts,
-    image_of: NDArray[np.int64],
-    options: SelectionOptions,
-) -> dict[str, Benchmark]:
-    junk = guards.benchmark_junk(scene, cluster_splits, table)
-    views = [sampler.view for sampler in samplers]
-    return {
-        SPLIT_NAMES[split]: labels.label(
-            scene, views, cluster_splits, split, junk, image_of, options.max_benchmark_queries_per_model
-        )
-        for split in (splits.VAL, splits.TEST)
-    }
-
-
 def _summary(
     images: Images,
     queries: Queries,
@@ -231,8 +213,8 @@ def _summary(
     if train < 6:
         warnings.append(f"train has {train} clusters: 5 negatives from other clusters are not possible")
     return {
-        "queries": {name: int((queries.split == s).sum()) for s, name in enumerate(SPLIT_NAMES)},
-        "clusters": {name: int((cluster_splits == s).sum()) for s, name in enumerate(SPLIT_NAMES)},
+        "queries": splits.counts(queries.split),
+        "clusters": splits.counts(cluster_splits),
         "query_fraction": fraction,
         "not_queries": {
             "not registered in a 3D model": int(images.registered.size - registered),

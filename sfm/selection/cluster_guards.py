@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.schemas.table import Ragged
+
 if TYPE_CHECKING:
     from sfm.scene.scene import Scene
     from sfm.scene.tables import Pairs
@@ -51,14 +53,19 @@ def nearest_pairs(
     return np.concatenate(found)
 
 
+def all_attempts(scene: Scene, matched: Pairs | None) -> tuple[Indices, Indices]:
+    """[A, 2] photographs and [A] raw inliers of the scene's attempts and of those made since."""
+    tables = [scene.attempts] if matched is None else [scene.attempts, matched]
+    ends = np.concatenate([np.stack([table.first, table.second], axis=1) for table in tables])
+    return ends, np.concatenate([table.inliers for table in tables])
+
+
 def may_match(scene: Scene, matched: Pairs | None, guard_inliers: int) -> tuple[Indices, Indices]:
     """Clusters of two and more photographs that share at least `guard_inliers` raw inliers in some pair.
 
     -> [K, 2] clusters, smaller first, and [K] the most raw inliers.
     """
-    tables = [scene.attempts] if matched is None else [scene.attempts, matched]
-    ends = np.concatenate([np.stack([table.first, table.second], axis=1) for table in tables])
-    inliers = np.concatenate([table.inliers for table in tables])
+    ends, inliers = all_attempts(scene, matched)
     clusters = np.sort(scene.photos.cluster[ends], axis=1)
     size = sizes(scene, int(scene.photos.cluster.max(initial=-1)) + 1)
     accepted = clusters[:, 0] >= 0
@@ -76,20 +83,11 @@ def barred(
     """(photographs, query clusters, raw inliers) [V] of clusters that may match."""
     pairs, most = may_match(scene, matched, guard_inliers)
     both = np.concatenate([pairs, pairs[:, ::-1]])
-    most = np.concatenate([most, most])
     asked = np.isin(both[:, 0], scene.models.cluster) & (splits[both[:, 0]] == splits[both[:, 1]])
-    photos, clusters, inliers = [], [], []
-    for (cluster, other), count in zip(both[asked].tolist(), most[asked].tolist(), strict=True):
-        members = np.flatnonzero(scene.photos.cluster == other)
-        photos.append(members)
-        clusters.append(np.full(members.size, cluster, dtype=np.int64))
-        inliers.append(np.full(members.size, count, dtype=np.int64))
-    none = np.empty(0, dtype=np.int64)
-    return (
-        np.concatenate([none, *photos]),
-        np.concatenate([none, *clusters]),
-        np.concatenate([none, *inliers]),
-    )
+    cluster, other = both[asked].T
+    members = Ragged.from_rows([np.flatnonzero(scene.photos.cluster == each) for each in other.tolist()])
+    counts = np.diff(members.indptr)
+    return members.image, np.repeat(cluster, counts), np.repeat(np.tile(most, 2)[asked], counts)
 
 
 def sizes(scene: Scene, num_clusters: int) -> Indices:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.pairing.proposal import Proposal, write_pairs
-from sfm.training_set.known_truth import NothingToTrainOn
-from sfm.training_set.splits import SPLIT_NAMES, TEST, TRAIN
+from sfm.training_set.known_truth import NothingToTrainOn, counts
+from sfm.training_set.splits import TEST, TRAIN
 from sfm.training_set.subset import without_clusters
 from sfm.training_set.training_set import TrainingSet
 from storage.keys.options import ContentPath, Options
@@ -182,11 +182,6 @@ def _evidence(
 
 
 def _summary(rest: TrainingSet, dropped: Dropped) -> Mapping[str, Any]:
-    images, queries = rest.images, rest.queries
-    parts = range(len(SPLIT_NAMES))
-    counts = {
-        "queries": {SPLIT_NAMES[s]: int((queries.split == s).sum()) for s in parts},
-        "clusters": {SPLIT_NAMES[s]: int(np.unique(images.cluster[images.split == s]).size) for s in parts},
-        "dropped": {"clusters": int(dropped.cluster.size), "photographs": int(dropped.photographs.sum())},
-    }
-    return {**rest.summary, **counts}
+    left = counts(rest.images, rest.queries.image)
+    gone = {"clusters": int(dropped.cluster.size), "photographs": int(dropped.photographs.sum())}
+    return {**rest.summary, "queries": left["queries"], "clusters": left["clusters"], "dropped": gone}

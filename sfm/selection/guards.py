@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.selection import cluster_guards
+from sfm.training_set.splits import TRAIN
 from storage.keys.options import Options
 
 if TYPE_CHECKING:
     from sfm.scene.scene import Scene
     from sfm.scene.tables import Pairs
 
-TRAIN = 0
 _BLOCK_SIMILARITIES = 8_000_000
 
 
@@ -101,7 +101,7 @@ def proposals(
             _nearest_of_clusters(scene, descriptors, mine, _query_photos(scene, splits, split), options)
         )
         if split != TRAIN:
-            connected = _connected_of_split(scene, splits, split, options.guard_photographs)
+            connected = _connected(scene, splits[scene.models.cluster] == split, options.guard_photographs)
             wanted.append(np.stack([np.repeat(mine, connected.size), np.tile(connected, mine.size)], axis=1))
     return unmatched(scene, np.concatenate(wanted))
 
@@ -131,16 +131,14 @@ def verdicts(
     options = options or GuardOptions()
     photo, other, inliers = _singleton_matches(scene, matched)
     cluster = scene.photos.cluster[other]
-    has_model = np.zeros(len(splits), dtype=bool)
-    has_model[scene.models.cluster] = True
-    here = has_model[cluster] & (splits[cluster] == splits[scene.photos.cluster[photo]])
+    here = np.isin(cluster, scene.models.cluster) & (splits[cluster] == splits[scene.photos.cluster[photo]])
     photo, other, cluster, inliers = photo[here], other[here], cluster[here], inliers[here]
     pair, row = np.unique(np.stack([photo, cluster], axis=1), axis=0, return_inverse=True)
     most = np.zeros(len(pair), dtype=np.int64)
     np.maximum.at(most, row.reshape(-1), inliers)
     _, once = np.unique(_key(scene, photo, other), return_index=True)
     tried = np.bincount(row.reshape(-1)[once], minlength=len(pair))
-    size = np.bincount(scene.photos.cluster[scene.photos.cluster >= 0], minlength=len(splits))
+    size = cluster_guards.sizes(scene, len(splits))
     thorough = tried >= np.minimum(options.guard_photographs, size[pair[:, 1]])
     held_back = np.flatnonzero(splits[pair[:, 1]] != TRAIN)
     met = _met_every_model(scene, pair[held_back], _key(scene, photo, other), options.guard_photographs)
@@ -181,9 +179,9 @@ def _query_photos(scene: Scene, splits: NDArray[np.int8], split: int) -> NDArray
     return member[np.argsort(scene.photos.cluster[member], kind="stable")]
 
 
-def _connected_of_split(scene: Scene, splits: NDArray[np.int8], split: int, count: int) -> NDArray[np.int64]:
-    models = np.flatnonzero(splits[scene.models.cluster] == split)
-    rows = [well_connected(scene, int(model), count) for model in models]
+def _connected(scene: Scene, models: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """The `well_connected` photographs of some models, sorted."""
+    rows = [well_connected(scene, model, count) for model in np.flatnonzero(models).tolist()]
     return np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
 
 
@@ -222,34 +220,21 @@ def _singleton_matches(
     scene: Scene, matched: Pairs | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Every match of a singleton: the singleton, the other photograph (accepted), raw inliers."""
-    tables = [scene.attempts] if matched is None else [scene.attempts, matched]
-    first = np.concatenate([table.first for table in tables])
-    second = np.concatenate([table.second for table in tables])
-    inliers = np.concatenate([table.inliers for table in tables])
-    one, other = np.concatenate([first, second]), np.concatenate([second, first])
+    ends, inliers = cluster_guards.all_attempts(scene, matched)
+    one, other = np.concatenate([ends, ends[:, ::-1]]).T
     alone = np.zeros(scene.photos.cluster.size, dtype=bool)
     alone[singletons(scene)] = True
     keep = alone[one] & (scene.photos.cluster[other] >= 0)
-    return one[keep], other[keep], np.concatenate([inliers, inliers])[keep]
+    return one[keep], other[keep], np.tile(inliers, 2)[keep]
 
 
 def _met_every_model(
     scene: Scene, pairs: NDArray[np.int64], met: NDArray[np.int64], count: int
 ) -> NDArray[np.bool_]:
     """[V] whether the singleton was matched to the well-connected photographs of every model."""
-    needed = {
-        int(cluster): np.unique(
-            np.concatenate(
-                [
-                    well_connected(scene, int(m), count)
-                    for m in np.flatnonzero(scene.models.cluster == cluster)
-                ]
-            )
-        )
-        for cluster in np.unique(pairs[:, 1])
-    }
     result = np.ones(len(pairs), dtype=bool)
-    for cluster, photos in needed.items():
+    for cluster in np.unique(pairs[:, 1]).tolist():
+        photos = _connected(scene, scene.models.cluster == cluster, count)
         rows = np.flatnonzero(pairs[:, 1] == cluster)
         keys = _key(scene, np.repeat(pairs[rows, 0], photos.size), np.tile(photos, rows.size))
         result[rows] = np.isin(keys, met).reshape(rows.size, photos.size).all(axis=1)

@@ -12,6 +12,7 @@ version 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,15 +20,16 @@ from numpy.typing import NDArray
 
 from sfm.scene import geometry
 from sfm.selection.model_views import ModelView
+from sfm.selection.strategies import alike
 from storage.schemas.table import Ragged
 from storage.schemas.training_set import Benchmark
 
 if TYPE_CHECKING:
     from sfm.scene.scene import Scene
 
-EASY_OVERLAP, EASY_SCALE_CHANGE = np.float32(0.2), np.float32(1.5)
+EASY_OVERLAP, EASY_SCALE_CHANGE = 0.2, 1.5
 HARD_SHARED_POINTS = 15
-DUPLICATE_OVERLAP, DUPLICATE_SCALE_CHANGE = np.float32(0.9), np.float32(1.1)
+DUPLICATE_OVERLAP, DUPLICATE_SCALE_CHANGE = 0.9, 1.1
 
 
 def label(
@@ -75,13 +77,13 @@ def _answers(view: ModelView, most: int) -> list[tuple[int, NDArray[np.int64], N
     other = shared.indices != queries[row]
     row, image, count = row[other], shared.indices[other].astype(np.int64), shared.data[other]
     overlap = (count / view.points_seen[queries[row]]).astype(np.float32)
-    near = np.flatnonzero(overlap >= EASY_OVERLAP)
+    near = np.flatnonzero(overlap >= np.float32(EASY_OVERLAP))
     change = np.full(count.size, np.nan, dtype=np.float32)
     change[near] = geometry.scale_change(
         view.visibility, view.depth, view.focal_px, queries[row[near]], image[near]
     )
-    twin = (overlap >= DUPLICATE_OVERLAP) & (change <= DUPLICATE_SCALE_CHANGE)
-    easy = (overlap >= EASY_OVERLAP) & (change <= EASY_SCALE_CHANGE) & ~twin
+    twin = alike(overlap, change, DUPLICATE_OVERLAP, DUPLICATE_SCALE_CHANGE)
+    easy = alike(overlap, change, EASY_OVERLAP, EASY_SCALE_CHANGE) & ~twin
     hard = ~easy & ~twin & (count >= HARD_SHARED_POINTS)
     answered = np.unique(row[easy | hard])
     return [(int(queries[q]), image[easy & (row == q)], image[hard & (row == q)]) for q in answered.tolist()]
@@ -92,10 +94,8 @@ def _queries(view: ModelView, most: int) -> NDArray[np.int64]:
     if seeing.size <= most:
         return seeing
     chosen = []
-    for image, _, accept in view.spread():
+    for image, _, accept in islice(view.spread(), most):
         accept()
         chosen.append(image)
-        if len(chosen) == most:
-            break
     view.release()
     return np.sort(np.array(chosen, dtype=np.int64))

@@ -5,9 +5,9 @@ Who sees what, how near the cameras are, in which order queries are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -72,11 +72,7 @@ class ModelView:
     @cached_property
     def tracks(self) -> csr_array:
         """[P, R] which images see each point."""
-        ones = csr_array(
-            (np.ones(self.visibility.nnz, np.int8), self.visibility.indices, self.visibility.indptr),
-            shape=self.visibility.shape,
-        )
-        return csr_array(ones.T.tocsr())
+        return csr_array(self.visibility.astype(np.int8, copy=False).T.tocsr())
 
     @cached_property
     def spacing(self) -> csr_array:
@@ -103,7 +99,7 @@ class ModelView:
         overlap = (shared[pool] / self.points_seen[image]).astype(np.float32)
         return CandidateRow(pool, shared[pool], overlap, geometry.scale_change_row(self.spacing, image, pool))
 
-    def spread(self) -> Iterator[tuple[int, NDArray[np.int64], Accept]]:
+    def spread(self) -> Iterator[tuple[int, NDArray[np.int64], Callable[[], None]]]:
         """Images in farthest-point order on co-visibility, well-seeing ones first among equals.
 
         Yields (image, points it shares with each image, accept); call `accept()` when the image becomes a
@@ -118,17 +114,8 @@ class ModelView:
             image = int(waiting[place])
             waiting = np.delete(waiting, place)
             shared = self.shared_with(image)
-            yield image, shared, Accept(nearness, shared, self.points_seen)
+            yield image, shared, partial(self._accept, nearness, shared)
 
-
-@dataclass(frozen=True, eq=False)
-class Accept:
-    """Called when an image of the farthest-point order is taken."""
-
-    nearness: NDArray[np.float64]
-    shared: NDArray[np.int64]
-    points_seen: NDArray[np.int64]
-
-    def __call__(self) -> None:
-        smaller = np.minimum(self.points_seen, self.shared.max())
-        np.maximum(self.nearness, self.shared / np.maximum(smaller, 1), out=self.nearness)
+    def _accept(self, nearness: NDArray[np.float64], shared: NDArray[np.int64]) -> None:
+        smaller = np.minimum(self.points_seen, shared.max())
+        np.maximum(nearness, shared / np.maximum(smaller, 1), out=nearness)

@@ -6,14 +6,14 @@ share rises by itself until train has enough queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfm.selection import strategies
-from sfm.selection.model_views import Accept, CandidateRow, ModelView
+from sfm.selection.model_views import CandidateRow, ModelView
 from sfm.training_set.splits import TRAIN
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Sampler:
         self.view, self._options = view, options
         self.rows: dict[int, CandidateRow] = {}
         self.refused = 0
-        self._order: Iterator[tuple[int, NDArray[np.int64], Accept]] = view.spread()
+        self._order = view.spread()
 
     def draw(self, count: int) -> None:
         """Go on until `count` queries are there or no image is left. A query needs a positive (m3)."""
@@ -41,14 +41,11 @@ class Sampler:
                 return
             image, shared, accept = following
             row = self.view.candidates(image, self._options.pool_k, shared)
-            if self._is_query(row):
+            if strategies.good(row.overlap, row.scale_change, self._options).any():
                 accept()
                 self.rows[image] = row
             else:
                 self.refused += 1
-
-    def _is_query(self, row: CandidateRow) -> bool:
-        return bool(strategies.good(row.overlap, row.scale_change, self._options).any())
 
 
 def draw_queries(

@@ -6,48 +6,36 @@ m3 draws one of those with enough overlap at a similar scale. Source: TPAMI 2018
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfm.training_set.known_truth import grouped
 from sfm.training_set.tables import Candidates
 from storage.schemas.table import Ragged
 
+if TYPE_CHECKING:
+    from sfm.selection.choosing import SelectionOptions
+
 NONE = -1
+Values = NDArray[np.float32]
 
 
-class Thresholds(Protocol):
-    """The options that the strategies read; `sfm.selection.SelectionOptions` is one."""
-
-    @property
-    def pool_k(self) -> int: ...
-    @property
-    def min_overlap(self) -> float: ...
-    @property
-    def max_scale_change(self) -> float: ...
-    @property
-    def near_duplicate_overlap(self) -> float: ...
-    @property
-    def near_duplicate_scale_change(self) -> float: ...
-
-
-def good(
-    overlap: NDArray[np.float32], scale_change: NDArray[np.float32], options: Thresholds
-) -> NDArray[np.bool_]:
+def good(overlap: Values, scale_change: Values, options: SelectionOptions) -> NDArray[np.bool_]:
     """Enough overlap at a similar scale: what makes a candidate a positive of m3. nan is never good."""
-    return (overlap >= np.float32(options.min_overlap)) & (
-        scale_change <= np.float32(options.max_scale_change)
-    )
+    return alike(overlap, scale_change, options.min_overlap, options.max_scale_change)
 
 
-def near_duplicates(
-    overlap: NDArray[np.float32], scale_change: NDArray[np.float32], options: Thresholds
-) -> NDArray[np.bool_]:
+def near_duplicates(overlap: Values, scale_change: Values, options: SelectionOptions) -> NDArray[np.bool_]:
     """Nearly the same picture as the query: nothing can be learnt from it."""
-    return (overlap >= np.float32(options.near_duplicate_overlap)) & (
-        scale_change <= np.float32(options.near_duplicate_scale_change)
-    )
+    least, most = options.near_duplicate_overlap, options.near_duplicate_scale_change
+    return alike(overlap, scale_change, least, most)
+
+
+def alike(overlap: Values, scale_change: Values, least: float, most: float) -> NDArray[np.bool_]:
+    """At least this overlap at no more than this change of scale, as float32; nan never is."""
+    return (overlap >= np.float32(least)) & (scale_change <= np.float32(most))
 
 
 def m1_pool(candidates: Candidates, pool_k: int = 100) -> Ragged:
@@ -58,7 +46,7 @@ def m1_pool(candidates: Candidates, pool_k: int = 100) -> Ragged:
     return _filtered(candidates, candidates.center_distance_rank < pool_k)
 
 
-def m2(candidates: Candidates, options: Thresholds) -> NDArray[np.int64]:
+def m2(candidates: Candidates, options: SelectionOptions) -> NDArray[np.int64]:
     """[Q] the image of the pool with most shared points, -1 = none shares one.
 
     The nearer camera among equals.
@@ -79,7 +67,7 @@ def m2(candidates: Candidates, options: Thresholds) -> NDArray[np.int64]:
     return result
 
 
-def m3(candidates: Candidates, options: Thresholds) -> Ragged:
+def m3(candidates: Candidates, options: SelectionOptions) -> Ragged:
     """The images of the pool with enough overlap at a similar scale, nearest camera first.
 
     One is drawn when asked.
@@ -89,5 +77,4 @@ def m3(candidates: Candidates, options: Thresholds) -> Ragged:
 
 
 def _filtered(candidates: Candidates, keep: NDArray[np.bool_]) -> Ragged:
-    counts = np.bincount(candidates.query[keep], minlength=candidates.indptr.size - 1)
-    return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), candidates.image[keep])
+    return grouped(candidates.query[keep], candidates.image[keep], candidates.indptr.size - 1)

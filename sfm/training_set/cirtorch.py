@@ -28,10 +28,11 @@ from sfm.training_set.cirtorch_file import (
 )
 from sfm.training_set.duplicates import Contradiction, first_with
 from sfm.training_set.known_truth import Made
-from sfm.training_set.tables import Negatives, TrainingTables, no_candidates
+from sfm.training_set.tables import TrainingTables
+from storage.files.whole import write_bytes
 from storage.keys.options import Options
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import Images, Positives, Queries
+from storage.schemas.training_set import Images
 
 _log = logging.getLogger(__name__)
 
@@ -72,11 +73,7 @@ def to_cirtorch(
     used = [_writable(training_set, split) for split in range(len(SPLITS))]
     lists = {name: _columns(training_set, split, used[split]) for split, name in enumerate(SPLITS)}
     _count_anew(*(lists[name]["cluster"] for name in SPLITS))
-    pkl = Path(pkl)
-    pkl.parent.mkdir(parents=True, exist_ok=True)
-    partial = pkl.with_name(f".{pkl.name}.partial")
-    partial.write_bytes(pickle.dumps(lists, protocol=2))
-    partial.replace(pkl)
+    write_bytes(Path(pkl), pickle.dumps(lists, protocol=2))
     if images_dir is None or photo_root is None:
         _log.warning("no image tree written: to_cirtorch was not given both images_dir and photo_root")
         return
@@ -168,20 +165,11 @@ def _from_pairs(kind: type[Made], images: Images, pairs: NDArray[np.int64]) -> M
     """pairs: [2, K] (query, positive), in the order of the list."""
     count = images.cluster.size
     rows = known_truth.grouped(pairs[0], pairs[1], count)
-    query = np.flatnonzero(np.diff(rows.indptr))
-    split = images.split[query]
-    listed = known_truth.rows_of(rows, query)
-    unlisted = _rest_of_clusters(images.cluster, rows, query[split != splits.TRAIN])
-    nothing = Ragged(np.zeros(query.size + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
-    return kind(
-        images,
-        Queries(query, split),
-        no_candidates(query.size),
-        Positives(listed, listed.image[listed.indptr[:-1]], listed),
-        Negatives.known(nothing),
-        known_truth.benchmarks(images, query, rows, unlisted),
-        known_truth.counts(images, query) | {"source": "a training list of the reference code"},
-    )
+    held_back = (np.diff(rows.indptr) > 0) & (images.split != splits.TRAIN)
+    unlisted = _rest_of_clusters(images.cluster, rows, np.flatnonzero(held_back))
+    nothing = Ragged.from_rows([pairs[0, :0]] * count)
+    facts = {"source": "a training list of the reference code"}
+    return known_truth.assemble(kind, images, rows, nothing, unlisted, facts, teaches=False)
 
 
 def _rest_of_clusters(cluster: NDArray[np.int64], positives: Ragged, queries: NDArray[np.int64]) -> Ragged:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sfm.training_set import splits
 from sfm.training_set.splits import SPLIT_NAMES, TEST, TRAIN, VAL
 from sfm.training_set.tables import Negatives, TrainingTables, no_candidates
 from storage.schemas.table import Ragged
@@ -63,15 +64,17 @@ def assemble(
     excluded: Ragged,
     junk: Ragged,
     summary: Mapping[str, Any],
+    *,
+    teaches: bool = True,
 ) -> Made:
     """A `kind`. positives, excluded, junk: rows over images [N]; positives best first, others increasing.
 
     A query is an image with a positive: m1's pool and m3 are all of them, m2 the first. In the benchmark they
-    are easy, nothing is hard. Raises NothingToTrainOn.
+    are easy, nothing is hard. Raises NothingToTrainOn unless it may teach nothing.
     """
     query = np.flatnonzero(np.diff(positives.indptr))
     split = images.split[query]
-    if not np.any(split == TRAIN):
+    if teaches and not np.any(split == TRAIN):
         raise NothingToTrainOn(
             f"none of the {int((images.split == TRAIN).sum())} photographs of train has a positive; "
             "add photographs of the same places, objects or identities"
@@ -91,12 +94,10 @@ def assemble(
 
 def counts(images: Images, query: Indices) -> dict[str, Any]:
     """The summary of a training set: queries and clusters of every split, and what it lacks."""
-    split = images.split[query]
+    split, of_clusters = images.split[query], np.unique(images.cluster, return_index=True)[1]
     return {
-        "queries": {name: int((split == s).sum()) for s, name in enumerate(SPLIT_NAMES)},
-        "clusters": {
-            name: int(np.unique(images.cluster[images.split == s]).size) for s, name in enumerate(SPLIT_NAMES)
-        },
+        "queries": splits.counts(split),
+        "clusters": splits.counts(images.split[of_clusters]),
         "not_queries": {"no positive": int(images.split.size - query.size)},
         "warnings": [f"{SPLIT_NAMES[s]} has no query" for s in (VAL, TEST) if not np.any(split == s)],
     }

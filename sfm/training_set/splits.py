@@ -66,6 +66,11 @@ def split_clusters(
     return split
 
 
+def counts(split: NDArray[np.int8]) -> dict[str, int]:
+    """How many of each split, by its name."""
+    return {name: int((split == number).sum()) for number, name in enumerate(SPLIT_NAMES)}
+
+
 def _smallest_digest(clusters: NDArray[np.int64], sha256: NDArray[np.bytes_], count: int) -> list[bytes]:
     member = np.flatnonzero(clusters >= 0)
     order = member[np.lexsort((sha256[member], clusters[member]))]

@@ -19,6 +19,7 @@ from storage.schemas.table import Ragged, Table
 from storage.schemas.training_set import Benchmark, Dropped, Images, Positives, Queries
 
 SCHEMA = "training_set"
+_GROUPS = ("images", "queries", "candidates", "positives", "negatives", "dropped")
 
 
 class Candidates(schema.Candidates):
@@ -91,9 +92,7 @@ class TrainingTables:
     def arrays(self) -> dict[str, Any]:
         """Dataset path -> array, as training_set.h5 holds them."""
         tables: dict[str, Table | None] = {
-            **{name: getattr(self, name) for name in ("images", "queries", "candidates", "positives")},
-            "negatives": self.negatives,
-            "dropped": self.dropped,
+            **{name: getattr(self, name) for name in _GROUPS},
             **{f"benchmark/{split}": labels for split, labels in self.benchmark.items()},
         }
         return {
@@ -118,12 +117,6 @@ class TrainingTables:
             inputs=list(inputs),
             attributes={"summary": json.dumps(self.summary, sort_keys=True)},
         )
-
-
-def no_benchmark() -> Benchmark:
-    """The benchmark of a split that has no model: no query, no database."""
-    nothing = np.empty(0, dtype=np.int64)
-    return Benchmark(nothing, nothing, Ragged.from_rows([]), Ragged.from_rows([]), Ragged.from_rows([]))
 
 
 def no_candidates(num_queries: int) -> Candidates:

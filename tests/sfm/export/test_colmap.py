@@ -120,6 +120,7 @@ def test_the_database_fits_the_model(world: World, folder: Path) -> None:
 def test_the_table_says_whose_image_is_whose(world: World, folder: Path) -> None:
     with (folder / "photographs.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert all(None not in row and None not in row.values() for row in rows)
     assert {row["sha256"]: row["name"] for row in rows} == world.name_of
     assert all(row["exported"] == exported_name(world, row["sha256"]) for row in rows)
     assert {row["sha256"] for row in rows if row["model"] == "0"} == set(HOUSE.shas)

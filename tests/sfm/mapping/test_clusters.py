@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm.mapping.cluster_files import Cluster, CutBridge, read_clusters, read_cut_bridges
+from sfm.mapping.cluster_files import Cluster, read_clusters
 from sfm.mapping.clusters import ClusterOptions, UnknownPhotograph, find_clusters
 from sfm.mapping.components import component_labels
 
@@ -67,8 +67,8 @@ def test_a_cut_bridge_is_recorded_and_told(tmp_path, caplog):
     found = find_clusters("abcdef", TWO_PLACES, np.array([40] * 6 + [17]), ClusterOptions(), out)
     assert [cluster.photographs for cluster in found] == [("a", "b", "c"), ("d", "e", "f")]
     assert ("c", "d") not in [pair for cluster in found for pair in cluster.pairs]
-    assert read_cut_bridges(out) == [CutBridge(("c", "d"), 17, (3, 3))]
-    assert json.loads(out.read_text())["cut"][0]["reason"] == "bridge"
+    cut = {"reason": "bridge", "pair": ["c", "d"], "inliers": 17, "photographs": [3, 3]}
+    assert json.loads(out.read_text())["cut"] == [cut]
     assert "c-d (17 inliers) alone would join clusters of 3 and 3 photographs" in caplog.text
 
 
@@ -84,7 +84,7 @@ def test_a_bridge_stays_where_the_options_say_so(tmp_path, inliers, options):
     counts = np.array([40] * 6 + [inliers])
     (cluster,) = find_clusters("abcdef", TWO_PLACES, counts, ClusterOptions(**options), tmp_path / "c")
     assert len(cluster.pairs) == 7
-    assert read_cut_bridges(tmp_path / "c") == []
+    assert json.loads((tmp_path / "c").read_text())["cut"] == []
 
 
 def test_a_large_cluster_is_mapped_in_parts_and_stays_one(tmp_path):

@@ -70,16 +70,11 @@ def test_overlap_does_not_depend_on_names_of_points_or_order_of_images(seed: int
 def test_rows_only_equals_the_rows_of_all() -> None:
     rng = np.random.default_rng(1)
     visibility = geometry.visibility_matrix(*_csr(random_graph(rng, 20, 60)), 60)
-    depth, focal = rng.uniform(1, 20, visibility.nnz), rng.uniform(300, 900, 20)
     rows = np.array([7, 0, 19])
     for function in (geometry.shared_points, geometry.overlap):
         np.testing.assert_array_equal(
             function(visibility, rows).toarray(), function(visibility).toarray()[rows]
         )
-    everything = geometry.scale_changes(visibility, depth, focal).toarray()
-    np.testing.assert_array_equal(
-        geometry.scale_changes(visibility, depth, focal, rows).toarray(), everything[rows]
-    )
 
 
 def _csr(matrix: csr_array) -> tuple[np.ndarray, np.ndarray]:
@@ -145,9 +140,10 @@ def test_blocks_do_not_change_the_scale_change(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(5)
     visibility = geometry.visibility_matrix(*_csr(random_graph(rng, 12, 40)), 40)
     depth, focal = rng.uniform(1, 20, visibility.nnz), rng.uniform(300, 900, 12)
-    whole = geometry.scale_changes(visibility, depth, focal).toarray()
+    first, second = np.nonzero(geometry.shared_points(visibility).toarray())
+    whole = geometry.scale_change(visibility, depth, focal, first, second)
     monkeypatch.setattr(geometry, "_BLOCK_OBSERVATIONS", 50)
-    np.testing.assert_array_equal(geometry.scale_changes(visibility, depth, focal).toarray(), whole)
+    np.testing.assert_array_equal(geometry.scale_change(visibility, depth, focal, first, second), whole)
 
 
 def test_scale_change_refuses_arrays_that_do_not_fit() -> None:

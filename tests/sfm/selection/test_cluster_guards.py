@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from sfm.mapping.cluster_files import read_cut_bridges
 from sfm.mapping.clusters import ClusterOptions, find_clusters
 from sfm.scene.scene import Scene
 from sfm.scene.tables import Pairs
@@ -116,6 +116,7 @@ def test_clusters_that_a_cut_bridge_parted_are_no_negatives_of_each_other(
     attempts = [(names[a], names[b]) for a, b in zip(table.first, table.second, strict=True)]
     found = find_clusters(names, attempts, table.inliers, ClusterOptions(), tmp_path / "clusters.json")
     assert len(found) == 3
-    assert [cut.inliers for cut in read_cut_bridges(tmp_path / "clusters.json")] == [17]
+    cut = json.loads((tmp_path / "clusters.json").read_text())["cut"]
+    assert [each["inliers"] for each in cut] == [17]
     pairs, most = cluster_guards.may_match(scene, table, guards.GuardOptions().guard_inliers)
     assert pairs.tolist() == [[CASTLE, BRIDGE]] and most.tolist() == [17]

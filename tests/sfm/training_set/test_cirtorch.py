@@ -19,10 +19,10 @@ from sfm.selection.choosing import SelectionOptions, select
 from sfm.training_set.cirtorch import CirtorchOptions, training_set_of
 from sfm.training_set.cirtorch_file import BadTrainingList, digest_of, image_path, read_cirtorch
 from sfm.training_set.duplicates import Contradiction
-from sfm.training_set.tables import Negatives, no_benchmark, no_candidates
+from sfm.training_set.tables import Negatives, no_candidates
 from sfm.training_set.training_set import TrainingSet
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import Images, Positives, Queries
+from storage.schemas.training_set import Benchmark, Images, Positives, Queries
 
 MakeScene = Callable[..., Scene]
 OURS = [("alone0.jpg", f"p{p:02d}_{n:02d}.jpg", 0) for p in range(12) for n in range(8)]
@@ -112,13 +112,14 @@ def random_set(seed: int) -> TrainingSet:
     others = [generator.permutation(np.setdiff1d(np.flatnonzero(cluster == cluster[q]), [q])) for q in query]
     rows = Ragged.from_rows([row[: generator.integers(1, row.size + 1)] for row in others])
     none = Ragged(np.zeros(query.size + 1, np.int64), np.empty(0, np.int64))
+    nothing = Benchmark(none.image, none.image, *[Ragged.from_rows([])] * 3)
     return TrainingSet(
         images,
         Queries(query, split[query]),
         no_candidates(query.size),
         Positives(rows, rows.image[rows.indptr[:-1]], rows),
         Negatives.known(none),
-        {"val": no_benchmark(), "test": no_benchmark()},
+        {"val": nothing, "test": nothing},
     )
 
 
