@@ -1,7 +1,7 @@
 """An official benchmark: describe its images with anybody's network, or take somebody's ranks, and score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.benchmarking import Shard, describe_images, score_benchmark, shards, write_listing
 from tasks.describing import network_digest
-from tasks.engine.chunks import chunk_calls, items_input
+from tasks.engine.chunks import Items, Known, Part, chunks_of
 from tasks.engine.runtime import fan_out
 
 MAX_CHUNKS = 500
@@ -80,10 +80,11 @@ def _measured(
 ) -> dict[str, Any]:
     """The artifacts of a measurement, by name."""
     found = read_benchmark(options.benchmark, data, options.protocol, images=options.ranks is None)
-    common = {"store": str(store.root), "options": options, "data": str(data)}
+    common = {"store": str(store.root), "options": options, "data": Known(str(data), [found.digest])}
     if options.ranks is not None:
-        inputs = [found.digest, shown_as(ranks=options.ranks.name)]
-        return {"benchmark": score_benchmark(**common, inputs=inputs, listing="", descriptors=[], facts={})}
+        facts = shown_as({}, ranks=options.ranks.name)
+        nothing = {"listing": Known("", []), "descriptors": Part([], [])}
+        return {"benchmark": score_benchmark(**common, **nothing, facts=facts)}
     weights, name = chosen_network(store, network)
     described = Described(store, weights, options, resources)
     items = described.add(found.root, [*found.queries, *found.database])
@@ -91,17 +92,21 @@ def _measured(
     more = described.add(Path(distractors or data), others)
     behind = {"items": more, "names": [image.file for image in others]}
     queries = len(found.queries)
-    listing, listed = write_listing(store, items[:queries], items[queries:], behind)
     refs = list(described.refs.values())
-    facts = {"network": name, "whitening": options.whitening.name if options.whitening else "raw"}
-    inputs = [found.digest, listed, items_input(store, refs, sorted({*items, *more})), shown_as(**facts)]
-    scored = score_benchmark(**common, inputs=inputs, listing=str(listing), descriptors=refs, facts=facts)
+    names = {"network": name, "whitening": options.whitening.name if options.whitening else "raw"}
+    scored = score_benchmark(
+        **common,
+        listing=write_listing(store, items[:queries], items[queries:], behind),
+        descriptors=Items(refs, sorted({*items, *more})),
+        facts=shown_as(names, **names),
+    )
     return {"evaluated_network": weights, "benchmark_descriptors": refs, "benchmark": scored}
 
 
-def shown_as(**names: str) -> str:
-    """Digest of the names in a result: the same weights under another name are another line of a table."""
-    return json_sha256(names)
+def shown_as(facts: dict[str, str], **names: str) -> Known:
+    """Facts with the digest of the names in a result: the same weights under another name are another line of
+    a table."""
+    return Known(facts, [json_sha256(names)])
 
 
 @dataclass
@@ -126,12 +131,11 @@ class Described:
     def _describe(self, shard: Shard, root: Path, wanted: Mapping[str, str]) -> None:
         image_of = dict(zip(shard.items, shard.images, strict=True))
         size = max(self.resources.photographs_per_task, -(-len(wanted) // MAX_CHUNKS))
-        calls = chunk_calls(self.store, description.STAGE, self.options.description, wanted, size)
-        for call in calls:
-            mine = [image_of.get(item) for item in call["items"]]
-            call["names"] = [image.file if image else "" for image in mine]
-            call["boxes"] = [image.box if image else None for image in mine]
-            call["input_digests"] = {item: wanted.get(item, "") for item in call["items"]}
+        calls = []
+        for chunk in chunks_of(self.store, description.STAGE, self.options.description, wanted, size):
+            mine = [image_of.get(item) for item in chunk.made_from]
+            images = [(image.file, image.box) if image else ("", None) for image in mine]
+            calls.append({"chunk": replace(chunk, refs=[self.network]), "images": images})
         refs = fan_out(
             describe_images,
             calls,
@@ -140,7 +144,6 @@ class Described:
             options=self.options.description,
             root=str(root),
             table=str(shard.table),
-            network=self.network,
             resources=self.resources.extraction(),
         )
         self.refs |= {ref.path: ref for ref in refs}

@@ -19,7 +19,8 @@ from storage.store import ledger
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.describing import network_digest
-from tasks.searching import build_search_index, index_inputs
+from tasks.engine.chunks import Items, Known
+from tasks.searching import build_search_index, catalogued
 
 
 class NothingToIndex(ValueError):
@@ -80,15 +81,14 @@ def steps(work: Work, options: IndexingOptions, network: str | None) -> None:
             f"{work.photos!r} holds no usable photograph{first}; give a folder of photographs"
         )
     descriptors = describe_all(work, weights, shas, options.description)
-    digest = network_digest(work.store, weights)
     work.keep(indexed_descriptors=descriptors)
+    digest = network_digest(work.store, weights)
     work.keep(
         search_index=work.task(build_search_index)(
             options=options,
-            inputs=index_inputs(work.store, catalogue, descriptors, digest),
-            catalogue=catalogue,
-            descriptors=descriptors,
-            network=digest,
+            catalogue=catalogued(work.store, catalogue),
+            descriptors=Items(descriptors, shas),
+            network=Known(digest, [digest]),
         )
     )
     work.note(network=name, photographs=len(shas))

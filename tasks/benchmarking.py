@@ -15,13 +15,12 @@ from retrieval.official.registry import read_benchmark
 from retrieval.official.scoring import BenchmarkOptions, DescribedBenchmark
 from storage.files.digests import json_sha256
 from storage.files.whole import read_json, write_json
-from storage.keys.artifacts import ArtifactRef
 from storage.photographs.scanning import PhotoSource, scan_names
 from storage.photographs.tables import load_scan
 from storage.store.store import Store
 from tasks.describing import network_file
-from tasks.engine.caching import artifact_path, publish, running, stage_task
-from tasks.engine.chunks import file_of_items
+from tasks.engine.caching import artifact_path, running, stage_task
+from tasks.engine.chunks import Chunk, Items, Known, Part, file_of_items
 from tasks.engine.progress import reporter
 
 SHARD = 20_000
@@ -69,44 +68,34 @@ def shards(store: Store, root: Path, images: Sequence[BenchmarkImage]) -> Iterat
 
 
 @stage_task(importing.STAGE)
-def import_network(store: str, options: NetworkImportOptions) -> ArtifactRef:
+def import_network(out: Path, options: NetworkImportOptions) -> dict[str, Any]:
     """A network file as an artifact."""
-    return publish(lambda out: {"sidecar": importing.import_network(options, out=out)})
+    return {"sidecar": importing.import_network(options, out=out)}
 
 
-@stage_task(
-    description.STAGE,
-    labels=("items", "names", "boxes", "input_digests", "root", "table", "network"),
-)
+@stage_task(description.STAGE, labels=("images", "root", "table"))
 def describe_images(
-    store: str,
+    out: Path,
     options: ExtractionOptions,
-    inputs: list[str],
-    items: list[str],
-    names: list[str],
-    boxes: list[Box | None],
-    input_digests: dict[str, str],
+    chunk: Chunk,
+    images: list[tuple[str, Box | None]],
     root: str,
     table: str,
-    network: ArtifactRef,
     resources: ExtractionResources | None = None,
-) -> ArtifactRef:
-    """Descriptors of a chunk of images (items: their ids; names: files below root)."""
+) -> dict[str, Any]:
+    """Descriptors of a chunk of images by a network (images: file below root, and box, of each item)."""
+    (network,) = chunk.refs
     source = PhotoSource(Path(root), _scan(table, Path(table).stat().st_mtime_ns))
     report = reporter("descriptors")
-
-    def build(out: Path) -> dict[str, Any]:
-        return description.describe_chunk(
-            network_file(artifact_path(network)),
-            [(item, source.path(name), box) for item, name, box in zip(items, names, boxes, strict=True)],
-            options,
-            out=out,
-            input_digests=input_digests,
-            resources=resources,
-            progress=lambda done, total: report(done, total, "images"),
-        )
-
-    return publish(build)
+    return description.describe_chunk(
+        network_file(artifact_path(network)),
+        [(item, source.path(file), box) for item, (file, box) in zip(chunk.made_from, images, strict=True)],
+        options,
+        out=out,
+        input_digests=chunk.made_from,
+        resources=resources,
+        progress=lambda done, total: report(done, total, "images"),
+    )
 
 
 @lru_cache(maxsize=2)
@@ -114,38 +103,29 @@ def _scan(table: str, mtime_ns: int) -> Any:
     return load_scan(Path(table))
 
 
-@stage_task(scoring.STAGE, labels=("data", "listing", "descriptors", "facts"))
+@stage_task(scoring.STAGE)
 def score_benchmark(
-    store: str,
-    options: BenchmarkOptions,
-    inputs: list[str],
-    data: str,
-    listing: str,
-    descriptors: list[ArtifactRef],
-    facts: dict[str, str],
-) -> ArtifactRef:
-    """A benchmark's score; listing: file with the items in order, empty where ranks are scored."""
-    opened = running().store
-
-    def build(out: Path) -> None:
-        benchmark = read_benchmark(
-            options.benchmark, Path(data), options.protocol, images=options.ranks is None
-        )
-        common: dict[str, Any] = {"out": out, "inputs": running().inputs, "attributes": facts}
-        if options.ranks is not None:
-            scoring.score_ranks(benchmark, options, **common)
-        else:
-            files, items = file_of_items(opened, descriptors), read_json(Path(listing))
-            described = DescribedBenchmark.of(files, items, benchmark.database_frames)
-            scoring.score_descriptors(benchmark, described, options, **common)
-
-    return publish(build)
+    out: Path, options: BenchmarkOptions, data: Known, listing: Known, descriptors: Items | Part, facts: Known
+) -> None:
+    """A benchmark's score. data: its folder; listing: file with the items in order, none where ranks are
+    scored; facts: what the result says of itself."""
+    call = running()
+    benchmark = read_benchmark(
+        options.benchmark, Path(data.value), options.protocol, images=options.ranks is None
+    )
+    common: dict[str, Any] = {"out": out, "inputs": call.inputs, "attributes": facts.value}
+    if options.ranks is not None:
+        scoring.score_ranks(benchmark, options, **common)
+    else:
+        files, items = file_of_items(call.store, descriptors.refs), read_json(Path(listing.value))
+        described = DescribedBenchmark.of(files, items, benchmark.database_frames)
+        scoring.score_descriptors(benchmark, described, options, **common)
 
 
 def write_listing(
     store: Store, queries: Sequence[str], database: Sequence[str], distractors: dict[str, list[str]]
-) -> tuple[Path, str]:
-    """Items of queries, database and distractors in order, in a file of the store; and their digest.
+) -> Known:
+    """Items of queries, database and distractors in order, in a file of the store.
 
     distractors: names and items.
     """
@@ -153,4 +133,4 @@ def write_listing(
     digest = json_sha256(content)
     path = store.root / "scans" / f"listing-{digest[:16]}.json"
     write_json(path, content)
-    return path, digest
+    return Known(str(path), [digest])

@@ -10,11 +10,12 @@ from retrieval.networks.options import NetworkOptions
 from retrieval.training.options import NETWORK_FILE
 from storage.keys.artifacts import ArtifactRef
 from storage.store.store import Store
-from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.caching import artifact_path, running, stage_task
+from tasks.engine.chunks import Chunk
 from tasks.engine.progress import reporter
-from tasks.engine.slots import holding
+from tasks.engine.slots import held
 from tasks.engine.torch_process import with_torch
-from tasks.photographs import photo_source
+from tasks.photographs import files_of
 
 
 def network_file(path: Path) -> Path:
@@ -30,41 +31,31 @@ def network_digest(store: Store, network: ArtifactRef) -> str:
 
 
 @stage_task(network_options.STAGE)
-def make_network(store: str, options: NetworkOptions) -> ArtifactRef:
+def make_network(out: Path, options: NetworkOptions) -> dict[str, Any]:
     """The network of the options, before any training."""
-    return publish(
-        lambda out: {"sidecar": with_torch("retrieval.networks.make:make_network", options, out=out)}
-    )
+    return {"sidecar": with_torch("retrieval.networks.make:make_network", options, out=out)}
 
 
-@stage_task(extraction.STAGE, labels=("items", "network", "photos", "digest", "slot"))
+@stage_task(extraction.STAGE, labels=("photos", "slot"))
 def describe_photographs(
-    store: str,
+    out: Path,
     options: ExtractionOptions,
-    inputs: list[str],
-    items: list[str],
-    network: ArtifactRef,
-    digest: str,
+    chunk: Chunk,
     photos: str,
     resources: ExtractionResources | None = None,
     slot: str | None = None,
-) -> ArtifactRef:
-    """Global descriptors of a chunk of photographs (items: sha256; digest: of the network's weights; slot:
-    see tasks.engine.slots)."""
-    source = photo_source(running().store, photos)
-    names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
+) -> Any:
+    """Global descriptors of a chunk of photographs (sha256) by a network (slot: see tasks.engine.slots)."""
+    (network,) = chunk.refs
     report = reporter("descriptors")
-
-    def build(out: Path) -> Any:
+    with held(slot):
         return with_torch(
             "retrieval.describe.chunk:extract_chunk",
             network_file(artifact_path(network)),
-            [(sha, source.path(names[sha])) for sha in items],
+            files_of(running().store, photos, chunk.made_from),
             options,
             out=out,
-            input_digests=dict.fromkeys(items, digest),
+            input_digests=chunk.made_from,
             resources=resources,
             on_news=lambda done, total: report(done, total, "photographs"),
         )
-
-    return publish(holding(slot, build))

@@ -1,8 +1,8 @@
 """Fine-tuning, whitening, evaluation."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ from storage.keys.keys import stage_key
 from storage.store.store import Store
 from storage.store.superseded import keys_by_older_code
 from tasks.describing import network_file
-from tasks.engine.caching import artifact_path, publish, running, stage_task
-from tasks.engine.chunks import Part, file_of_items, items_input
+from tasks.engine.caching import artifact_path, running, stage_task
+from tasks.engine.chunks import Items, Part, file_of_items, items_input
 from tasks.engine.progress import reporter
-from tasks.engine.slots import holding
+from tasks.engine.slots import held
 from tasks.photographs import photo_source
 
 
 @stage_task(FINETUNE, labels=("photos", "matching", "slot"))
 def finetune_network(
-    store: str,
+    out: Path,
     options: TrainingOptions,
     training_set: ArtifactRef,
     network: ArtifactRef,
@@ -41,37 +41,32 @@ def finetune_network(
     matching: MatchingOptions,
     resources: TrainingResources | None = None,
     slot: str | None = None,
-) -> ArtifactRef:
+) -> dict[str, Any]:
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
     features: with them suspicious negatives are matched, see `checked_by`. slot: see tasks.engine.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
-    report = reporter("training")
-
-    pace = Pace()
+    report, pace = reporter("training"), Pace()
 
     def show(event: TrainingProgress) -> None:
         report(event.done, event.total, pace.sentence(event))
 
-    def build(out: Path) -> dict[str, Any]:
-        with call.store.lock(key, what="checkpoints of a training"):
-            summary = finetune(
-                artifact_path(training_set),
-                network_file(artifact_path(network)),
-                photo_source(call.store, photos),
-                options,
-                out=out,
-                work_dir=call.store.work_dir(key),
-                resources=resources,
-                progress=show,
-                matcher=matcher_of(key, artifact_path(training_set), features.refs, matching, resources),
-                inputs=features.facts,
-            )
-        return {"sidecar": {"summary": asdict(summary)}}
-
-    return publish(holding(slot, build))
+    with held(slot), call.store.lock(key, what="checkpoints of a training"):
+        summary = finetune(
+            artifact_path(training_set),
+            network_file(artifact_path(network)),
+            photo_source(call.store, photos),
+            options,
+            out=out,
+            work_dir=call.store.work_dir(key),
+            resources=resources,
+            progress=show,
+            matcher=matcher_of(key, artifact_path(training_set), features.refs, matching, resources),
+            inputs=features.facts,
+        )
+    return {"sidecar": {"summary": asdict(summary)}}
 
 
 def checked_by(
@@ -107,58 +102,49 @@ def matcher_of(
     )
 
 
-@stage_task(whitening.STAGE, labels=("descriptors",))
+@stage_task(whitening.STAGE)
 def learn_whitening(
-    store: str,
-    options: WhiteningOptions,
-    inputs: list[str],
-    training_set: ArtifactRef,
-    descriptors: list[ArtifactRef],
-) -> ArtifactRef:
+    out: Path, options: WhiteningOptions, training_set: ArtifactRef, descriptors: Items
+) -> None:
     """A whitening of descriptors: learnt on train, its shrinkage chosen on val."""
-    opened = running().store
-
-    def build(out: Path) -> None:
-        files = file_of_items(opened, descriptors)
-        whitening.whiten_files(artifact_path(training_set), files, options, out=out, inputs=running().inputs)
-
-    return publish(build)
+    call = running()
+    files = file_of_items(call.store, descriptors.refs)
+    whitening.whiten_files(artifact_path(training_set), files, options, out=out, inputs=call.inputs)
 
 
-@stage_task(evaluate.STAGE, labels=("configurations", "sources"))
+@dataclass(frozen=True)
+class DescribedBy(Items):
+    """Descriptors of photographs by a network at one set of scales, both by name.
+
+    whitenings: learnt from these descriptors, by method.
+    """
+
+    network: str = field(kw_only=True)
+    scales: str = field(kw_only=True)
+    whitenings: Mapping[str, ArtifactRef] = field(default_factory=dict, kw_only=True)
+
+
+@stage_task(evaluate.STAGE, labels=("sources",))
 def evaluate_configurations(
-    store: str,
+    out: Path,
     options: EvaluationOptions,
-    inputs: list[str],
     training_set: ArtifactRef,
     whitenings: list[ArtifactRef],
-    configurations: list[dict[str, Any]],
+    described: list[DescribedBy],
     sources: list[str],
-) -> ArtifactRef:
-    """All configurations on the geometry benchmark.
-
-    configurations: each with its network, whitening and scales (names), descriptors and transform.
-    """
-    opened = running().store
-
-    def build(out: Path) -> None:
-        described = [
-            Described(
-                each["network"],
-                each["whitening"],
-                each["scales"],
-                file_of_items(opened, each["descriptors"]),
-                artifact_path(each["transform"]) if each["transform"] else None,
-            )
-            for each in configurations
-        ]
-        evaluate.evaluate_files(
-            artifact_path(training_set),
-            described,
-            options,
-            out=out,
-            inputs=running().inputs,
-            attributes={"pair_sources": sources},
-        )
-
-    return publish(build)
+) -> None:
+    """All networks and scales on the geometry benchmark, raw and by each of their whitenings."""
+    call, configurations = running(), []
+    for each in described:
+        files = file_of_items(call.store, each.refs)
+        for method, ref in {"raw": None, **each.whitenings}.items():
+            transform = artifact_path(ref) if ref else None
+            configurations.append(Described(each.network, method, each.scales, files, transform))
+    evaluate.evaluate_files(
+        artifact_path(training_set),
+        configurations,
+        options,
+        out=out,
+        inputs=call.inputs,
+        attributes={"pair_sources": sources},
+    )

@@ -15,7 +15,7 @@ from storage.files.digests import json_sha256
 from storage.keys.artifacts import ArtifactRef
 from storage.photographs.folders import left_out_attributes
 from storage.store.store import Store
-from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.caching import artifact_path, running, stage_task
 from tasks.engine.chunks import Items, Part, chunks_holding, file_of_items, holders, item_digests
 from tasks.matching import attempts_of, split_pair
 from tasks.photographs import left_out
@@ -23,7 +23,7 @@ from tasks.photographs import left_out
 
 @stage_task(mapping.STAGE, labels=("name", "clusters_of"))
 def map_cluster(
-    store: str,
+    out: Path,
     options: MappingOptions,
     name: str,
     clusters_of: ArtifactRef,
@@ -31,18 +31,13 @@ def map_cluster(
     matches: Part,
     working: Part,
     resources: MappingResources | None = None,
-) -> ArtifactRef:
+) -> dict[str, Any]:
     """The 3D models of one cluster, or of a part of one that is too large (name: its smallest sha256)."""
-    opened = running().store
-    cluster = cluster_named(artifact_path(clusters_of), name)
-    pairs = {split_pair(item): file for item, file in file_of_items(opened, matches.refs).items()}
-
-    def build(out: Path) -> dict[str, Any]:
-        files, folders = file_of_items(opened, features.refs), file_of_items(opened, working.refs)
-        summary = mapping.map_cluster(cluster, files, pairs, folders, options, out, resources=resources)
-        return {"sidecar": {"cluster": name, **summary}}
-
-    return publish(build)
+    store, cluster = running().store, cluster_named(artifact_path(clusters_of), name)
+    files, folders = file_of_items(store, features.refs), file_of_items(store, working.refs)
+    pairs = {split_pair(item): file for item, file in file_of_items(store, matches.refs).items()}
+    summary = mapping.map_cluster(cluster, files, pairs, folders, options, out, resources=resources)
+    return {"sidecar": {"cluster": name, **summary}}
 
 
 def cluster_named(path: Path, name: str) -> Cluster:
@@ -90,7 +85,7 @@ def mapping_calls(
 
 @stage_task(assembly.STAGE, labels=("proposals",))
 def assemble_scene(
-    store: str,
+    out: Path,
     options: SceneOptions,
     catalogue: ArtifactRef,
     found: ArtifactRef,
@@ -98,36 +93,25 @@ def assemble_scene(
     proposals: list[ArtifactRef],
     matches: Items,
     scan: Part,
-) -> ArtifactRef:
+) -> None:
     """scene.h5: photographs, clusters, models, cameras, points, pairs (scan: see `scan_facts`)."""
-    opened = running().store
-    not_listed = left_out_attributes(left_out(opened, scan.refs[0]))
-    facts = {ref.path: opened.sidecar(ref) for ref in models}
-    folders = {side.facts["cluster"]: opened.path(side.ref) for side in facts.values() if side is not None}
-
-    def build(out: Path) -> None:
-        assembly.build_scene(
-            artifact_path(catalogue),
-            artifact_path(found),
-            attempts_of(proposals, matches),
-            folders,
-            options,
-            out,
-            inputs=running().inputs,
-            attributes=not_listed,
-        )
-
-    return publish(build)
+    call = running()
+    facts = {ref.path: call.store.sidecar(ref) for ref in models}
+    assembly.build_scene(
+        artifact_path(catalogue),
+        artifact_path(found),
+        attempts_of(proposals, matches),
+        {side.facts["cluster"]: call.store.path(side.ref) for side in facts.values() if side is not None},
+        options,
+        out,
+        inputs=call.inputs,
+        attributes=left_out_attributes(left_out(call.store, scan.refs[0])),
+    )
 
 
 @stage_task(importing.STAGE)
-def import_scene(store: str, options: ImportOptions, catalogue: ArtifactRef, scan: Part) -> ArtifactRef:
+def import_scene(out: Path, options: ImportOptions, catalogue: ArtifactRef, scan: Part) -> None:
     """scene.h5 of somebody's COLMAP models (scan: see `scan_facts`)."""
-    not_listed = left_out_attributes(left_out(running().store, scan.refs[0]))
-
-    def build(out: Path) -> None:
-        importing.import_models(
-            artifact_path(catalogue), options, out, inputs=running().inputs, attributes=not_listed
-        )
-
-    return publish(build)
+    call = running()
+    not_listed = left_out_attributes(left_out(call.store, scan.refs[0]))
+    importing.import_models(artifact_path(catalogue), options, out, inputs=call.inputs, attributes=not_listed)

@@ -22,36 +22,29 @@ from storage.files.digests import json_sha256
 from storage.hdf5 import file as hdf5
 from storage.keys.artifacts import ArtifactRef
 from storage.store.store import Store
-from tasks.engine.caching import artifact_path, publish, running, stage_task
-from tasks.engine.chunks import Items, Part, file_of_items, item_digests
+from tasks.engine.caching import artifact_path, running, stage_task
+from tasks.engine.chunks import Chunk, Items, Part, file_of_items, item_digests
 
 
-@stage_task(features.STAGE, labels=("items", "working", "groups", "names"))
+@stage_task(features.STAGE, labels=("groups", "names"))
 def extract_features(
-    store: str,
+    out: Path,
     options: FeatureOptions,
-    inputs: list[str],
-    items: list[str],
-    working: list[ArtifactRef],
+    chunk: Chunk,
     groups: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
     resources: FeatureResources | None = None,
-) -> ArtifactRef:
-    """Local features of a chunk of photographs (items: sha256), from their working copies, or those that
-    a file of hloc's has under `groups` (sha256 -> name); names: sha256 -> file name, for errors."""
-    folders = file_of_items(running().store, working)
-    digests = item_digests(running().store, working)
-    outcomes = read_outcomes({folders[sha] for sha in items})
-
-    def build(out: Path) -> dict[str, Any]:
-        photographs = [(sha, folders[sha], outcomes[sha]) for sha in items]
-        found = features.extract_features(
-            photographs, options, out, groups=groups, names=names, resources=resources, inputs=inputs
-        )
-        wanted = features_wanted(digests, items, groups or {})
-        return {"items": {sha: {"input": wanted[sha], "content": found[sha]} for sha in items}}
-
-    return publish(build)
+) -> dict[str, Any]:
+    """Local features of a chunk of photographs (sha256) from their working copies, or those that a file of
+    hloc's has under `groups` (sha256 -> name); names: sha256 -> file name, for errors."""
+    call = running()
+    folders = file_of_items(call.store, chunk.refs)
+    outcomes = read_outcomes({folders[sha] for sha in chunk.made_from})
+    photographs = [(sha, folders[sha], outcomes[sha]) for sha in chunk.made_from]
+    found = features.extract_features(
+        photographs, options, out, groups=groups, names=names, resources=resources, inputs=call.inputs
+    )
+    return chunk.made(found)
 
 
 def features_wanted(
@@ -63,78 +56,56 @@ def features_wanted(
 
 @stage_task(propose.STAGE, labels=("shas",))
 def propose_pairs(
-    store: str,
+    out: Path,
     options: PairOptions,
     shas: list[str],
     descriptors: Items,
     features: Items,
     catalogue: Part,
     resources: VocabularyResources | None = None,
-) -> ArtifactRef:
+) -> None:
     """The pairs that are matched first (catalogue: `tasks.photographs.proposal_facts`)."""
-    opened, (path,) = running().store, map(artifact_path, catalogue.refs)
-
-    def build(out: Path) -> None:
-        propose.propose_pairs(
-            shas,
-            descriptor_rows(file_of_items(opened, descriptors.refs), shas),
-            options,
-            out,
-            features=file_of_items(opened, features.refs),
-            names=read_names(path),
-            positions=read_positions(path),
-            resources=resources,
-            inputs=running().inputs,
-        )
-
-    return publish(build)
+    call, (path,) = running(), map(artifact_path, catalogue.refs)
+    propose.propose_pairs(
+        shas,
+        descriptor_rows(file_of_items(call.store, descriptors.refs), shas),
+        options,
+        out,
+        features=file_of_items(call.store, features.refs),
+        names=read_names(path),
+        positions=read_positions(path),
+        resources=resources,
+        inputs=call.inputs,
+    )
 
 
 @stage_task(expansion.STAGE, labels=("shas", "proposals"))
 def expand_pairs(
-    store: str, options: ExpansionOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
-) -> ArtifactRef:
+    out: Path, options: ExpansionOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
+) -> None:
     """The pairs that verified ones suggest."""
-
-    def build(out: Path) -> None:
-        attempts, inliers = attempts_of(proposals, matches)
-        expansion.expand_pairs(shas, attempts, inliers, options, out, inputs=running().inputs)
-
-    return publish(build)
+    attempts, inliers = attempts_of(proposals, matches)
+    expansion.expand_pairs(shas, attempts, inliers, options, out, inputs=running().inputs)
 
 
-@stage_task(match.STAGE, labels=("items", "features"))
+@stage_task(match.STAGE)
 def match_pairs(
-    store: str,
-    options: MatchingOptions,
-    inputs: list[str],
-    items: list[str],
-    features: list[ArtifactRef],
-    resources: MatchingResources | None = None,
-) -> ArtifactRef:
-    """Match and verify a chunk of pairs (items: `<sha256>-<sha256>`)."""
-    opened = running().store
-    files, digests = file_of_items(opened, features), item_digests(opened, features)
-
-    def build(out: Path) -> dict[str, Any]:
-        wanted = [split_pair(item) for item in items]
-        found = match.match_pairs(wanted, files, options, out, resources=resources, inputs=inputs)
-        return {"items": {id: {"input": pair_input(digests, id), "content": found[id]} for id in items}}
-
-    return publish(build)
+    out: Path, options: MatchingOptions, chunk: Chunk, resources: MatchingResources | None = None
+) -> dict[str, Any]:
+    """Match and verify a chunk of pairs (`<sha256>-<sha256>`) by their photographs' features."""
+    call, wanted = running(), [split_pair(item) for item in chunk.made_from]
+    files = file_of_items(call.store, chunk.refs)
+    found = match.match_pairs(wanted, files, options, out, resources=resources, inputs=call.inputs)
+    return chunk.made(found)
 
 
 @stage_task(clusters.STAGE, labels=("shas", "proposals"))
 def find_clusters(
-    store: str, options: ClusterOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
-) -> ArtifactRef:
+    out: Path, options: ClusterOptions, shas: list[str], proposals: list[ArtifactRef], matches: Items
+) -> None:
     """Connected photographs."""
-
-    def build(out: Path) -> None:
-        attempts, inliers = attempts_of(proposals, matches)
-        clusters.find_clusters(shas, attempts, inliers, options, out)
-
-    return publish(build)
+    attempts, inliers = attempts_of(proposals, matches)
+    clusters.find_clusters(shas, attempts, inliers, options, out)
 
 
 def attempts_of(proposals: list[ArtifactRef], matches: Items) -> match.Attempts:

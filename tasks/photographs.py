@@ -1,7 +1,7 @@
 """From a folder to a catalogue: scan, working copies in chunks, the table of all files."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from storage.photographs.folders import left_out_attributes, read_left_out
 from storage.photographs.scanning import NoPhotographs, PhotoSource, require_photographs, scan
 from storage.photographs.tables import PhotoEntry, ScanTable, load_scan
 from storage.store.store import Store
-from tasks.engine.caching import artifact_path, publish, running, stage_task
-from tasks.engine.chunks import Items, Part
+from tasks.engine.caching import artifact_path, running, stage_task
+from tasks.engine.chunks import Chunk, Items, Part
 from tasks.engine.progress import reporter
 
 SCAN_STAGE = Stage(name="scan", version=1, schema_name="scan", suffix=".h5", packages=())
@@ -49,6 +49,13 @@ def photo_source(store: Store, photos: str) -> PhotoSource:
     """The photographs of a folder as they were last scanned; scans it where that was never done."""
     path = scan_table_path(store, photos)
     return PhotoSource(Path(photos), load_scan(path) or scan(photos, path))
+
+
+def files_of(store: Store, photos: str, shas: Iterable[str]) -> list[tuple[str, Path]]:
+    """(sha256, file) of photographs of a folder, each still the one that was scanned."""
+    source = photo_source(store, photos)
+    names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
+    return [(sha, source.path(names[sha])) for sha in shas]
 
 
 @task(name="scan_photographs", persist_result=False)
@@ -98,44 +105,28 @@ def scan_arrays(table: ScanTable) -> dict[str, Any]:
     }
 
 
-@stage_task(working.STAGE, labels=("items", "photos", "again"))
+@stage_task(working.STAGE, labels=("photos",))
 def make_working_copies(
-    store: str,
+    out: Path,
     options: WorkingOptions,
-    inputs: list[str],
-    items: list[str],
+    chunk: Chunk,
     photos: str,
     resources: WorkingResources | None = None,
-    again: bool = False,
-) -> ArtifactRef:
-    """Upright, size-limited copies of a chunk of photographs (items: sha256; again: see `to_try_again`)."""
-    source = photo_source(running().store, photos)
-    names = {entry.sha256: entry.name for entry in source.table.entries if entry.status == "ok"}
-    used = resources or WorkingResources()
-
-    def build(out: Path) -> dict[str, Any]:
-        photographs = [(sha, source.path(names[sha])) for sha in items]
-        content = working.make_working_copies(photographs, options, out, used)
-        made_from = {sha: working.input_under_limit(sha, used) if again else sha for sha in items}
-        return {
-            "items": {sha: {"input": made_from[sha], "content": digest} for sha, digest in content.items()}
-        }
-
-    return publish(build)
+) -> dict[str, Any]:
+    """Upright, size-limited copies of a chunk of photographs (sha256)."""
+    found = files_of(running().store, photos, chunk.made_from)
+    return chunk.made(working.make_working_copies(found, options, out, resources or WorkingResources()))
 
 
 @stage_task(catalogue.STAGE, labels=("photos",))
 def build_catalogue(
-    store: str, options: CatalogueOptions, scan: ArtifactRef, working: Items, photos: str
-) -> ArtifactRef:
+    out: Path, options: CatalogueOptions, scan: ArtifactRef, working: Items, photos: str
+) -> None:
     """Every file found and what became of it."""
-    source = photo_source(running().store, photos)
-
-    def build(out: Path) -> None:
-        files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working.refs]
-        catalogue.build_catalogue(files, folders, source.path, out, inputs=running().inputs)
-
-    return publish(build)
+    call = running()
+    files, folders = scanned_files(artifact_path(scan)), [artifact_path(ref) for ref in working.refs]
+    source = photo_source(call.store, photos)
+    catalogue.build_catalogue(files, folders, source.path, out, inputs=call.inputs)
 
 
 def scanned_files(path: Path) -> list[PhotoEntry]:

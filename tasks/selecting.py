@@ -14,55 +14,46 @@ from sfm.selection.stages import SplitOptions
 from sfm.training_set.training_set import TrainingSet
 from storage.hdf5 import file as hdf5
 from storage.keys.artifacts import ArtifactRef
+from storage.keys.options import Options
 from storage.store.store import Store
-from tasks.engine.caching import artifact_path, publish, running, stage_task
+from tasks.engine.caching import artifact_path, running, stage_task
 from tasks.engine.chunks import Items, file_of_items
 from tasks.matching import attempts_of
 from tasks.photographs import photo_source, scanned_files
 
 
 @stage_task(stages.GUARD_STAGE)
-def propose_guard_pairs(
-    store: str, options: SplitOptions, scene: ArtifactRef, descriptors: Items
-) -> ArtifactRef:
+def propose_guard_pairs(out: Path, options: SplitOptions, scene: ArtifactRef, descriptors: Items) -> None:
     """Pairs of photographs that must be matched before one may be a negative of the other's cluster."""
-    files = file_of_items(running().store, descriptors.refs)
-
-    def build(out: Path) -> None:
-        loaded = Scene.from_h5(artifact_path(scene), for_selection=True)
-        rows = descriptor_rows(files, loaded.photos.sha256.astype(str).tolist())
-        stages.guard_pairs(loaded, rows, options, out, inputs=running().inputs)
-
-    return publish(build)
+    call, loaded = running(), Scene.from_h5(artifact_path(scene), for_selection=True)
+    files = file_of_items(call.store, descriptors.refs)
+    rows = descriptor_rows(files, loaded.photos.sha256.astype(str).tolist())
+    stages.guard_pairs(loaded, rows, options, out, inputs=call.inputs)
 
 
 @stage_task(stages.STAGE, labels=("guard",))
 def select_training_set(
-    store: str, options: SplitOptions, scene: ArtifactRef, guard: ArtifactRef, matches: Items
-) -> ArtifactRef:
+    out: Path, options: SplitOptions, scene: ArtifactRef, guard: ArtifactRef, matches: Items
+) -> dict[str, Any]:
     """Splits, queries, positives, guarded negatives, geometry benchmark."""
-
-    def build(out: Path) -> dict[str, Any]:
-        loaded = Scene.from_h5(artifact_path(scene), for_selection=True)
-        attempts = attempts_of([guard], matches)
-        summary = stages.select_training_set(loaded, attempts, options, out, inputs=running().inputs)
-        return {"sidecar": {"summary": dict(summary)}}
-
-    return publish(build)
+    loaded = Scene.from_h5(artifact_path(scene), for_selection=True)
+    attempts = attempts_of([guard], matches)
+    summary = stages.select_training_set(loaded, attempts, options, out, inputs=running().inputs)
+    return {"sidecar": {"summary": dict(summary)}}
 
 
 @stage_task(select.STAGE, labels=("photos",))
-def select_from_list(store: str, options: ListOptions, scan: ArtifactRef, photos: str) -> ArtifactRef:
+def select_from_list(out: Path, options: ListOptions, scan: ArtifactRef, photos: str) -> dict[str, Any]:
     """The training set of a list of photographs (scan: of their folder)."""
+    files, source = scanned_files(artifact_path(scan)), photo_source(running().store, photos)
+    return _written(select.select_from_list(options, files, source.path), out, options)
 
-    def build(out: Path) -> dict[str, Any]:
-        files, source = scanned_files(artifact_path(scan)), photo_source(running().store, photos)
-        chosen = select.select_from_list(options, files, source.path)
-        described = options.model_dump(mode="json")
-        chosen.to_h5(out, stage=select.STAGE.name, options=described, inputs=running().inputs)
-        return {"sidecar": {"summary": dict(chosen.summary)}}
 
-    return publish(build)
+def _written(chosen: TrainingSet, out: Path, options: Options) -> dict[str, Any]:
+    """Inside a stage task: what it says of the training set that it wrote."""
+    call, described = running(), options.model_dump(mode="json")
+    chosen.to_h5(out, stage=call.stage.name, options=described, inputs=call.inputs)
+    return {"sidecar": {"summary": dict(chosen.summary)}}
 
 
 def selected(store: Store, training_set: ArtifactRef) -> list[str]:
@@ -80,44 +71,32 @@ def list_source(store: Store, training_set: ArtifactRef) -> str:
 
 @stage_task(decontamination.PAIRS_STAGE, labels=("catalogue",))
 def propose_benchmark_pairs(
-    store: str,
+    out: Path,
     options: DecontaminationOptions,
     training_set: ArtifactRef,
     catalogue: ArtifactRef,
     descriptors: Items,
-) -> ArtifactRef:
+) -> None:
     """Images of a benchmark with the training photographs nearest to them (catalogue: of its folder)."""
-
-    def build(out: Path) -> None:
-        chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
-        decontamination.propose_benchmark_pairs(
-            chosen, rows, benchmark, options, out, inputs=running().inputs
-        )
-
-    return publish(build)
+    chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
+    inputs = running().inputs
+    decontamination.propose_benchmark_pairs(chosen, rows, benchmark, options, out, inputs=inputs)
 
 
 @stage_task(decontamination.STAGE, labels=("proposals",))
 def drop_contaminated(
-    store: str,
+    out: Path,
     options: DecontaminationOptions,
     training_set: ArtifactRef,
     catalogue: ArtifactRef,
     descriptors: Items,
     proposals: ArtifactRef,
     matches: Items,
-) -> ArtifactRef:
+) -> dict[str, Any]:
     """The training set without the clusters that verified pairs with the benchmark's images give away."""
-
-    def build(out: Path) -> dict[str, Any]:
-        chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
-        matched = attempts_of([proposals], matches)
-        rest = decontamination.decontaminate(chosen, rows, benchmark, matched, options)
-        described = options.model_dump(mode="json")
-        rest.to_h5(out, stage=decontamination.STAGE.name, options=described, inputs=running().inputs)
-        return {"sidecar": {"summary": dict(rest.summary)}}
-
-    return publish(build)
+    chosen, rows, benchmark = _with_benchmark(training_set, catalogue, descriptors)
+    matched = attempts_of([proposals], matches)
+    return _written(decontamination.decontaminate(chosen, rows, benchmark, matched, options), out, options)
 
 
 def _with_benchmark(

@@ -24,7 +24,7 @@ from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from storage.store.superseded import OlderCode
 from tasks.engine.caching import StagePolicy
-from tasks.engine.chunks import chunk_calls
+from tasks.engine.chunks import Chunk, chunks_of
 from tasks.photographs import SCAN_STAGE, ScanOptions, scan_inputs, scan_table_path
 
 READ_BYTES = 4 * 2**30
@@ -64,48 +64,36 @@ class LookAhead(Work):
             return True
         return False
 
-    def fan_out(
-        self,
-        task: Any,
-        calls: Sequence[Mapping[str, Any]],
-        *,
-        workers: int,
-        tolerated: type[Exception] | None = None,
-        **common: Any,
-    ) -> list[ArtifactRef]:
+    def fan_out(self, task: Any, calls: Sequence[Mapping[str, Any]], **common: Any) -> list[ArtifactRef]:
         found = [self._look(task, {"store": self.root, **common, **call}) for call in calls]
         there = [ref for ref in found if ref is not None]
         if len(there) < len(found):
             raise Unforeseen
         return there
 
-    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[Chunk]:
         size = self.resources.size_of_chunk(stage.name)
         if self.force:
-            return chunk_calls(self.store, stage, options, wanted, size, again=True)
-        there = [chunk for chunk in self.store.plan_items(stage, options, wanted, size) if chunk.ref]
-        calls = [{"items": list(chunk.items), "inputs": list(chunk.inputs)} for chunk in there]
-        held = {item for chunk in there for item in chunk.items}
+            return chunks_of(self.store, stage, options, wanted, size, again=True)
+        planned = self.store.plan_items(stage, options, wanted, size)
+        chunks = [Chunk(chunk.made_from) for chunk in planned if chunk.ref]
+        held = {item for chunk in chunks for item in chunk.made_from}
         missing = {item: digest for item, digest in wanted.items() if item not in held}
         if missing:
-            calls += self._older_chunks(stage, options, missing)
-            calls.sort(key=lambda call: min(call["items"]))  # as they will be once they are accepted
-        if missing:
-            calls += chunk_calls(self.store, stage, options, missing, size, again=True)
-        return calls
+            chunks += self._older_chunks(stage, options, missing)
+            chunks.sort(key=lambda chunk: min(chunk.made_from))  # as they will be once they are accepted
+            chunks += chunks_of(self.store, stage, options, missing, size, again=True)
+        return chunks
 
-    def _older_chunks(
-        self, stage: Stage, options: Options, missing: dict[str, str]
-    ) -> Iterator[dict[str, Any]]:
-        """Calls that chunks of older code answer; what they hold is taken out of `missing`."""
+    def _older_chunks(self, stage: Stage, options: Options, missing: dict[str, str]) -> Iterator[Chunk]:
+        """Chunks that are there of older code; what they hold is taken out of `missing`."""
         for chunk in older.older_chunks(self.store, stage, options):
-            own = items.read(self.store.root, chunk.ref)
-            names = [name for name, facts in own.items() if missing.get(name) == facts["input"]]
-            sidecar = self.store.sidecar(chunk.ref)
-            if names and sidecar is not None:
+            made_from = items.inputs_of(items.read(self.store.root, chunk.ref))
+            names = [name for name, digest in made_from.items() if missing.get(name) == digest]
+            if names:
                 for name in names:
                     del missing[name]
-                yield {"items": sorted(own), "inputs": list(sidecar.key_parts["inputs"])}
+                yield Chunk(made_from)
 
     def _call(self, task: Any, **arguments: Any) -> ArtifactRef:
         known = isinstance(task.cache_policy, StagePolicy)
@@ -124,7 +112,7 @@ class LookAhead(Work):
 
     def _look(self, task: Any, arguments: Mapping[str, Any]) -> ArtifactRef | None:
         call = task.cache_policy.call(arguments, force=False)
-        count = len(arguments["items"]) if "items" in arguments else 1
+        count = len(arguments["chunk"].made_from) if "chunk" in arguments else 1
         seen = partial(Seen, self.part, call.stage, call.options, count)
         place = (call.stage.name, call.key)
         ref: ArtifactRef | None = None if self.force else self.store.find(*place)

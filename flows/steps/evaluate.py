@@ -1,5 +1,7 @@
 """How much better is it now: every network, whitening and set of scales on the geometry benchmark."""
 
+from dataclasses import replace
+
 from flows.options.names import METHODS
 from flows.steps.whiten import described
 from flows.steps.whitenings import Learnt, whitenings
@@ -12,24 +14,17 @@ from tasks.selecting import list_source
 def steps(work: Work) -> None:
     """evaluation.h5, noted in the run."""
     learnt = whitenings(work.record)
-    found = list(described(work))
-    configurations = [
-        {
-            "network": each.network,
-            "scales": each.scales,
-            "whitening": method or "raw",
-            "descriptors": each.descriptors,
-            "transform": learnt[Learnt(each.network, each.scales, method)] if method else None,
-        }
-        for each in found
-        for method in (None, *METHODS)
-    ]
     evaluation = work.task(evaluate_configurations)(
         options=work.options.evaluation,
-        inputs=[each.digest for each in found],
         training_set=work.one("training_set"),
         whitenings=list(learnt.values()),
-        configurations=configurations,
+        described=[
+            replace(
+                each,
+                whitenings={method: learnt[Learnt(each.network, each.scales, method)] for method in METHODS},
+            )
+            for each in described(work)
+        ],
         sources=sources(work),
     )
     work.keep(evaluation=evaluation)

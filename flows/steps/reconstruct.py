@@ -1,17 +1,16 @@
 """Photographs to 3D models: catalogue, descriptors, features, pairs, matches, clusters, models, scene."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from flows.steps.work import Work
-from retrieval.describe import options as extraction
-from sfm.features import sift
+from retrieval.describe.options import ExtractionOptions
 from sfm.mapping.map import MappingFailed
-from sfm.matching import match as matching
-from sfm.photographs import working
 from sfm.photographs.catalogue import CatalogueOptions
 from storage.keys.artifacts import ArtifactRef
 from tasks.describing import describe_photographs, make_network, network_digest
-from tasks.engine.chunks import Items, chunks_holding, holders, item_digests
+from tasks.engine.chunks import Chunk, Items, chunks_holding, holders, item_digests
 from tasks.engine.torch_process import end_torch_process
 from tasks.mapping import assemble_scene, clusters_to_map, import_scene, map_cluster, mapping_calls
 from tasks.matching import (
@@ -74,7 +73,7 @@ def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef]
     copies = _copies(work, folder, wanted)
     again = to_try_again(work.store, copies, work.resources.working())
     if again:
-        copies += _copies(work, folder, again, again=True)
+        copies += _copies(work, folder, again)
     catalogue = work.task(build_catalogue)(
         options=CatalogueOptions(),
         scan=scan,
@@ -84,16 +83,14 @@ def read_folder(work: Work, folder: str) -> tuple[ArtifactRef, list[ArtifactRef]
     return scan, copies, catalogue
 
 
-def _copies(work: Work, folder: str, wanted: Mapping[str, str], again: bool = False) -> list[ArtifactRef]:
-    options = work.options.reconstruction.working
-    return work.fan_out(
+def _copies(work: Work, folder: str, wanted: Mapping[str, str]) -> list[ArtifactRef]:
+    return work.in_chunks(
         make_working_copies,
-        work.chunks(working.STAGE, options, wanted),
+        wanted,
         workers=work.resources.workers,
-        options=options,
+        options=work.options.reconstruction.working,
         photos=folder,
         resources=work.resources.working(),
-        again=again,
     )
 
 
@@ -112,7 +109,7 @@ def describe_all(
     work: Work,
     network: ArtifactRef,
     shas: Sequence[str],
-    options: extraction.ExtractionOptions,
+    options: ExtractionOptions,
     folder: str = "",
 ) -> list[ArtifactRef]:
     """Descriptors of photographs (sha256) by one network, in chunks; one task at a time has all threads.
@@ -120,13 +117,12 @@ def describe_all(
     folder: where they are; empty: the run's.
     """
     digest = network_digest(work.store, network)
-    return work.fan_out(
+    return work.in_chunks(
         describe_photographs,
-        work.chunks(extraction.STAGE, options, dict.fromkeys(shas, digest)),
+        dict.fromkeys(shas, digest),
+        lambda chunk: {"chunk": replace(chunk, refs=[network])},
         workers=1,
         options=options,
-        network=network,
-        digest=digest,
         photos=folder or work.photos,
         resources=work.resources.extraction(),
         slot=work.resources.gpu_slot,
@@ -144,22 +140,20 @@ def features_of(
     work: Work, shas: Sequence[str], copies: list[ArtifactRef], catalogue: ArtifactRef
 ) -> list[ArtifactRef]:
     """Local features of photographs (sha256) from their working copies."""
-    options = work.options.reconstruction.features
+    options, holding = work.options.reconstruction.features, holders(work.store, copies)
     groups, names = feature_groups(work.store, catalogue, options), file_names(work.store, catalogue)
-    wanted = features_wanted(item_digests(work.store, copies), shas, groups)
-    holding = holders(work.store, copies)
-    chunks = work.chunks(sift.STAGE, options, wanted)
-    return work.fan_out(
+
+    def given(chunk: Chunk) -> dict[str, Any]:
+        return {
+            "chunk": replace(chunk, refs=chunks_holding(holding, chunk.made_from)),
+            "groups": {sha: groups[sha] for sha in chunk.made_from if sha in groups},
+            "names": {sha: names[sha] for sha in chunk.made_from if sha in names},
+        }
+
+    return work.in_chunks(
         extract_features,
-        [
-            {
-                **chunk,
-                "working": chunks_holding(holding, chunk["items"]),
-                "groups": {sha: groups[sha] for sha in chunk["items"] if sha in groups},
-                "names": {sha: names[sha] for sha in chunk["items"] if sha in names},
-            }
-            for chunk in chunks
-        ],
+        features_wanted(item_digests(work.store, copies), shas, groups),
+        given,
         workers=work.resources.workers,
         address=work.resources.cluster,
         options=options,
@@ -201,16 +195,15 @@ def match_proposals(
     work: Work, proposals: list[ArtifactRef], more_features: Sequence[ArtifactRef] = ()
 ) -> list[ArtifactRef]:
     """Matches of every pair of some proposals, in chunks; more_features: beside those of the run."""
-    options = work.options.reconstruction.matching
     local = [*work.many("features"), *more_features]
     holding = holders(work.store, local)
-    chunks = work.chunks(matching.STAGE, options, pairs_wanted(work.store, proposals, local))
-    return work.fan_out(
+    return work.in_chunks(
         match_pairs,
-        [{**chunk, "features": chunks_holding(holding, ends(chunk["items"]))} for chunk in chunks],
+        pairs_wanted(work.store, proposals, local),
+        lambda chunk: {"chunk": replace(chunk, refs=chunks_holding(holding, ends(chunk.made_from)))},
         workers=work.resources.workers,
         address=work.resources.cluster,
-        options=options,
+        options=work.options.reconstruction.matching,
         resources=work.resources.matching(),
     )
 

@@ -1,26 +1,14 @@
 """Descriptors of both networks at every set of scales, and the whitenings learnt from them."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from flows.options.names import METHODS, NETWORKS
 from flows.steps.reconstruct import describe_all
 from flows.steps.whitenings import Learnt, noted
 from flows.steps.work import Work
-from storage.keys.artifacts import ArtifactRef
-from tasks.engine.chunks import items_input
-from tasks.learning import learn_whitening
+from tasks.learning import DescribedBy, learn_whitening
 from tasks.photographs import accepted
 from tasks.selecting import selected
-
-
-class Described(NamedTuple):
-    """The photographs as one network describes them at one set of scales; digest: of these descriptors."""
-
-    network: str
-    scales: str
-    descriptors: list[ArtifactRef]
-    digest: str
 
 
 def steps(work: Work) -> None:
@@ -29,14 +17,13 @@ def steps(work: Work) -> None:
     learnt = {
         Learnt(each.network, each.scales, method): work.task(learn_whitening)(
             options=work.options.whitening.of(method),
-            inputs=[each.digest],
             training_set=work.one("training_set"),
-            descriptors=each.descriptors,
+            descriptors=each,
         )
         for each in found
         for method in METHODS
     }
-    work.keep(descriptors=[ref for each in found for ref in each.descriptors], whiten=noted(learnt))
+    work.keep(descriptors=[ref for each in found for ref in each.refs], whiten=noted(learnt))
 
 
 def photographs(work: Work) -> list[str]:
@@ -46,10 +33,10 @@ def photographs(work: Work) -> list[str]:
     return accepted(work.store, work.one("catalogue"))
 
 
-def described(work: Work) -> Iterator[Described]:
+def described(work: Work) -> Iterator[DescribedBy]:
     """Both networks, off the shelf first, each single scale first."""
     shas = photographs(work)
     for name, artifact in NETWORKS.items():
         for scales, options in work.options.description.scale_sets().items():
             refs = describe_all(work, work.one(artifact), shas, options)
-            yield Described(name, scales, refs, items_input(work.store, refs, shas))
+            yield DescribedBy(refs, shas, network=name, scales=scales)

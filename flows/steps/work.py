@@ -19,7 +19,7 @@ from storage.store import ledger, superseded
 from storage.store.ledger import NewRefs, RunRecord
 from storage.store.store import Store
 from tasks.engine.caching import StagePolicy, adopt
-from tasks.engine.chunks import chunk_calls
+from tasks.engine.chunks import Chunk, chunks_of
 from tasks.engine.runtime import fan_out
 
 
@@ -112,12 +112,28 @@ class Work:
         again = self._forced(task)
         return fan_out(again, calls, workers=workers, address=address, tolerated=tolerated, **common)
 
-    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Calls of a stage task that together make all wanted items (id -> digest of its input)."""
+    def in_chunks(
+        self,
+        task: Any,
+        wanted: Mapping[str, str],
+        given: Callable[[Chunk], Mapping[str, Any]] = lambda chunk: {"chunk": chunk},
+        *,
+        options: Options,
+        **common: Any,
+    ) -> list[ArtifactRef]:
+        """What a stage task makes of all wanted items (id -> digest of its input): `fan_out` over chunks.
+
+        given: the arguments that a call has for itself, the chunk among them.
+        """
+        chunks = self.chunks(task.cache_policy.stage, options, wanted)
+        return self.fan_out(task, [given(chunk) for chunk in chunks], options=options, **common)
+
+    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[Chunk]:
+        """Chunks that together make all wanted items (id -> digest of its input)."""
         if self.accepts(stage.name):
             superseded.accept_chunks(self.store, stage, options, wanted)
         size = self.resources.size_of_chunk(stage.name)
-        return chunk_calls(self.store, stage, options, wanted, size, again=self.force)
+        return chunks_of(self.store, stage, options, wanted, size, again=self.force)
 
     def accepts(self, stage: str) -> bool:
         """Whether results of older code of a stage are used."""

@@ -32,14 +32,21 @@ class WrongChunkSize(ValueError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Items that are computed and stored together; ``ref`` is their artifact, None where it is to be made.
+    """Items (id -> digest of its input) that are computed and stored together; ``ref`` is their artifact,
+    None where it is to be made."""
 
-    ``inputs`` is what ``Store.produce`` takes for this chunk, whether it exists or not.
-    """
+    made_from: Mapping[str, str]
+    ref: ArtifactRef | None = None
 
-    items: tuple[str, ...]
-    ref: ArtifactRef | None
-    inputs: tuple[str, ...]
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Their ids."""
+        return tuple(self.made_from)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What ``Store.produce`` takes for this chunk, whether it exists or not."""
+        return (items_digest(self.made_from),)
 
 
 def checked(value: Any, stage_name: str) -> Items:
@@ -72,12 +79,11 @@ def plan(
     if chunk_size < 1:
         raise WrongChunkSize(f"chunk size {chunk_size}: give at least 1")
     used = _cover(store, stage, options, wanted)
-    chunks = [_existing(store, ref, own) for ref, own, _ in used]
+    chunks = [Chunk(inputs_of(own), ref) for ref, own, _ in used]
     covered = {name for _, _, names in used for name in names}
     misses = [name for name in wanted if name not in covered]
     for start in range(0, len(misses), chunk_size):
-        names = tuple(misses[start : start + chunk_size])
-        chunks.append(Chunk(names, None, (items_digest({name: wanted[name] for name in names}),)))
+        chunks.append(Chunk({name: wanted[name] for name in misses[start : start + chunk_size]}))
     return chunks
 
 
@@ -90,10 +96,9 @@ def locate(
     return {name: found[name] for name in wanted if name in found}
 
 
-def _existing(store: Store, ref: ArtifactRef, own: Items) -> Chunk:
-    sidecar = store.sidecar(ref)
-    inputs = tuple(sidecar.key_parts["inputs"]) if sidecar else ()
-    return Chunk(tuple(sorted(own)), ref, inputs)
+def inputs_of(own: Items) -> dict[str, str]:
+    """Id -> digest of its input, sorted, of the items of a chunk artifact."""
+    return {name: own[name]["input"] for name in sorted(own)}
 
 
 def _cover(

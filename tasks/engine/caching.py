@@ -1,19 +1,18 @@
 """Stage tasks: a Prefect task whose cache key is the key of the artifact that it publishes.
 
-A stage task takes `store` (path of the store), `options` (the stage's frozen model, in the key), `resources`
-(not in the key) and its inputs: `ArtifactRef`s, lists of them, `Items` of chunks, a `Part` of an artifact, or
-`inputs: list[str]` with content digests.
-It returns the reference that `publish` gives it:
+A stage task is a function that fills `out`, the path of an artifact that is being built, from `options` (the
+stage's frozen model, in the key), `resources` (not in the key) and its inputs: `ArtifactRef`s, lists of them,
+and the kinds of `Input` in `tasks.engine.chunks`. It returns what `Store.produce` takes of a build: facts for
+the sidecar, the items of a chunk, or None.
 
     @stage_task(scene.STAGE)
     def build_scene(
-        store: str, options: SceneOptions, catalogue: ArtifactRef, models: list[ArtifactRef],
+        out: Path, options: SceneOptions, catalogue: ArtifactRef, models: list[ArtifactRef],
         resources: SceneResources | None = None,
-    ) -> ArtifactRef:
-        def build(out: Path) -> None:
-            scene.build(artifact_path(catalogue), [artifact_path(model) for model in models], options, out)
+    ) -> None:
+        scene.build(artifact_path(catalogue), [artifact_path(model) for model in models], options, out)
 
-        return publish(build)
+The task takes `store` (path of the store) in place of `out`, and its result is the reference of the artifact:
 
     @flow
     def reconstruct(store: str, options: ReconstructionOptions, resources: PipelineResources) -> ArtifactRef:
@@ -22,8 +21,8 @@ It returns the reference that `publish` gives it:
         models = fan_out(map_cluster, calls, store=store, options=options.mapping, workers=resources.workers)
         return build_scene(store=store, options=options.scene, catalogue=catalogue, models=models)
 
-`build_scene.with_options(refresh_cache=True)` (or `forced(build_scene, names)`) computes again whatever is
-cached. Without Prefect, `build_scene.fn(...)` does the same work on the same store.
+`build_scene.with_options(refresh_cache=True)` computes again whatever is cached. Without Prefect,
+`build_scene.fn(...)` does the same work on the same store.
 """
 
 import functools
@@ -32,9 +31,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from prefect import Task
 from prefect.cache_policies import CachePolicy
@@ -48,8 +47,8 @@ from storage.keys.options import Options
 from storage.keys.stages import Stage
 from storage.store import integrity
 from storage.store.store import Store
-from tasks.engine.chunks import Items, Part
-from tasks.engine.records import StoreRecords, read_record, remove_record, use_store, write_record
+from tasks.engine.chunks import Input, Part
+from tasks.engine.records import StoreRecords, remove_record, use_store, write_record
 from tasks.engine.runtime import is_transient, open_store, tally
 
 logger = logging.getLogger(__name__)
@@ -57,10 +56,10 @@ logger = logging.getLogger(__name__)
 RETRIES = 3
 RETRY_DELAYS_S = (2.0, 10.0, 60.0)
 VERIFY = "RETRIEVAL_SFM_VERIFY"
-_CONVENTION = ("store", "options", "resources", "inputs")
+_CONVENTION = ("store", "options", "resources")
 _RUNNING: ContextVar["Call"] = ContextVar("running_stage_task")
 
-Refs = TypeVar("Refs", ArtifactRef, list[ArtifactRef])
+Build = Callable[..., Mapping[str, Any] | None]
 
 
 class WrongStageTask(TypeError):
@@ -102,9 +101,8 @@ class StagePolicy(CachePolicy):
     """
 
     stage: Stage | None = None
-    parameters: tuple[str, ...] = field(default_factory=tuple)
-    labels: tuple[str, ...] = field(default_factory=tuple)
-    returns: Literal["one", "many"] = "one"
+    parameters: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def call(self, arguments: Mapping[str, Any], *, force: bool) -> Call:
         """The call that `arguments` (by parameter name) describe. Raises WrongInput."""
@@ -115,23 +113,13 @@ class StagePolicy(CachePolicy):
         store, options = open_store(arguments["store"]), arguments["options"]
         for name in self.parameters:
             value = arguments.get(name)
-            before = len(digests)
-            if isinstance(value, Items | Part):
-                digests += value.digests(store)
-                upstream |= {ref.path: ref for ref in value.refs}
-            elif name in self.labels:
-                upstream |= {ref.path: ref for ref in _held(value)}
-            elif name not in _CONVENTION:
-                refs = _references(name, value)
-                digests += ["none"] if refs is None else [ref.content_sha256 for ref in refs]
-                upstream |= {ref.path: ref for ref in refs or []}
-            same = digests[before:]
-            formerly = [[*each, *same] for each in formerly]
-            if isinstance(value, Part):
-                formerly += [[*digests[:before], *each] for each in value.formerly]
-        inputs = arguments.get("inputs") or []
-        older = tuple((*each, *inputs) for each in formerly)
-        return Call(self.stage, store, options, (*digests, *inputs), tuple(upstream.values()), force, older)
+            own = [] if name in self.labels else _digests(name, value, store)
+            older = [[*digests, *each] for each in value.formerly] if isinstance(value, Part) else []
+            formerly = [[*each, *own] for each in formerly] + older
+            digests += own
+            upstream |= {ref.path: ref for ref in _held(value)}
+        older_inputs = tuple(map(tuple, formerly))
+        return Call(self.stage, store, options, tuple(digests), tuple(upstream.values()), force, older_inputs)
 
     def compute_key(
         self,
@@ -150,42 +138,36 @@ class StagePolicy(CachePolicy):
 
     def _settle(self, call: Call, records: StoreRecords, results: ResultStore) -> bool:
         """Make the record of `call` agree with the store; True if what it stands for is there and intact."""
-        refs: ArtifactRef | list[ArtifactRef] | None
-        if self.returns == "one":
-            refs = call.store.find(call.stage.name, call.key)
-        else:
-            refs = read_record(records, call.key)
-        if refs is None or not _intact(call.store, refs):
+        ref = call.store.find(call.stage.name, call.key)
+        if ref is None or not _is_intact(call.store, ref):
             remove_record(records, call.key)
             return False
-        write_record(results, call.key, refs)
+        write_record(results, call.key, ref)
         return True
 
 
 def stage_task(
-    stage: Stage, *, labels: Sequence[str] = (), retries: int = RETRIES, **task_options: Any
-) -> Callable[[Callable[..., Refs]], Task[..., Refs]]:
-    """Make a Prefect task of a function that publishes artifacts of `stage` (convention: see the module).
+    stage: Stage, *, labels: Sequence[str] = (), **task_options: Any
+) -> Callable[[Build], Task[..., ArtifactRef]]:
+    """Make a Prefect task of a function that builds artifacts of `stage` (convention: see the module).
 
-    `labels`: parameters that are not in the key, such as a name for the log, or artifacts whose content is in
-    the key through `inputs`; the artifacts among them are ancestors of the result all the same. Other
-    keywords go to `prefect.task`. Raises WrongStageTask for a function that does not follow the convention.
+    `labels`: parameters that are not in the key, such as a name for the log; the artifacts among them are
+    ancestors of the result all the same. Other keywords go to `prefect.task`. Raises WrongStageTask for a
+    function that does not follow the convention.
     """
+    settings: dict[str, Any] = {
+        "persist_result": True,
+        "cache_result_in_memory": False,
+        "retries": RETRIES,
+        "retry_delay_seconds": list(RETRY_DELAYS_S),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_transient,
+        **task_options,
+    }
 
-    def decorate(function: Callable[..., Refs]) -> Task[..., Refs]:
+    def decorate(function: Build) -> Task[..., ArtifactRef]:
         policy = _policy(stage, function, tuple(labels))
-        return Task(
-            _body(function, policy),
-            name=task_options.pop("name", function.__name__),
-            cache_policy=policy,
-            persist_result=True,
-            cache_result_in_memory=False,
-            retries=retries,
-            retry_delay_seconds=list(task_options.pop("retry_delay_seconds", RETRY_DELAYS_S)),
-            retry_jitter_factor=task_options.pop("retry_jitter_factor", 0.5),
-            retry_condition_fn=is_transient,
-            **task_options,
-        )
+        return Task(_body(function, policy), cache_policy=policy, **settings)
 
     return decorate
 
@@ -198,15 +180,6 @@ def running() -> Call:
         raise WrongStageTask(
             "only the body of a stage task can ask for its call; see tasks.engine.caching"
         ) from None
-
-
-def publish(build: Callable[[Path], Mapping[str, Any] | None]) -> ArtifactRef:
-    """Inside a stage task: the artifact of this call, found in the store or built by `build(path to
-    fill)`."""
-    call = running()
-    return call.store.produce(
-        call.stage, call.options, call.inputs, build, force=call.force, upstream=call.upstream
-    )
 
 
 def adopt(call: Call) -> ArtifactRef | None:
@@ -223,76 +196,67 @@ def artifact_path(ref: ArtifactRef) -> Path:
     return running().store.path(ref)
 
 
-def forced(task: Task[..., Refs], force: Sequence[str]) -> Task[..., Refs]:
-    """The task itself, or, where its stage is named in `force`, one that computes again whatever is
-    cached."""
-    policy = task.cache_policy
-    assert isinstance(policy, StagePolicy) and policy.stage is not None
-    return task.with_options(refresh_cache=True) if policy.stage.name in force else task
-
-
-def _body(function: Callable[..., Refs], policy: StagePolicy) -> Callable[..., Refs]:
+def _body(function: Build, policy: StagePolicy) -> Callable[..., ArtifactRef]:
     @functools.wraps(function)
-    def body(*args: Any, **kwargs: Any) -> Refs:
-        return _run(function, policy, args, kwargs)  # by name: the task can be sent elsewhere
+    def body(*args: Any, **kwargs: Any) -> ArtifactRef:
+        return _run(body, policy, args, kwargs)  # by name: the task can be sent elsewhere
 
+    store = inspect.Parameter("store", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+    _, *rest = inspect.signature(function).parameters.values()
+    vars(body)["__signature__"] = inspect.Signature([store, *rest], return_annotation=ArtifactRef)
     return body
 
 
 def _run(
-    function: Callable[..., Refs], policy: StagePolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Refs:
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    body: Callable[..., ArtifactRef], policy: StagePolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ArtifactRef:
+    bound = inspect.signature(body).bind(*args, **kwargs)
     bound.apply_defaults()
     context = TaskRunContext.get()
     call = policy.call(bound.arguments, force=context is not None and _refreshes(context))
-    key = call.key
     tally(call.stage.name, "run")
+    own = {name: value for name, value in bound.arguments.items() if name != "store"}
+    build = functools.partial(inspect.unwrap(body), **own)
     token = _RUNNING.set(call)
     try:
-        refs = function(*args, **kwargs)
+        return call.store.produce(
+            call.stage, call.options, call.inputs, build, force=call.force, upstream=call.upstream
+        )
     finally:
         _RUNNING.reset(token)
-    if isinstance(refs, ArtifactRef) and refs.key != key:
-        raise WrongStageTask(
-            f"{function.__name__} returned {refs.stage} {refs.key[:16]}, its own key is {key[:16]}: a "
-            "stage task must return what publish() gives it, or every run would compute it again"
-        )
-    return refs
 
 
-def _policy(stage: Stage, function: Callable[..., Any], labels: tuple[str, ...]) -> StagePolicy:
-    parameters = inspect.signature(function).parameters
-    missing = [name for name in ("store", "options") if name not in parameters]
-    if missing:
-        raise WrongStageTask(f"stage task {function.__name__} has no parameter {' and '.join(missing)}")
+def _policy(stage: Stage, function: Build, labels: tuple[str, ...]) -> StagePolicy:
+    first, *parameters = inspect.signature(function).parameters
+    if first != "out" or "options" not in parameters:
+        raise WrongStageTask(f"stage task {function.__name__}: begin with out, and take options")
     unknown = [name for name in labels if name not in parameters]
     if unknown:
         raise WrongStageTask(f"stage task {function.__name__}: labels {unknown} are not parameters")
-    returned = inspect.get_annotations(function, eval_str=True).get("return")
-    if returned not in (ArtifactRef, list[ArtifactRef]):
-        raise WrongStageTask(
-            f"stage task {function.__name__} returns {returned}; make it ArtifactRef or list[ArtifactRef]"
-        )
-    returns: Literal["one", "many"] = "one" if returned is ArtifactRef else "many"
-    return StagePolicy(stage=stage, parameters=tuple(parameters), labels=labels, returns=returns)
+    inputs = tuple(name for name in parameters if name not in _CONVENTION)
+    return StagePolicy(stage=stage, parameters=inputs, labels=labels)
 
 
-def _references(name: str, value: Any) -> list[ArtifactRef] | None:
+def _digests(name: str, value: Any, store: Store) -> list[str]:
+    """What the key has of an input. Raises WrongInput."""
+    if isinstance(value, Input):
+        return value.digests(store)
     if value is None or isinstance(value, ArtifactRef):
-        return None if value is None else [value]
-    if isinstance(value, list | tuple) and all(isinstance(item, ArtifactRef) for item in value):
-        return list(value)
+        return ["none" if value is None else value.content_sha256]
+    if isinstance(value, list | tuple) and all(isinstance(item, ArtifactRef | Input) for item in value):
+        return [digest for item in value for digest in _digests(name, item, store)]
     raise WrongInput(
-        f"input {name!r} is a {type(value).__name__} without a content digest: pass an ArtifactRef or a list "
-        "of them, give digests as `inputs`, or declare it with labels= if the result does not depend on it"
+        f"input {name!r} is a {type(value).__name__} without a content digest: pass an ArtifactRef, an Input "
+        "or a list of them, or declare it with labels= if the result does not depend on it"
     )
 
 
 def _held(value: Any) -> Iterator[ArtifactRef]:
-    """The references in a label's value, however deep."""
+    """The references in an input or a label, however deep."""
     if isinstance(value, ArtifactRef):
         yield value
+    elif isinstance(value, Input):
+        yield from value.refs
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _held(item)
@@ -306,12 +270,8 @@ def _refreshes(context: TaskRunContext) -> bool:
     return bool(PREFECT_TASKS_REFRESH_CACHE.value() if refresh is None else refresh)
 
 
-def _intact(store: Store, refs: ArtifactRef | list[ArtifactRef]) -> bool:
+def _is_intact(store: Store, ref: ArtifactRef) -> bool:
     full = os.environ.get(VERIFY) == "full"
-    return all(_is_intact(store, ref, full) for ref in ([refs] if isinstance(refs, ArtifactRef) else refs))
-
-
-def _is_intact(store: Store, ref: ArtifactRef, full: bool) -> bool:
     intact = store.is_intact(ref, full=full)
     if full and not intact:  # produce() must not believe the last verification
         integrity.record_path(store.root, ref).unlink(missing_ok=True)

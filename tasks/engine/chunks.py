@@ -1,4 +1,4 @@
-"""Chunks of items as calls of a stage task: those that exist keep their items, misses form new ones."""
+"""What stage tasks are given: items in chunks, chunks of items to make, parts of artifacts, values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,19 @@ from storage.keys.stages import Stage
 from storage.store.store import Store
 
 
+class Input:
+    """An input of a stage task that says itself what the key has of it. refs: artifacts that it lies in."""
+
+    refs: Sequence[ArtifactRef]
+
+    def digests(self, store: Store) -> list[str]:
+        """What the key has of it."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Items:
-    """An input of a stage task: items that lie in chunk artifacts. The key has their content, however they
-    are spread over chunks.
+class Items(Input):
+    """Items that lie in chunk artifacts. The key has their content, however they are spread over chunks.
 
     refs: the chunks; names: ids of the items that count, None = all in them.
     """
@@ -25,48 +34,68 @@ class Items:
     _known: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
 
     def digests(self, store: Store) -> list[str]:
-        """What the key has of them."""
         if store.root not in self._known:
             self._known[store.root] = items_input(store, self.refs, self.names)
         return [self._known[store.root]]
 
 
 @dataclass(frozen=True)
-class Part:
-    """An input of a stage task: artifacts of which a part counts, and digests of that part for the key.
+class Chunk(Input):
+    """Items that the task makes. made_from: id -> digest of an item's input; refs: artifacts that these
+    inputs lie in."""
 
-    formerly: the same digests as older code made them, where they depend on code themselves.
-    """
+    made_from: Mapping[str, str]
+    refs: Sequence[ArtifactRef] = ()
+
+    def digests(self, store: Store) -> list[str]:
+        return [items_digest(self.made_from)]
+
+    def made(self, content: Mapping[str, str]) -> dict[str, Any]:
+        """What a build reports of these items. content: id -> digest."""
+        inputs = self.made_from.items()
+        return {"items": {id: {"input": digest, "content": content[id]} for id, digest in inputs}}
+
+
+@dataclass(frozen=True)
+class Part(Input):
+    """Artifacts of which a part counts. facts: digests of that part; formerly: the same as older code made
+    them, where they depend on code themselves."""
 
     refs: Sequence[ArtifactRef]
     facts: Sequence[str]
     formerly: Sequence[Sequence[str]] = ()
 
     def digests(self, store: Store) -> list[str]:
-        """What the key has of it."""
         return list(self.facts)
 
 
-def chunk_calls(
-    store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int, *, again: bool = False
-) -> list[dict[str, Any]]:
-    """Calls {"items", "inputs"} that together make all wanted items (id -> input digest), new ones in the
-    order of `wanted`.
+@dataclass(frozen=True)
+class Known(Input):
+    """A value that is no artifact. facts: digests of what counts of it."""
 
-    again: the calls are to compute what is there already, so that none may hold an item that is not wanted.
+    value: Any
+    facts: Sequence[str]
+    refs: Sequence[ArtifactRef] = ()
+
+    def digests(self, store: Store) -> list[str]:
+        return list(self.facts)
+
+
+def chunks_of(
+    store: Store, stage: Stage, options: Options, wanted: Mapping[str, str], size: int, *, again: bool = False
+) -> list[Chunk]:
+    """Chunks that together make all wanted items (id -> input digest): those that exist keep their items,
+    misses form new ones in the order of `wanted`.
+
+    again: what is there already is computed too, so that no chunk may hold an item that is not wanted.
     """
-    chunks = store.plan_items(stage, options, wanted, size)
-    calls = [
-        {"items": list(chunk.items), "inputs": list(chunk.inputs)}
-        for chunk in chunks
-        if not again or all(item in wanted for item in chunk.items)
-    ]
-    planned = {item for call in calls for item in call["items"]}
-    left = {item: digest for item, digest in wanted.items() if item not in planned}
+    planned = (chunk.made_from for chunk in store.plan_items(stage, options, wanted, size))
+    chunks = [Chunk(items) for items in planned if not again or items.keys() <= wanted.keys()]
+    taken = {item for chunk in chunks for item in chunk.made_from}
+    left = [item for item in wanted if item not in taken]
     for start in range(0, len(left), size):
-        names = list(left)[start : start + size]
-        calls.append({"items": names, "inputs": [items_digest({name: left[name] for name in names})]})
-    return calls
+        chunks.append(Chunk({item: wanted[item] for item in left[start : start + size]}))
+    return chunks
 
 
 def holders(store: Store, refs: Sequence[ArtifactRef]) -> dict[str, ArtifactRef]:

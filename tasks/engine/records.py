@@ -5,21 +5,17 @@ all of them is harmless. It holds no absolute path (a moved store stays cached) 
 that asks for any other serializer is never handed to Prefect, so nothing in a store is unpickled.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
-from pydantic import TypeAdapter, ValidationError
 
 from storage.files.digests import is_digest
 from storage.files.whole import write_bytes
 from storage.keys.artifacts import ArtifactRef
 
 RESULTS = Path("prefect") / "results"
-_REFS: TypeAdapter[ArtifactRef | list[ArtifactRef]] = TypeAdapter(ArtifactRef | list[ArtifactRef])
 
 
 class StoreRecords(WritableFileSystem):
@@ -65,30 +61,11 @@ def use_store(results: ResultStore, root: str) -> StoreRecords:
     return records
 
 
-def read_record(records: StoreRecords, key: str) -> ArtifactRef | list[ArtifactRef] | None:
-    """What the record of `key` refers to; None if there is no record or it is not one of ours, whole and
-    JSON."""
-    try:
-        record = json.loads(records.read_path(key))
-        if record["metadata"]["serializer"]["type"] != "json":
-            return None
-        return _REFS.validate_python(_plain(json.loads(record["result"])))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        return None
-
-
-def write_record(results: ResultStore, key: str, refs: ArtifactRef | list[ArtifactRef]) -> None:
-    """(Re)write the record of `key` from the references that it stands for."""
-    results.write(obj=refs, key=key)
+def write_record(results: ResultStore, key: str, ref: ArtifactRef) -> None:
+    """(Re)write the record of `key` from the reference that it stands for."""
+    results.write(obj=ref, key=key)
 
 
 def remove_record(records: StoreRecords, key: str) -> None:
     """Forget the record of `key`, if there is one."""
     records.location(key).unlink(missing_ok=True)
-
-
-def _plain(result: Any) -> Any:
-    """Prefect's JSON form of one or several models -> their fields."""
-    if isinstance(result, list):
-        return [item["data"] for item in result]
-    return result["data"]

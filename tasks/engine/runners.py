@@ -1,8 +1,5 @@
 """Where the tasks of a fan-out run: threads of this process, or the workers of an existing Dask cluster."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,25 +12,14 @@ class NoCluster(ValueError):
     """A Dask cluster that cannot be used."""
 
 
-@dataclass(frozen=True)
-class Runner:
-    """Where tasks run. address: of a Dask scheduler, "tcp://host:8786"; None: here, `workers` at a time.
+def task_runner(workers: int, address: str | None = None) -> TaskRunner[Any]:
+    """Takes tasks once it is entered. address: of a Dask scheduler, "tcp://host:8786"; None: here, `workers`
+    at a time.
 
     A cluster runs as many tasks at a time as it has threads; its workers see the store under the same path.
+    Raises NoCluster.
     """
-
-    workers: int
-    address: str | None = None
-
-    @contextmanager
-    def started(self) -> Iterator[TaskRunner[Any]]:
-        """A task runner that takes tasks. Raises NoCluster."""
-        if self.address is None:
-            with ThreadPoolTaskRunner[Any](max_workers=self.workers) as threads:
-                yield threads
-            return
-        with _dask(self.address) as cluster:
-            yield cluster
+    return ThreadPoolTaskRunner[Any](max_workers=workers) if address is None else _dask(address)
 
 
 def _dask(address: str) -> TaskRunner[Any]:

@@ -22,7 +22,7 @@ from storage.files.escaping import plain_logs
 from storage.store.store import Store
 from tasks.engine.pacing import until_recorded
 from tasks.engine.progress import reporter
-from tasks.engine.runners import Runner
+from tasks.engine.runners import task_runner
 
 MAX_TASKS = 1000
 """Task runs in one flow run; beyond it Prefect's in-memory queue loses some (PrefectHQ/prefect#19136)."""
@@ -94,14 +94,16 @@ def fan_out(
     """
     if workers < 1 or limit < 1:
         raise ValueError(f"fan_out of {task.name}: workers={workers} and limit={limit} must be at least 1")
-    runner = Runner(workers, address)
+    submit = functools.partial(
+        _submit_all, task, workers=workers, address=address, tolerated=tolerated, common=common
+    )
     if len(calls) <= limit:
-        return _submit_all(task, calls, runner, tolerated, common)
+        return submit(calls)
     results: list[Result] = []
     for start in range(0, len(calls), limit):
         part = calls[start : start + limit]
         name = f"{task.name} {start + 1}-{start + len(part)} of {len(calls)}"
-        results += _in_sub_flow(name, functools.partial(_submit_all, task, part, runner, tolerated, common))
+        results += _in_sub_flow(name, functools.partial(submit, part))
     return results
 
 
@@ -124,11 +126,13 @@ def _in_sub_flow(name: str, work: Callable[[], list[Result]]) -> list[Result]:
 def _submit_all(
     task: Task[..., Result],
     calls: Sequence[Mapping[str, Any]],
-    runner: Runner,
+    *,
+    workers: int,
+    address: str | None,
     tolerated: type[Exception] | None,
     common: Mapping[str, Any],
 ) -> list[Result]:
-    with runner.started() as started:
+    with task_runner(workers, address) as started:
         futures: list[PrefectFuture[Any]] = [
             started.submit(task, get_call_parameters(task.fn, (), {**common, **call})) for call in calls
         ]
@@ -137,7 +141,7 @@ def _submit_all(
             future.wait()
             report(done, len(futures), "tasks")
         outcomes = [future.result(raise_on_failure=False) for future in futures]
-        if runner.address is not None:
+        if address is not None:
             _tally_elsewhere(task, futures)
     return _results(outcomes, task.name, tolerated)
 

@@ -4,14 +4,10 @@ It is taken inside a task's body, where something is computed, so that what is c
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-Argument = TypeVar("Argument")
 
 
 class NoSlot(ValueError):
@@ -19,7 +15,7 @@ class NoSlot(ValueError):
 
 
 @contextmanager
-def slot(name: str | None) -> Iterator[None]:
+def held(name: str | None) -> Iterator[None]:
     """One slot of the global concurrency limit `name`, waited for; None: nothing is taken.
 
     A killed holder's slot is free again when its lease has run out (five minutes). Raises NoSlot.
@@ -34,16 +30,6 @@ def slot(name: str | None) -> Iterator[None]:
     with concurrency(name, occupy=1, raise_on_lease_renewal_failure=False):
         logger.info("got a slot of %r", name)
         yield
-
-
-def holding(name: str | None, build: Callable[[Argument], Result]) -> Callable[[Argument], Result]:
-    """`build`, called while a slot is held."""
-
-    def held(argument: Argument) -> Result:
-        with slot(name):
-            return build(argument)
-
-    return held
 
 
 def _check(name: str) -> None:

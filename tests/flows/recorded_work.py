@@ -20,7 +20,7 @@ from storage.keys.stages import Stage
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.engine.caching import StagePolicy
-from tasks.engine.chunks import Items, Part
+from tasks.engine.chunks import Chunk, Items, Part
 
 SHAS = [f"{number:064x}" for number in range(1, 4)]
 
@@ -49,17 +49,17 @@ class RecordedWork(Work):
     ) -> list[ArtifactRef]:
         return [self._call(task, store=self.root, **common, **call) for call in calls]
 
-    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    def chunks(self, stage: Stage, options: Options, wanted: Mapping[str, str]) -> list[Chunk]:
         size = self.resources.size_of_chunk(stage.name)
         names = sorted(wanted)
         chunks = [names[start : start + size] for start in range(0, len(names), size)]
-        return [{"items": chunk, "inputs": [json_sha256(chunk)]} for chunk in chunks]
+        return [Chunk({name: wanted[name] for name in chunk}) for chunk in chunks]
 
     def _call(self, task: Any, **arguments: Any) -> ArtifactRef:
         if not isinstance(task.cache_policy, StagePolicy):
             return stand_in("scan", "0" * 64)
         call = task.cache_policy.call(arguments, force=False)
-        key = family_key(call.stage, call.options) if "items" in arguments else call.key
+        key = family_key(call.stage, call.options) if "chunk" in arguments else call.key
         self.keys.append((self.part, call.stage.name, key))
         return stand_in(call.stage.name, call.key)
 

@@ -3,6 +3,7 @@
 The learned features are SIFT in disguise: float descriptors of any length, on the photographs as stored.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -24,7 +25,7 @@ from storage.hdf5.file import read_items
 from storage.keys.artifacts import ArtifactRef
 from storage.pictures.exif import UPRIGHT
 from storage.store.store import Store
-from tasks.engine.chunks import Items, chunk_calls, holders, item_digests
+from tasks.engine.chunks import Chunk, Items, chunks_of, holders, item_digests
 from tasks.mapping import clusters_to_map, map_cluster, mapping_calls
 from tasks.matching import (
     extract_features,
@@ -62,9 +63,7 @@ class World:
         scan = scan_photographs.fn(self.root, str(photos))
         wanted = to_decode(store, scan)
         size = WorkingOptions(working_size=288)
-        self.copies = make_working_copies.fn(
-            self.root, size, list(wanted.values()), sorted(wanted), photos=str(photos)
-        )
+        self.copies = make_working_copies.fn(self.root, size, Chunk(wanted), photos=str(photos))
         self.catalogue = build_catalogue.fn(
             self.root, CatalogueOptions(), scan=scan, working=Items([self.copies]), photos=str(photos)
         )
@@ -74,10 +73,9 @@ class World:
         check_feature_options(self.store, self.catalogue, options, PairOptions(), MatchingOptions())
         groups = feature_groups(self.store, self.catalogue, options)
         wanted = features_wanted(item_digests(self.store, [self.copies]), self.shas, groups)
-        (call,) = chunk_calls(self.store, extract_features.cache_policy.stage, options, wanted, 100)
-        return extract_features.fn(
-            self.root, options, call["inputs"], call["items"], working=[self.copies], groups=groups
-        )
+        (chunk,) = chunks_of(self.store, extract_features.cache_policy.stage, options, wanted, 100)
+        chunk = replace(chunk, refs=[self.copies])
+        return extract_features.fn(self.root, options, chunk, groups=groups)
 
     def models(self, local: ArtifactRef) -> list[dict]:
         pairs = propose_pairs.fn(
@@ -88,10 +86,8 @@ class World:
             features=Items([local]),
             catalogue=proposal_facts(self.store, self.catalogue, PairOptions()),
         )
-        ids = pairs_wanted(self.store, [pairs], [local])
-        matches = match_pairs.fn(
-            self.root, MatchingOptions(), sorted(ids.values()), sorted(ids), features=[local]
-        )
+        wanted = pairs_wanted(self.store, [pairs], [local])
+        matches = match_pairs.fn(self.root, MatchingOptions(), Chunk(wanted, [local]))
         found = find_clusters.fn(
             self.root,
             ClusterOptions(),

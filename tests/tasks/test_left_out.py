@@ -15,7 +15,7 @@ from sfm.photographs.working import WorkingOptions
 from storage.keys.artifacts import ArtifactRef
 from storage.photographs.scanning import NoPhotographs
 from storage.store.store import Store
-from tasks.engine.chunks import Items
+from tasks.engine.chunks import Chunk, Items
 from tasks.photographs import (
     build_catalogue,
     check_usable,
@@ -45,9 +45,7 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
     root = str(store.root)
     scan = scan_photographs.fn(root, str(photos))
     wanted = to_decode(store, scan)
-    copies = make_working_copies.fn(
-        root, WorkingOptions(), list(wanted.values()), sorted(wanted), photos=str(photos)
-    )
+    copies = make_working_copies.fn(root, WorkingOptions(), Chunk(wanted), photos=str(photos))
     return build_catalogue.fn(
         root, CatalogueOptions(), scan=scan, working=Items([copies]), photos=str(photos)
     )

@@ -13,9 +13,9 @@ from sfm.photographs.catalogue import CatalogueOptions, read_positions
 from sfm.photographs.outcome import read_outcomes
 from sfm.photographs.working import STAGE, WorkingOptions, WorkingResources
 from storage.hdf5 import file as hdf5
-from storage.keys.artifacts import ArtifactRef, items_digest
+from storage.keys.artifacts import ArtifactRef
 from storage.store.store import Store
-from tasks.engine.chunks import Items
+from tasks.engine.chunks import Chunk, Items
 from tasks.matching import pair_sources, propose_pairs
 from tasks.photographs import (
     accepted,
@@ -58,9 +58,7 @@ def catalogue_of(store: Store, photos: Path) -> ArtifactRef:
     root = str(store.root)
     scan = scan_photographs.fn(root, str(photos))
     wanted = to_decode(store, scan)
-    copies = make_working_copies.fn(
-        root, WorkingOptions(), list(wanted.values()), sorted(wanted), photos=str(photos)
-    )
+    copies = make_working_copies.fn(root, WorkingOptions(), Chunk(wanted), photos=str(photos))
     return build_catalogue.fn(
         root, CatalogueOptions(), scan=scan, working=Items([copies]), photos=str(photos)
     )
@@ -74,11 +72,8 @@ def test_a_photograph_rejected_for_the_limit_is_tried_again_under_another(store:
     wanted = to_decode(store, scan_photographs.fn(root, str(photos)))
     limits = [WorkingResources(max_megapixels=pixels) for pixels in (0.1, 0.05, 200)]
 
-    def copied(items: dict[str, str], limit: WorkingResources, again: bool = False) -> ArtifactRef:
-        inputs = [items_digest(items)]
-        return make_working_copies.fn(
-            root, WorkingOptions(), inputs, sorted(items), str(photos), resources=limit, again=again
-        )
+    def copied(items: dict[str, str], limit: WorkingResources) -> ArtifactRef:
+        return make_working_copies.fn(root, WorkingOptions(), Chunk(items), str(photos), resources=limit)
 
     def rejected(copies: list[ArtifactRef]) -> list[str]:
         outcomes = read_outcomes([store.path(ref) for ref in copies]).values()
@@ -90,7 +85,7 @@ def test_a_photograph_rejected_for_the_limit_is_tried_again_under_another(store:
     for limit, expected in zip(limits[1:], (["0.05 megapixels"], []), strict=True):
         again = to_try_again(store, copies, limit)
         assert len(again) == 1
-        both = [*copies, copied(again, limit, again=True)]
+        both = [*copies, copied(again, limit)]
         assert [reason.split("the limit is ")[1].split(";")[0] for reason in rejected(both)] == expected
         assert to_try_again(store, both, limit) == {}
         (chunk,) = store.plan_items(STAGE, WorkingOptions(), again, 64)

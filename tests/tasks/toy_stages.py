@@ -11,7 +11,8 @@ from pydantic import Field
 from storage.keys.artifacts import ArtifactRef
 from storage.keys.options import Options, Resources
 from storage.keys.stages import Stage
-from tasks.engine.caching import artifact_path, publish, stage_task
+from tasks.engine.caching import artifact_path, stage_task
+from tasks.engine.chunks import Known
 from tasks.engine.runtime import fan_out
 
 PAUSE_S = 0.01
@@ -34,38 +35,32 @@ class Workers(Resources):
     photo_root: str = "/photos"
 
 
-@stage_task(NUMBER)
-def number(
-    store: str, options: NumberOptions, inputs: list[str], resources: Workers | None = None
-) -> ArtifactRef:
-    def build(out: Path) -> None:
-        COMPUTED[f"number {inputs[0]}"] += 1
-        time.sleep(PAUSE_S if inputs[0] != "0" else 0.01)
-        out.write_text(str(int(inputs[0]) * options.factor))
+def known(value: str) -> Known:
+    """A number that is in the key as it is."""
+    return Known(value, [value])
 
-    return publish(build)
+
+@stage_task(NUMBER)
+def number(out: Path, options: NumberOptions, start: Known, resources: Workers | None = None) -> None:
+    COMPUTED[f"number {start.value}"] += 1
+    time.sleep(PAUSE_S if start.value != "0" else 0.01)
+    out.write_text(str(int(start.value) * options.factor))
 
 
 @stage_task(TOTAL)
 def total(
-    store: str, options: TotalOptions, numbers: list[ArtifactRef], resources: Workers | None = None
-) -> ArtifactRef:
-    def build(out: Path) -> Mapping[str, dict[str, int]]:
-        COMPUTED["total"] += 1
-        out.write_text(str(options.offset + sum(int(artifact_path(ref).read_text()) for ref in numbers)))
-        return {"sidecar": {"numbers": len(numbers)}}
-
-    return publish(build)
+    out: Path, options: TotalOptions, numbers: list[ArtifactRef], resources: Workers | None = None
+) -> Mapping[str, dict[str, int]]:
+    COMPUTED["total"] += 1
+    out.write_text(str(options.offset + sum(int(artifact_path(ref).read_text()) for ref in numbers)))
+    return {"sidecar": {"numbers": len(numbers)}}
 
 
 @stage_task(FOLDER)
-def folder(store: str, options: TotalOptions, first: ArtifactRef) -> ArtifactRef:
-    def build(out: Path) -> None:
-        COMPUTED["folder"] += 1
-        (out / "a.txt").write_text(artifact_path(first).read_text())
-        (out / "b.bin").write_bytes(b"\x00\x01")
-
-    return publish(build)
+def folder(out: Path, options: TotalOptions, first: ArtifactRef) -> None:
+    COMPUTED["folder"] += 1
+    (out / "a.txt").write_text(artifact_path(first).read_text())
+    (out / "b.bin").write_bytes(b"\x00\x01")
 
 
 @flow(persist_result=False)
@@ -76,7 +71,7 @@ def add(
     total_options: TotalOptions = TotalOptions(),  # noqa: B008
     resources: Workers = Workers(),  # noqa: B008
 ) -> ArtifactRef:
-    calls = [{"inputs": [str(i)]} for i in range(count)]
+    calls = [{"start": known(str(i))} for i in range(count)]
     numbers = fan_out(
         number, calls, workers=resources.workers, store=store, options=number_options, resources=resources
     )

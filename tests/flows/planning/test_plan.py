@@ -28,6 +28,7 @@ from storage.keys.artifacts import ArtifactRef, Sidecar, items_digest
 from storage.keys.options import canonical_options
 from storage.photographs.scanning import NoFolder
 from storage.store.store import Store
+from tasks.engine.chunks import Chunk
 from tasks.photographs import make_working_copies, scan_photographs
 
 
@@ -70,8 +71,7 @@ def copy_photographs(store: Store, photos: Path) -> None:
         make_working_copies.fn(
             store=str(store.root),
             options=PipelineOptions().reconstruction.working,
-            inputs=list(chunk.inputs),
-            items=list(chunk.items),
+            chunk=Chunk(chunk.made_from),
             photos=str(photos),
         )
 

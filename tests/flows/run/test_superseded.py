@@ -26,7 +26,8 @@ from storage.keys.stages import Stage
 from storage.store import ledger
 from storage.store.integrity import CLOCK_TICK_NS
 from storage.store.store import Store
-from tasks.engine.caching import publish, stage_task
+from tasks.engine.caching import stage_task
+from tasks.engine.chunks import Chunk
 from tasks.photographs import accepted, scan_photographs
 
 ITEM, SUM = Stage(name="item", suffix=".txt"), Stage(name="sum", suffix=".txt")
@@ -54,23 +55,19 @@ class Toy:
         total = SUM.model_copy(update={"code": f"{package.name}.sum"})
         self.items, self.total = items, total
 
-        @stage_task(items, labels=("items",))
-        def item(store: str, options: Size, inputs: list[str], items: list[str]) -> ArtifactRef:
-            def build(out: Path) -> dict[str, Any]:
-                out.write_text(" ".join(items))
-                return {"items": {name: {"input": name, "content": "0" * 64} for name in items}}
-
-            return publish(build)
+        @stage_task(items)
+        def item(out: Path, options: Size, chunk: Chunk) -> dict[str, Any]:
+            out.write_text(" ".join(chunk.made_from))
+            return chunk.made(dict.fromkeys(chunk.made_from, "0" * 64))
 
         @stage_task(total)
-        def add(store: str, options: Size, chunks: list[ArtifactRef]) -> ArtifactRef:
-            return publish(lambda out: out.write_text("sum") and None)
+        def add(out: Path, options: Size, chunks: list[ArtifactRef]) -> None:
+            out.write_text("sum")
 
         self.item, self.add = item, add
 
     def steps(self, work: Work) -> None:
-        chunks = work.chunks(self.items, Size(), dict(zip("abc", "abc", strict=True)))
-        made = work.fan_out(self.item, chunks, workers=1, options=Size())
+        made = work.in_chunks(self.item, dict(zip("abc", "abc", strict=True)), workers=1, options=Size())
         total = work.task(self.add)(options=Size(size=work.options.training.epochs), chunks=made)
         work.keep(item=made, sum=total)
 

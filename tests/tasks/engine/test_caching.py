@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from collections import Counter
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.server.context import Session
-from storage.keys.artifacts import ArtifactRef
+from storage.keys.artifacts import ArtifactRef, items_digest
 from storage.keys.options import ContentPath, Options
 from storage.keys.stages import Stage
 from storage.store.store import Store
-from tasks.engine.caching import StagePolicy, WrongInput, WrongStageTask, forced, publish, running, stage_task
-from tasks.engine.chunks import Items, Part
+from tasks.engine.caching import StagePolicy, WrongInput, WrongStageTask, running, stage_task
+from tasks.engine.chunks import Chunk, Items, Known, Part
 from tasks.engine.records import RESULTS
 from tasks.engine.runtime import reset_tallies, tallies
 from tests.tasks import toy_stages as toy
@@ -46,7 +47,7 @@ def test_a_second_run_is_cached(command: Session, store: Store) -> None:
 
 
 def test_prefect_says_cached(command: Session, store: Store) -> None:
-    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["4"]}
+    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "start": toy.known("4")}
     states: list[State[ArtifactRef]] = []
 
     @flow(persist_result=False)
@@ -159,24 +160,24 @@ def test_a_moved_store_is_cached_and_names_no_place(command: Session, store: Sto
 
 def test_force_computes_again(command: Session, store: Store) -> None:
     run(command, store)
-    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["1"]}
+    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "start": toy.known("1")}
 
     @flow(persist_result=False)
-    def again(names: list[str]) -> None:
-        forced(toy.number, names)(**arguments)
+    def again() -> None:
+        toy.number.with_options(refresh_cache=True)(**arguments)
 
     toy.COMPUTED.clear()
-    command.run(again, ["total"])
-    assert Counter() == toy.COMPUTED
-    command.run(again, ["number"])
+    command.run(again)
     assert Counter({"number 1": 1}) == toy.COMPUTED
 
 
 def test_without_prefect_the_same_artifact(store: Store, command: Session) -> None:
-    ref = toy.number.fn(store=str(store.root), options=toy.NumberOptions(factor=2), inputs=["21"])
+    ref = toy.number.fn(store=str(store.root), options=toy.NumberOptions(factor=2), start=toy.known("21"))
     assert store.path(ref).read_text() == "42"
     toy.COMPUTED.clear()
-    again = command.run(toy.number, store=str(store.root), options=toy.NumberOptions(factor=2), inputs=["21"])
+    again = command.run(
+        toy.number, store=str(store.root), options=toy.NumberOptions(factor=2), start=toy.known("21")
+    )
     assert (again, toy.COMPUTED) == (ref, Counter())
 
 
@@ -199,14 +200,11 @@ ERRORS: dict[str, Exception] = {
 
 
 @stage_task(FAILS, retry_delay_seconds=[0.01], retry_jitter_factor=None)
-def fails(store: str, options: Failure) -> ArtifactRef:
-    def build(out: Path) -> None:
-        ATTEMPTS[options.error] += 1
-        if ATTEMPTS[options.error] <= options.times:
-            raise ERRORS[options.error]
-        out.write_text("done")
-
-    return publish(build)
+def fails(out: Path, options: Failure) -> None:
+    ATTEMPTS[options.error] += 1
+    if ATTEMPTS[options.error] <= options.times:
+        raise ERRORS[options.error]
+    out.write_text("done")
 
 
 @flow(persist_result=False)
@@ -237,8 +235,8 @@ def test_an_error_in_the_key_is_loud(command: Session, store: Store) -> None:
     """Prefect alone would log it and run uncached, green."""
 
     @stage_task(Stage(name="keyless"))
-    def keyless(store: str, options: NotData) -> ArtifactRef:
-        return publish(lambda out: out.write_text("never") and None)
+    def keyless(out: Path, options: NotData) -> None:
+        out.write_text("never")
 
     @flow(persist_result=False)
     def use() -> ArtifactRef:
@@ -251,8 +249,8 @@ def test_an_error_in_the_key_is_loud(command: Session, store: Store) -> None:
 
 def test_an_input_without_a_digest_is_an_error(command: Session, store: Store) -> None:
     @stage_task(Stage(name="labelled"))
-    def labelled(store: str, options: toy.NumberOptions, photos: list[str]) -> ArtifactRef:
-        return publish(lambda out: None)
+    def labelled(out: Path, options: toy.NumberOptions, photos: list[str]) -> None:
+        out.touch()
 
     with pytest.raises(WrongInput, match="'photos' is a list without a content digest"):
         labelled.fn(store=str(store.root), options=toy.NumberOptions(), photos=["a.jpg"])
@@ -260,43 +258,36 @@ def test_an_input_without_a_digest_is_an_error(command: Session, store: Store) -
 
 def test_labels_are_not_in_the_key(store: Store) -> None:
     @stage_task(Stage(name="labelled"), labels=["title"])
-    def labelled(store: str, options: toy.NumberOptions, inputs: list[str], title: str) -> ArtifactRef:
-        def build(out: Path) -> None:
-            out.write_text("x")
+    def labelled(out: Path, options: toy.NumberOptions, start: Known, title: str) -> None:
+        out.write_text("x")
 
-        return publish(build)
-
-    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["1"]}
+    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "start": toy.known("1")}
     assert labelled.fn(**arguments, title="a") == labelled.fn(**arguments, title="b")
 
 
-def test_another_key_than_the_call_has_is_an_error(store: Store) -> None:
-    @stage_task(toy.NUMBER)
-    def wrong(store: str, options: toy.NumberOptions, inputs: list[str]) -> ArtifactRef:
-        return toy.number.fn(store=store, options=options, inputs=["2"])
-
-    with pytest.raises(WrongStageTask, match="must return what publish"):
-        wrong.fn(store=str(store.root), options=toy.NumberOptions(), inputs=["1"])
-
-
 def test_the_convention_is_checked_at_the_definition() -> None:
-    def no_store(options: toy.NumberOptions) -> ArtifactRef:
+    def no_out(options: toy.NumberOptions) -> None:
         raise AssertionError
 
-    def no_reference(store: str, options: toy.NumberOptions) -> str:
+    def no_options(out: Path, first: ArtifactRef) -> None:
         raise AssertionError
 
-    with pytest.raises(WrongStageTask, match="no parameter store"):
-        stage_task(toy.NUMBER)(no_store)
-    with pytest.raises(WrongStageTask, match="make it ArtifactRef"):
-        stage_task(toy.NUMBER)(no_reference)  # type: ignore[type-var]
+    for wrong in (no_out, no_options):
+        with pytest.raises(WrongStageTask, match=f"{wrong.__name__}: begin with out, and take options"):
+            stage_task(toy.NUMBER)(wrong)
+    with pytest.raises(WrongStageTask, match="labels \\['title'\\] are not parameters"):
+        stage_task(toy.NUMBER, labels=("title",))(toy.number.fn.__wrapped__)
     with pytest.raises(WrongStageTask, match="only the body of a stage task"):
         running()
 
 
+def test_the_task_takes_the_store_in_place_of_the_path() -> None:
+    assert list(signature(toy.total).parameters) == ["store", "options", "numbers", "resources"]
+
+
 def test_a_missing_optional_input_has_its_own_key(store: Store) -> None:
-    policy = StagePolicy(stage=toy.TOTAL, parameters=("store", "options", "before", "after"))
-    ref = toy.number.fn(store=str(store.root), options=toy.NumberOptions(), inputs=["1"])
+    policy = StagePolicy(stage=toy.TOTAL, parameters=("before", "after"))
+    ref = toy.number.fn(store=str(store.root), options=toy.NumberOptions(), start=toy.known("1"))
     base = {"store": str(store.root), "options": toy.TotalOptions()}
     first = policy.call({**base, "before": ref, "after": None}, force=False)
     second = policy.call({**base, "before": None, "after": ref}, force=False)
@@ -305,45 +296,12 @@ def test_a_missing_optional_input_has_its_own_key(store: Store) -> None:
     assert first.upstream == second.upstream == (ref,)
 
 
-PARTS = Stage(name="parts", version=1, kind="file", suffix=".txt")
-
-
-@stage_task(PARTS)
-def parts(store: str, options: toy.NumberOptions, inputs: list[str]) -> list[ArtifactRef]:
-    toy.COMPUTED["parts"] += 1
-
-    def build_of(name: str) -> ArtifactRef:
-        def build(out: Path) -> None:
-            toy.COMPUTED[name] += 1
-            out.write_text(name)
-
-        call = running()
-        return call.store.produce(PARTS, options, [name], build)
-
-    return [build_of(name) for name in inputs]
-
-
-@flow(persist_result=False)
-def make_parts(store: str) -> list[ArtifactRef]:
-    return parts(store=store, options=toy.NumberOptions(), inputs=["a", "b"])
-
-
-def test_a_task_with_several_artifacts_verifies_each(command: Session, store: Store) -> None:
-    toy.COMPUTED.clear()
-    refs = command.run(make_parts, str(store.root))
-    assert command.run(make_parts, str(store.root)) == refs
-    assert Counter({"parts": 1, "a": 1, "b": 1}) == toy.COMPUTED
-    store.path(refs[1]).unlink()
-    assert command.run(make_parts, str(store.root)) == refs
-    assert Counter({"parts": 2, "a": 1, "b": 2}) == toy.COMPUTED
-
-
 def test_a_task_can_be_sent_to_another_process(store: Store) -> None:
     """Dask and process pools send tasks with cloudpickle."""
     import cloudpickle
 
     sent = cloudpickle.loads(cloudpickle.dumps(toy.number))
-    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "inputs": ["5"]}
+    arguments = {"store": str(store.root), "options": toy.NumberOptions(), "start": toy.known("5")}
     assert sent.fn(**arguments) == toy.number.fn(**arguments)
     assert sent.cache_policy == toy.number.cache_policy
 
@@ -353,12 +311,9 @@ class Weights(Options):
 
 
 @stage_task(Stage(name="weighed", suffix=".txt"))
-def weighed(store: str, options: Weights) -> ArtifactRef:
-    def build(out: Path) -> None:
-        toy.COMPUTED["weighed"] += 1
-        out.write_text(options.weights.read_text())
-
-    return publish(build)
+def weighed(out: Path, options: Weights) -> None:
+    toy.COMPUTED["weighed"] += 1
+    out.write_text(options.weights.read_text())
 
 
 @flow(persist_result=False)
@@ -385,21 +340,22 @@ def test_artifacts_among_labels_are_ancestors_and_not_in_the_key(store: Store) -
 
     @stage_task(Stage(name="held", suffix=".txt"), labels=("one", "many", "deep", "text"))
     def held(
-        store: str,
+        out: Path,
         options: Options,
-        inputs: list[str],
+        start: Known,
         first: ArtifactRef,
         one: ArtifactRef | None = None,
         many: list[ArtifactRef] | None = None,
         deep: list[dict[str, object]] | None = None,
         text: str = "",
-    ) -> ArtifactRef:
-        return publish(lambda out: out.write_text("x") and None)
+    ) -> None:
+        out.write_text("x")
 
     refs = [
-        toy.number.fn(store=str(store.root), options=toy.NumberOptions(), inputs=[str(i)]) for i in range(4)
+        toy.number.fn(store=str(store.root), options=toy.NumberOptions(), start=toy.known(str(i)))
+        for i in range(4)
     ]
-    common = {"store": str(store.root), "options": Options(), "inputs": ["a"], "first": refs[0]}
+    common = {"store": str(store.root), "options": Options(), "start": toy.known("a"), "first": refs[0]}
     plain = held.fn(**common)
     assert store.sidecar(plain).upstream == (refs[0],)
     policy = held.cache_policy
@@ -413,32 +369,34 @@ def test_artifacts_among_labels_are_ancestors_and_not_in_the_key(store: Store) -
 
 @stage_task(FAILS, labels=("shown",))
 def from_items(
-    store: str,
+    out: Path,
     options: Options,
-    inputs: list[str],
     whole: ArtifactRef,
     items: Items,
+    several: list[Items],
     part: Part,
+    chunk: Chunk,
     shown: str = "",
-) -> ArtifactRef:
-    return publish(lambda out: out.write_text("made") and None)
-
-
-def test_items_and_parts_are_in_the_key_by_their_digests(
-    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of the parameters, `inputs` last; the artifacts behind them are ancestors."""
-    refs = [toy.number.fn(str(store.root), toy.NumberOptions(), [str(number)]) for number in range(3)]
+    out.write_text("made")
+
+
+def test_inputs_are_in_the_key_by_their_own_digests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the parameters; the artifacts behind them are ancestors."""
+    refs = [
+        toy.number.fn(str(store.root), toy.NumberOptions(), toy.known(str(number))) for number in range(4)
+    ]
     asked: list[object] = []
     monkeypatch.setattr(
-        "tasks.engine.chunks.items_input", lambda *about: asked.append(about) or "digest of items"
+        "tasks.engine.chunks.items_input", lambda *about: asked.append(about) or f"items {about[2]}"
     )
-    items = Items([refs[1]], ["a"])
-    given = {"inputs": ["last"], "whole": refs[0], "items": items, "part": Part([refs[2]], ["x", "y"])}
+    items, others, chunk = Items([refs[1]], ["a"]), Items([refs[1]], ["b"]), Chunk({"c": "x"}, [refs[3]])
+    given = {"whole": refs[0], "items": items, "several": [others, items], "chunk": chunk}
     policy = from_items.cache_policy
     assert isinstance(policy, StagePolicy)
-    arguments = {"store": str(store.root), "options": Options(), **given}
+    arguments = {"store": str(store.root), "options": Options(), **given, "part": Part([refs[2]], ["x", "y"])}
     calls = [policy.call(arguments, force=False) for _ in range(2)]
-    assert calls[0].inputs == calls[1].inputs == (refs[0].content_sha256, "digest of items", "x", "y", "last")
+    expected = (refs[0].content_sha256, "items ['a']", "items ['b']", "items ['a']", "x", "y")
+    assert calls[0].inputs == calls[1].inputs == (*expected, items_digest({"c": "x"}))
     assert calls[0].upstream == tuple(refs)
-    assert asked == [(calls[0].store, [refs[1]], ["a"])]
+    assert asked == [(calls[0].store, [refs[1]], names) for names in (["a"], ["b"])]

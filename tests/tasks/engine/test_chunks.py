@@ -1,4 +1,4 @@
-"""Chunks of items as calls."""
+"""Chunks of items as inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from storage.keys.artifacts import ArtifactRef
 from storage.keys.options import Options
 from storage.keys.stages import Stage
 from storage.store.store import Store
-from tasks.engine.chunks import chunk_calls, chunks_holding, holders, item_digests, items_input
+from tasks.engine.chunks import Chunk, chunks_holding, chunks_of, holders, item_digests, items_input
 
 STAGE = Stage(name="toy", suffix=".txt")
 
@@ -19,40 +19,51 @@ def store(tmp_path: Path) -> Store:
     return Store.create(tmp_path / "store", min_free_bytes=0)
 
 
-def calls(store: Store, names: str, size: int = 2, *, again: bool = False) -> list[dict[str, Any]]:
-    return chunk_calls(store, STAGE, Options(), dict(zip(names, names, strict=True)), size, again=again)
+def chunks(store: Store, names: str, size: int = 2, *, again: bool = False) -> list[Chunk]:
+    return chunks_of(store, STAGE, Options(), dict(zip(names, names, strict=True)), size, again=again)
 
 
 def make(store: Store, names: str) -> list[ArtifactRef]:
     """Every chunk of some items; an item's content is its name, repeated."""
     made = []
-    for call in calls(store, names):
+    for chunk in chunks(store, names):
 
-        def build(out: Path, items: list[str] = call["items"]) -> dict[str, Any]:
-            out.write_text("".join(items))
-            return {"items": {name: {"input": name, "content": f"{ord(name):064x}"} for name in items}}
+        def build(out: Path, chunk: Chunk = chunk) -> dict[str, Any]:
+            out.write_text("".join(chunk.made_from))
+            return chunk.made({name: f"{ord(name):064x}" for name in chunk.made_from})
 
-        made.append(store.produce(STAGE, Options(), call["inputs"], build))
+        made.append(store.produce(STAGE, Options(), chunk.digests(store), build))
     return made
 
 
-def items_of(calls: list[dict[str, Any]]) -> list[str]:
-    return ["".join(call["items"]) for call in calls]
+def items_of(chunks: list[Chunk]) -> list[str]:
+    return ["".join(chunk.made_from) for chunk in chunks]
 
 
 def test_misses_form_new_chunks_beside_those_that_exist(store: Store) -> None:
     make(store, "bd")
-    assert items_of(calls(store, "abcde")) == ["bd", "ac", "e"]
+    assert items_of(chunks(store, "abcde")) == ["bd", "ac", "e"]
 
 
 def test_what_is_made_again_holds_wanted_items_only(store: Store) -> None:
     """Photograph d is gone: its chunk cannot be made again, b goes to a new one."""
     make(store, "bd")
     make(store, "ac")
-    assert items_of(calls(store, "abc")) == ["ac", "bd"]
-    again = calls(store, "abc", again=True)
+    assert items_of(chunks(store, "abc")) == ["ac", "bd"]
+    again = chunks(store, "abc", again=True)
     assert items_of(again) == ["ac", "b"]
-    assert again[1]["inputs"] == calls(Store.create(store.root / "other", min_free_bytes=0), "b")[0]["inputs"]
+    assert again[1] == chunks(Store.create(store.root / "other", min_free_bytes=0), "b")[0]
+
+
+def test_a_chunk_is_known_by_what_its_items_are_made_from(store: Store) -> None:
+    """In any order; what exists is found again, with the input that each of its items had."""
+    (ref,) = make(store, "bd")
+    (again,) = chunks(store, "db")
+    assert again == Chunk({"b": "b", "d": "d"}) and again.digests(store) == list(
+        store.sidecar(ref).key_parts["inputs"]
+    )
+    assert again.digests(store) == Chunk({"d": "d", "b": "b"}, [ref]).digests(store)
+    assert again.digests(store) != Chunk({"b": "b", "d": "x"}).digests(store)
 
 
 def test_who_holds_what(store: Store) -> None:

@@ -15,9 +15,9 @@ from flows.options.pipeline import PipelineResources
 from flows.server.context import Session
 from storage.keys.artifacts import ArtifactRef
 from storage.store.store import Store
-from tasks.engine.runners import NoCluster, Runner
+from tasks.engine.runners import NoCluster, task_runner
 from tasks.engine.runtime import fan_out, reset_tallies, tallies
-from tests.tasks.toy_stages import COMPUTED, NumberOptions, number
+from tests.tasks.toy_stages import COMPUTED, NumberOptions, known, number
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def cluster() -> Iterator[LocalCluster]:
 def numbers(store: str, address: str | None, count: int = 5, factor: int = 1) -> list[ArtifactRef]:
     return fan_out(
         number,
-        [{"inputs": [str(i)]} for i in range(count)],
+        [{"start": known(str(i))} for i in range(count)],
         workers=2,
         address=address,
         store=store,
@@ -81,7 +81,7 @@ def test_a_bad_input_is_the_users_there_too(command: Session, cluster: LocalClus
 
 @flow(persist_result=False)
 def letters(store: str, address: str | None) -> list[ArtifactRef]:
-    calls = [{"inputs": ["x"]}, {"inputs": ["1"]}]
+    calls = [{"start": known("x")}, {"start": known("1")}]
     return fan_out(number, calls, workers=2, address=address, store=store, options=NumberOptions())
 
 
@@ -89,7 +89,7 @@ def test_nobody_at_the_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.engine.runners.CONNECT_LIMIT", "1s")
     with (
         pytest.raises(NoCluster, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9.*dask_address"),
-        Runner(2, "tcp://127.0.0.1:9").started(),
+        task_runner(2, "tcp://127.0.0.1:9"),
     ):
         pass
 
@@ -98,14 +98,14 @@ def test_a_cluster_without_workers_is_said() -> None:
     with (
         LocalCluster(n_workers=0, processes=True, host="127.0.0.1", dashboard_address=":0") as empty,
         pytest.raises(NoCluster, match="has no workers; start one: dask worker"),
-        Runner(2, empty.scheduler_address).started(),
+        task_runner(2, empty.scheduler_address),
     ):
         pass
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.engine.runners.find_spec", lambda name: None)
-    with pytest.raises(NoCluster, match=r"retrieval-sfm\[dask\]"), Runner(2, "tcp://x:1").started():
+    with pytest.raises(NoCluster, match=r"retrieval-sfm\[dask\]"), task_runner(2, "tcp://x:1"):
         pass
 
 

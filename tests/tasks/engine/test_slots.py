@@ -12,7 +12,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.server.context import Session
 from tasks.engine.runtime import fan_out
-from tasks.engine.slots import NoSlot, holding, slot
+from tasks.engine.slots import NoSlot, held
 
 INSIDE: list[int] = []
 MOST: list[int] = []
@@ -40,7 +40,8 @@ def note(number: int) -> int:
 
 @task(persist_result=False)
 def compute(number: int, name: str | None) -> int:
-    return holding(name, note)(number)
+    with held(name):
+        return note(number)
 
 
 @flow(persist_result=False)
@@ -59,25 +60,20 @@ def test_one_at_a_time(command: Session) -> None:
 def test_a_limit_that_is_not_there_is_named(command: Session) -> None:
     with (
         pytest.raises(NoSlot, match=r"gpu_slot=nowhere: .* prefect gcl create nowhere --limit 1"),
-        slot("nowhere"),
+        held("nowhere"),
     ):
         pass
 
 
 def test_without_a_name_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tasks.engine.slots._check", None)
-    with slot(None):
+    with held(None):
         pass
-    assert holding(None, str)(3) == "3"
 
 
 def test_the_slot_is_given_back_after_an_error(command: Session) -> None:
     name = limit(command)
-    with pytest.raises(RuntimeError, match="no luck"):
-        holding(name, fail)(1)
-    with slot(name):
+    with pytest.raises(RuntimeError, match="no luck"), held(name):
+        raise RuntimeError("no luck")
+    with held(name):
         pass
-
-
-def fail(number: int) -> None:
-    raise RuntimeError("no luck")
