@@ -32,13 +32,7 @@ from storage.keys.stages import Stage
 logger = logging.getLogger(__name__)
 
 STAGE = Stage(
-    name="evaluate",
-    version=1,
-    schema_name="evaluation",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy", "scipy"),
-    code=__name__,
+    name="evaluate", schema_name="evaluation", suffix=".h5", packages=("numpy", "scipy"), code=__name__
 )
 
 

