@@ -6,14 +6,16 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.places import positives_within
 from storage.outside.text import read_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
 Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
@@ -204,7 +206,7 @@ def _side(folder: Path, length: int, subtask: Subtask, labelled: bool) -> _Side:
     centers = np.asarray(tables["postprocessed" if labelled else "subtask_index"].index, dtype=np.int64)
     centers = centers[(centers >= half) & (centers < num_frames - half)]
     frames = centers[:, None] + np.arange(-half, half + 1)
-    sequence = pd.factorize(info["sequence_key"])[0][frames]
+    sequence = info["sequence_key"].factorize()[0][frames]
     number = info["frame_number"].to_numpy()[frames]
     whole = (sequence == sequence[:, :1]).all(axis=1) & (np.diff(number, axis=1) == 1).all(axis=1)
     wanted = tables["subtask_index"][subtask].to_numpy(dtype=bool)
@@ -239,11 +241,13 @@ def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, li
     }
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str]) -> DataFrame:
+    from pandas import read_csv
+
     if not path.is_file():
         raise InvalidMsls(f"'{path}' is missing; expected <city>/{{query,database}}/{path.name}")
     try:
-        table = pd.read_csv(io.StringIO(read_text(path).content), index_col=0)
+        table = read_csv(io.StringIO(read_text(path).content), index_col=0)
     except (ValueError, OverflowError) as error:  # pandas' own errors and those of the text are ValueErrors
         raise InvalidMsls(f"'{path}': {' '.join(str(error).split())}; expected the official table") from error
     table.columns = table.columns.map(lambda name: str(name).strip())
