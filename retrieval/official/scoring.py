@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.rows import CACHED_BYTES, ROWS_PER_BLOCK, Files, descriptor_rows, row_blocks
@@ -18,7 +17,7 @@ from retrieval.nearest.expansion import alpha_query_expansion
 from retrieval.official.options import BenchmarkOptions
 from retrieval.official.rank_files import read_ranks
 from retrieval.official.ranking import Blocks, Rows, listed_in, rank_database
-from retrieval.official.readers.common import Benchmark, Ids, Ranking, Score, ScoreRow
+from retrieval.official.readers.common import Benchmark, Ids, Ranking, Score
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.file import write
 from storage.keys.stages import Stage
@@ -189,7 +188,10 @@ def _write(
         for i in beyond.tolist()
     ]
     arrays: dict[str, Any] = {
-        **_columns(found.rows),
+        "rows/protocol": [row.protocol for row in found.rows],
+        "rows/metric": [row.metric for row in found.rows],
+        "rows/value": np.minimum(np.array([row.value for row in found.rows], dtype=np.float64), 1.0),
+        "rows/num_queries": np.array([row.num_queries for row in found.rows], dtype=np.int64),
         "queries/name": list(benchmark.query_names),
         "database/name": list(benchmark.database_names),
         "distractors/position": beyond,
@@ -209,12 +211,3 @@ def _write(
     }
     settings = options.model_dump(mode="json")
     write(out, "benchmark", arrays, stage=STAGE.name, options=settings, inputs=inputs, attributes=facts)
-
-
-def _columns(rows: Sequence[ScoreRow]) -> dict[str, list[Any] | NDArray[Any]]:
-    return {
-        "rows/protocol": [row.protocol for row in rows],
-        "rows/metric": [row.metric for row in rows],
-        "rows/value": np.minimum(np.array([row.value for row in rows], dtype=np.float64), 1.0),
-        "rows/num_queries": np.array([row.num_queries for row in rows], dtype=np.int64),
-    }
