@@ -206,10 +206,25 @@ print(len(before))
 
 
 def test_options_are_imported_without_torch() -> None:
-    code = "import sys, flows.options.pipeline, flows.options.loading, retrieval.search.options\n"
-    code += "print([name for name in ('torch', 'pycolmap', 'prefect', 'faiss') if name in sys.modules])"
+    modules = "flows.options.pipeline, flows.options.loading"
+    assert loaded_by(f"import {modules}", "torch pycolmap prefect faiss") == []
+    modules = "retrieval.search.options, retrieval.official.options"
+    assert loaded_by(f"import {modules}", "torch pycolmap prefect faiss pandas scipy h5py") == []
+
+
+@pytest.mark.parametrize("command", ["", "evaluate", "index", "search"])
+def test_help_imports_nothing_that_computes(command: str) -> None:
+    """All options that are fields of models are in it."""
+    code = "from typer.testing import CliRunner; from flows.cli.main import app\n"
+    code += f"assert 'Options' in CliRunner().invoke(app, {[*command.split(), '--help']}).output"
+    assert loaded_by(code, "torch pycolmap prefect faiss pandas scipy h5py") == []
+
+
+def loaded_by(code: str, libraries: str) -> list[str]:
+    """Those of the libraries that a process of its own has loaded after running the code."""
+    code = f"{code}\nimport sys; print(*[name for name in {libraries.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
 
 
 @pytest.mark.parametrize("module", modules())

@@ -14,13 +14,13 @@ from flows.cli.values import check_output, file_of, key_values, neighbours, netw
 
 if TYPE_CHECKING:
     from report.tables.benchmark import BenchmarkResult
-    from retrieval.official.scoring import BenchmarkOptions
+    from retrieval.official.options import BenchmarkOptions
     from storage.store.ledger import RunRecord
 
 
 @with_fields(
     options=(
-        "retrieval.official.scoring:BenchmarkOptions",
+        "retrieval.official.options:BenchmarkOptions",
         "description.image_size description.scales dimensions",
     ),
     resources=("retrieval.describe.options:ExtractionResources", "device batch_size"),
@@ -57,7 +57,7 @@ def evaluate(
     written = Written(csv=csv, latex=latex, predictions=predictions, sheet=sheet)
     with usage():
         from flows.options.pipeline import PipelineResources
-        from retrieval.official.scoring import BenchmarkOptions
+        from retrieval.official.options import BenchmarkOptions
         from storage.store.store import Store
 
         read_scales(options)

@@ -5,6 +5,7 @@ Only typer and rich are imported until a command needs more.
 """
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -105,6 +106,7 @@ def _thread_failed(arguments: threading.ExceptHookArgs) -> None:
 
 def main() -> None:
     """Entry point of `retrieval-sfm`."""
+    gc.freeze()  # what is imported stays: looked through again it costs a fifth of `--help`
     plain_logs()
     logging.raiseExceptions = False  # a log that cannot be written shows no tracebacks
     logging.lastResort = Told(logging.WARNING)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @with_fields(
     options=(
-        "retrieval.search.stage:IndexingOptions",
+        "retrieval.search.options:IndexingOptions",
         "description.image_size description.scales description.precision description.draft dimensions "
         "index.kind",
     ),
@@ -64,7 +64,7 @@ def index(
     """Make a folder of photographs searchable. What is described already is not described again."""
     with usage():
         from flows.options.pipeline import PipelineResources
-        from retrieval.search.stage import IndexingOptions
+        from retrieval.search.options import IndexingOptions
         from storage.store.store import Store
 
         read_scales(options)

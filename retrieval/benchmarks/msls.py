@@ -6,14 +6,16 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.places import positives_within
 from storage.outside.text import read_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Task = Literal["im2im", "seq2im", "im2seq", "seq2seq"]
 Subtask = Literal["all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d"]
@@ -102,51 +104,34 @@ def read_msls(
     frames of one sequence key; it belongs to a subtask, and is no panorama, by its centre frame; it is a
     positive if any pair of frames is within the radius. Raises InvalidMsls that names what is missing.
     """
-    found = _read_set(root / "train_val", cities, task, subtask, sequence_length)
+    found = _read_set(root / "train_val", cities, task, subtask, sequence_length, True)
     positives: dict[str, list[str]] = {}
     for queries, database in found:
         positives |= _positives(queries, database, radius_m)
     return _joined(found, positives)
 
 
-def read_msls_challenge(
-    root: Path,
-    *,
-    cities: Sequence[str] = TEST_CITIES,
-    task: Task = "im2im",
-    subtask: Subtask = "all",
-    sequence_length: int = 3,
-) -> MslsSet:
+def read_msls_challenge(root: Path, *, task: Task, subtask: Subtask, sequence_length: int) -> MslsSet:
     """The test set without labels, from `test/<city>/{query,database}/{seq_info,subtask_index}.csv`.
 
     Raises InvalidMsls that names what is missing.
     """
-    found = _joined(_read_set(root / "test", cities, task, subtask, sequence_length, labelled=False), {})
+    found = _joined(_read_set(root / "test", TEST_CITIES, task, subtask, sequence_length, False), {})
     if not found.query_keys or not found.database_keys:
         raise InvalidMsls(f"{task}, {subtask}: no sequence in '{root / 'test'}'; choose another subtask")
     return found
 
 
 def _read_set(
-    folder: Path,
-    cities: Sequence[str],
-    task: str,
-    subtask: Subtask,
-    sequence_length: int,
-    labelled: bool = True,
-) -> list[tuple[_Side, _Side]]:
-    """(queries, database) of each city. Raises InvalidMsls."""
-    of_queries, of_database = _lengths(task, subtask, sequence_length)
-    return [
-        (
-            _read_side(folder / city / "query", of_queries, subtask, labelled=labelled),
-            _read_side(folder / city / "database", of_database, subtask, labelled=labelled),
-        )
-        for city in cities
-    ]
+    folder: Path, cities: Sequence[str], task: str, subtask: Subtask, sequence_length: int, labelled: bool
+) -> list[list[_Side]]:
+    """[queries, database] of each city. Raises InvalidMsls."""
+    lengths = _lengths(task, subtask, sequence_length)
+    sides = list(zip(("query", "database"), lengths, strict=True))
+    return [[_read_side(folder / city / side, n, subtask, labelled) for side, n in sides] for city in cities]
 
 
-def _joined(found: Sequence[tuple[_Side, _Side]], positives: Mapping[str, Sequence[str]]) -> MslsSet:
+def _joined(found: Sequence[Sequence[_Side]], positives: Mapping[str, Sequence[str]]) -> MslsSet:
     """The cities as one set."""
     query_keys, database_keys = (tuple(key for pair in found for key in pair[side].keys) for side in (0, 1))
     files = {key: path for pair in found for side in pair for key, path in side.files.items()}
@@ -176,7 +161,7 @@ class _Side:
     files: dict[str, Path]
 
 
-def _read_side(folder: Path, length: int, subtask: Subtask, *, labelled: bool = True) -> _Side:
+def _read_side(folder: Path, length: int, subtask: Subtask, labelled: bool) -> _Side:
     """Sequences of one side of a city; without labels there are no positions and nothing about panoramas.
 
     Raises InvalidMsls.
@@ -204,7 +189,7 @@ def _side(folder: Path, length: int, subtask: Subtask, labelled: bool) -> _Side:
     centers = np.asarray(tables["postprocessed" if labelled else "subtask_index"].index, dtype=np.int64)
     centers = centers[(centers >= half) & (centers < num_frames - half)]
     frames = centers[:, None] + np.arange(-half, half + 1)
-    sequence = pd.factorize(info["sequence_key"])[0][frames]
+    sequence = info["sequence_key"].factorize()[0][frames]
     number = info["frame_number"].to_numpy()[frames]
     whole = (sequence == sequence[:, :1]).all(axis=1) & (np.diff(number, axis=1) == 1).all(axis=1)
     wanted = tables["subtask_index"][subtask].to_numpy(dtype=bool)
@@ -239,11 +224,13 @@ def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, li
     }
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str]) -> DataFrame:
+    from pandas import read_csv
+
     if not path.is_file():
         raise InvalidMsls(f"'{path}' is missing; expected <city>/{{query,database}}/{path.name}")
     try:
-        table = pd.read_csv(io.StringIO(read_text(path).content), index_col=0)
+        table = read_csv(io.StringIO(read_text(path).content), index_col=0)
     except (ValueError, OverflowError) as error:  # pandas' own errors and those of the text are ValueErrors
         raise InvalidMsls(f"'{path}': {' '.join(str(error).split())}; expected the official table") from error
     table.columns = table.columns.map(lambda name: str(name).strip())

@@ -48,7 +48,18 @@ def evaluate_reid(
     table = np.asarray(distances)
     ids, gallery = np.asarray(query_ids), np.asarray(gallery_ids)
     cameras, gallery_seen_by = np.asarray(query_cameras), np.asarray(gallery_cameras)
-    _check(table, ids, gallery, cameras, gallery_seen_by, max_rank)
+    if table.ndim != 2 or ids.shape != cameras.shape or gallery.shape != gallery_seen_by.shape:
+        raise InvalidGallery(
+            f"distances {table.shape}, queries {ids.shape}, gallery {gallery.shape} do not fit"
+        )
+    if table.shape != (len(ids), len(gallery)):
+        raise InvalidGallery(
+            f"distances are {table.shape}; expected [queries, gallery] = ({len(ids)}, {len(gallery)})"
+        )
+    if max_rank < 1:
+        raise InvalidGallery(f"max_rank is {max_rank}; 1 or more")
+    if np.isnan(table).any():
+        raise InvalidGallery("distances hold nan; check the descriptors")
     hits: list[NDArray[np.int64]] = []
     for start in range(0, len(table), ROWS_PER_BLOCK):
         order = np.argsort(table[start : start + ROWS_PER_BLOCK], axis=1, kind="stable")
@@ -102,25 +113,3 @@ def parse_names(names: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int
 def market_gallery(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of Market-1501's test boxes that form the gallery: -1 dropped, distractors (0) kept."""
     return np.flatnonzero(ids != -1)
-
-
-def _check(
-    table: NDArray[np.floating],
-    ids: NDArray[np.int64],
-    gallery: NDArray[np.int64],
-    cameras: NDArray[np.int64],
-    gallery_cameras: NDArray[np.int64],
-    max_rank: int,
-) -> None:
-    if table.ndim != 2 or ids.shape != cameras.shape or gallery.shape != gallery_cameras.shape:
-        raise InvalidGallery(
-            f"distances {table.shape}, queries {ids.shape}, gallery {gallery.shape} do not fit"
-        )
-    if table.shape != (len(ids), len(gallery)):
-        raise InvalidGallery(
-            f"distances are {table.shape}; expected [queries, gallery] = ({len(ids)}, {len(gallery)})"
-        )
-    if max_rank < 1:
-        raise InvalidGallery(f"max_rank is {max_rank}; 1 or more")
-    if np.isnan(table).any():
-        raise InvalidGallery("distances hold nan; check the descriptors")

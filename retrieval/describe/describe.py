@@ -66,9 +66,7 @@ def extract(
     precision: Precision = "float32",
     device: str = "cpu",
     threads: int | None = None,
-    loader_threads: int = 1,
     draft: bool = False,
-    as_reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Descriptors [N, D] of photographs (paths, or arrays [H, W, 3] uint8), L2-normalised, row i = photograph
@@ -78,8 +76,8 @@ def extract(
     total). Raises UnreadablePhotograph, PhotographTooSmall. Source: cirtorch extract_vectors.
     """
     descriptors = np.empty((len(images), network.description.dimension), dtype=np.float32)
-    load = photograph_loader(image_size, draft=draft, as_reference=as_reference)
-    passes = Passes(scales, precision, batch_size, device, threads, loader_threads)
+    load = photograph_loader(image_size, draft=draft)
+    passes = Passes(scales, precision, batch_size, device, threads)
     rows = iterate_descriptors(network, load, images, passes)
     for done, (position, descriptor) in enumerate(rows, start=1):
         descriptors[position] = descriptor
@@ -88,13 +86,13 @@ def extract(
     return descriptors
 
 
-def photograph_loader(image_size: int | None, *, draft: bool = False, as_reference: bool = False) -> Load:
+def photograph_loader(image_size: int | None, *, draft: bool) -> Load:
     """What turns a path or an array into [H, W, 3] uint8 with a longer side of at most image_size px."""
 
     def load(photograph: Photograph) -> NDArray[np.uint8]:
         if isinstance(photograph, np.ndarray):
             return limit_array(photograph, image_size)
-        return load_photograph(photograph, image_size, as_reference=as_reference, draft=draft)
+        return load_photograph(photograph, image_size, draft=draft)
 
     return load
 

@@ -44,12 +44,12 @@ def load_photograph(
     (faster, other rounding). as_reference: of an official benchmark, see `_as_reference`. Raises
     UnreadablePhotograph. Source: cirtorch ImagesFromList, imresize.
     """
+    # twice the wanted size, so that Lanczos still has something to filter
+    halved_to = 2 * image_size if draft and image_size is not None and box is None else None
     try:
         if as_reference:
-            photograph = _as_reference(path, 2 * image_size if draft and image_size and box is None else None)
+            photograph = _as_reference(path, halved_to)
         else:
-            # twice the wanted size, so that Lanczos still has something to filter
-            halved_to = 2 * image_size if draft and image_size is not None and box is None else None
             decoded = decode(Path(path), halved_to=halved_to, max_megapixels=max_megapixels)
             photograph = decoded.upright().convert("RGB")
     except (Rejected, Unsupported, OSError) as error:
@@ -76,13 +76,8 @@ def normalise(photograph: NDArray[np.uint8], mean: Sequence[float], std: Sequenc
 
     # A copy: decoded photographs are shared between threads and may be read-only.
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).to(torch.float32).div_(255)
-    shape = (-1, 1, 1)
-    return (
-        pixels.sub_(torch.tensor(mean).view(shape))
-        .div_(torch.tensor(std).view(shape))
-        .unsqueeze(0)
-        .contiguous()
-    )
+    centre, width = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
+    return pixels.sub_(centre).div_(width).unsqueeze(0).contiguous()
 
 
 def loaded_ahead(

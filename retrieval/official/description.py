@@ -13,20 +13,11 @@ from retrieval.describe.chunk import describe_into
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.options import ExtractionOptions, ExtractionResources
 from storage.files.digests import json_sha256
-from storage.keys.stages import Stage
 
 if TYPE_CHECKING:
     from retrieval.official.readers.common import Box
 
-STAGE = Stage(
-    name="benchmark_descriptors",
-    version=1,
-    schema_name="descriptors",
-    kind="file",
-    suffix=".h5",
-    packages=EXTRACTION.packages,
-    code=__name__,
-)
+STAGE = EXTRACTION.model_copy(update={"name": "benchmark_descriptors", "code": __name__})
 
 
 def item_of(sha256: str, box: Box | None) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval.official.readers.common import Benchmark, BenchmarkImage, MissingBenchmarkFile, image_files
+from retrieval.official.readers.common import Benchmark, BenchmarkImage
+from retrieval.official.readers.files import MissingBenchmarkFile, image_files
 
 
 class NoDistractors(ValueError):

@@ -35,7 +35,7 @@ def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
     if not path.is_file():
         raise InvalidRankLists(f"'{path}' is no file; give ranks as .npy, .npz, .h5 or text")
     try:
-        ranks = _READERS.get(path.suffix.lower(), _read_text)(path, benchmark)
+        ranks = _read(path, benchmark)
     except InvalidRankLists:
         raise
     except (*DAMAGED, OSError, ValueError, KeyError, EOFError, OverflowError, TypeError) as error:
@@ -52,17 +52,16 @@ def read_ranks(path: Path, benchmark: Benchmark) -> Ids:
     return found
 
 
-def _read_npy(path: Path, benchmark: Benchmark) -> Any:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _read_npz(path: Path, benchmark: Benchmark) -> Any:
-    arrays = arrays_of_npz(path)
-    return arrays[_name(list(arrays), path)]
-
-
-def _read_h5(path: Path, benchmark: Benchmark) -> Any:
-    return read_outside("retrieval.official.rank_files:read_h5", path)
+def _read(path: Path, benchmark: Benchmark) -> Any:
+    match path.suffix.lower():
+        case ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        case ".npz":
+            arrays = arrays_of_npz(path)
+            return arrays[_name(list(arrays), path)]
+        case ".h5" | ".hdf5":
+            return read_outside("retrieval.official.rank_files:read_h5", path)
+    return _read_text(path, benchmark)
 
 
 def read_h5(path: Path, *, watch: Callable[[str], None]) -> NDArray[Any]:
@@ -186,6 +185,3 @@ def _stem(name: str) -> str:
 
 def _is_number(token: str, below: float = float("inf")) -> bool:
     return token.removeprefix("-").isdecimal() and int(token) < below
-
-
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}

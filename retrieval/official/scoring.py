@@ -10,20 +10,16 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from retrieval.describe.options import STAGE as EXTRACTION
-from retrieval.describe.options import ExtractionOptions
 from retrieval.describe.rows import CACHED_BYTES, ROWS_PER_BLOCK, Files, descriptor_rows, row_blocks
 from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.official.options import BenchmarkOptions
 from retrieval.official.rank_files import read_ranks
 from retrieval.official.ranking import Blocks, Rows, listed_in, rank_database
-from retrieval.official.readers.common import Benchmark, Ids, ProtocolOptions, Ranking, Score, ScoreRow
-from retrieval.official.registry import BenchmarkName
-from retrieval.whitening.whitening import Whitening, dimensions_of_a_whitening
+from retrieval.official.readers.common import Benchmark, Ids, Ranking, Score
+from retrieval.whitening.whitening import Whitening
 from storage.hdf5.file import write
-from storage.keys.options import ContentPath, Options
 from storage.keys.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -31,42 +27,11 @@ PUBLISHED_LW = "retrieval-SfM-120k"
 
 STAGE = Stage(
     name="benchmark",
-    version=1,
     schema_name="benchmark",
-    kind="file",
     suffix=".h5",
     packages=(*EXTRACTION.packages, "scipy", "h5py", "pandas"),
     code=__name__,
 )
-
-
-class BenchmarkOptions(Options):
-    """One line of a table: which benchmark, how its images are described, what is done to descriptors."""
-
-    benchmark: BenchmarkName = Field(description="name of the benchmark")
-    protocol: ProtocolOptions = Field(ProtocolOptions(), description="what the benchmark leaves open")
-    description: ExtractionOptions = Field(
-        ExtractionOptions(image_size=1024), description="how images are described"
-    )
-    whitening: ContentPath | None = Field(
-        None, description="whitening.h5, or a published .pth that holds one; none: raw descriptors"
-    )
-    dimensions: int | None = Field(None, ge=1, description="of the whitened descriptor; none: all")
-    expansion_neighbours: int = Field(0, ge=0, description="images that expand a query; 0: no expansion")
-    expansion_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
-    ranks: ContentPath | None = Field(None, description="score these ranks; nothing is described then")
-    depth: int = Field(100, ge=1, description="images of each list that are stored")
-
-    _ordered = model_validator(mode="after")(dimensions_of_a_whitening)
-
-    @property
-    def expansion(self) -> str:
-        """In the table: empty for none."""
-        return (
-            f"alpha={self.expansion_alpha:g}, k={self.expansion_neighbours}"
-            if self.expansion_neighbours
-            else ""
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +84,9 @@ def score_descriptors(
         queries = expanded(queries, blocks, total, benchmark.own, options)
     depth = min(max(options.depth, benchmark.depth), total)
     ranking = rank_database(queries, blocks, depth, benchmark.labelled if benchmark.whole else None)
-    found = with_probe(benchmark, benchmark.score(ranking), queries, blocks, options)
+    found = benchmark.score(ranking)
+    if benchmark.labels is not None and options.protocol.probe_epochs:
+        add_probe(found, benchmark.labels, queries, blocks, options.protocol.probe_epochs)
     _write(out, benchmark, ranking, found, options, described.distractors, inputs, attributes)
     logger.info(
         "%s: %d queries, %d images, %.1f s",
@@ -192,24 +159,16 @@ def expanded(queries: Rows, blocks: Blocks, total: int, own: Ids | None, options
     )
 
 
-def with_probe(
-    benchmark: Benchmark, found: Score, queries: Rows, blocks: Blocks, options: BenchmarkOptions
-) -> Score:
-    """The score with a linear probe's rows, where the benchmark has classes."""
-    epochs = options.protocol.probe_epochs
-    if benchmark.labels is None or not epochs:
-        return found
+def add_probe(found: Score, labels: tuple[Ids, Ids], queries: Rows, blocks: Blocks, epochs: int) -> None:
+    """A linear probe's rows. labels: classes of the database and of the queries."""
     from retrieval.official.linear_probe import linear_probe
 
-    train, wanted = benchmark.labels
+    train, wanted = labels
     best = linear_probe(blocks, train, queries, epochs=epochs, num_classes=int(train.max()) + 1)
     right = best == wanted[:, None]
-    protocol = f"linear probe, {epochs} epochs"
-    rows = [
-        ScoreRow(protocol, f"top-{k}", float(right[:, :k].any(axis=1).mean()), len(wanted)) for k in (1, 5)
-    ]
-    per_query = {**found.per_query, "top-1 linear probe": right[:, 0].astype(np.float64)}
-    return Score((*found.rows, *rows), per_query)
+    values = {f"top-{k}": float(right[:, :k].any(axis=1).mean()) for k in (1, 5)}
+    first = {"top-1 linear probe": right[:, 0].astype(np.float64)}
+    found.add(f"linear probe, {epochs} epochs", values, len(wanted), first)
 
 
 def _write(
@@ -229,7 +188,10 @@ def _write(
         for i in beyond.tolist()
     ]
     arrays: dict[str, Any] = {
-        **_columns(found.rows),
+        "rows/protocol": [row.protocol for row in found.rows],
+        "rows/metric": [row.metric for row in found.rows],
+        "rows/value": np.minimum(np.array([row.value for row in found.rows], dtype=np.float64), 1.0),
+        "rows/num_queries": np.array([row.num_queries for row in found.rows], dtype=np.int64),
         "queries/name": list(benchmark.query_names),
         "database/name": list(benchmark.database_names),
         "distractors/position": beyond,
@@ -249,12 +211,3 @@ def _write(
     }
     settings = options.model_dump(mode="json")
     write(out, "benchmark", arrays, stage=STAGE.name, options=settings, inputs=inputs, attributes=facts)
-
-
-def _columns(rows: Sequence[ScoreRow]) -> dict[str, list[Any] | NDArray[Any]]:
-    return {
-        "rows/protocol": [row.protocol for row in rows],
-        "rows/metric": [row.metric for row in rows],
-        "rows/value": np.minimum(np.array([row.value for row in rows], dtype=np.float64), 1.0),
-        "rows/num_queries": np.array([row.num_queries for row in rows], dtype=np.int64),
-    }

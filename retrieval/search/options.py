@@ -1,12 +1,14 @@
-"""How a search index is built."""
+"""How a collection is described and indexed. Light: faiss and torch are imported by the step only."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from storage.keys.options import Options
+from retrieval.describe.options import ExtractionOptions
+from retrieval.whitening.methods import dimensions_of_a_whitening
+from storage.keys.options import ContentPath, Options
 
 Kind = Literal["exact", "ivf_pq", "hnsw"]
 
@@ -47,3 +49,20 @@ class IndexOptions(Options):
         100, ge=1, description="descriptors drawn as queries to measure the recall; they train nothing"
     )
     seed: int = Field(0, ge=0, description="of the draws and of k-means")
+
+
+class IndexingOptions(Options):
+    """How a collection is described and made searchable."""
+
+    description: ExtractionOptions = Field(ExtractionOptions(), description="how photographs are described")
+    whitening: ContentPath | None = Field(
+        None, description="whitening.h5 of the network; none: raw descriptors"
+    )
+    dimensions: int | None = Field(None, ge=1, description="of the whitened descriptor; none: all")
+    augmentation_neighbours: int = Field(
+        0, ge=0, description="photographs that augment each one's descriptor; 0: none"
+    )
+    augmentation_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
+    index: IndexOptions = Field(IndexOptions(), description="kind and settings of the index")
+
+    _ordered = model_validator(mode="after")(dimensions_of_a_whitening)

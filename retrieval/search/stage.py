@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from retrieval.describe.options import STAGE as EXTRACTION
-from retrieval.describe.options import ExtractionOptions
 from retrieval.describe.rows import Files, row_blocks
 from retrieval.nearest.expansion import database_augmentation
 from retrieval.nearest.topk import InvalidDescriptors
 from retrieval.search.index import SearchIndex
-from retrieval.search.options import IndexOptions
-from retrieval.whitening.whitening import Whitening, dimensions_of_a_whitening
+from retrieval.search.options import IndexingOptions
+from retrieval.whitening.whitening import Whitening
 from storage.files.scratch import scratch_rows
 from storage.hdf5.digests import cached_content_sha256
-from storage.keys.options import ContentPath, Options
 from storage.keys.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -34,30 +31,11 @@ Blocks = Callable[[], Iterable[NDArray[np.float32]]]
 
 STAGE = Stage(
     name="search_index",
-    version=1,
     schema_name="search_index",
-    kind="file",
     suffix=".h5",
     packages=("faiss-cpu", "scipy", *EXTRACTION.packages),
     code=__name__,
 )
-
-
-class IndexingOptions(Options):
-    """How a collection is described and made searchable."""
-
-    description: ExtractionOptions = Field(ExtractionOptions(), description="how photographs are described")
-    whitening: ContentPath | None = Field(
-        None, description="whitening.h5 of the network; none: raw descriptors"
-    )
-    dimensions: int | None = Field(None, ge=1, description="of the whitened descriptor; none: all")
-    augmentation_neighbours: int = Field(
-        0, ge=0, description="photographs that augment each one's descriptor; 0: none"
-    )
-    augmentation_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
-    index: IndexOptions = Field(IndexOptions(), description="kind and settings of the index")
-
-    _ordered = model_validator(mode="after")(dimensions_of_a_whitening)
 
 
 def index_files(

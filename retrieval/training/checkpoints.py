@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from retrieval.networks.files import save_whole
 from retrieval.training.record import EpochProgress, EpochRecord, TrainingState
-from storage.files import whole
+from storage.files.whole import sweep_unfinished, write_text
 
 LOGGER = logging.getLogger(__name__)
-_BEFORE = "before"
 _WITHIN = ("tuples", "losses", "distances", "counts")
 _NAME = re.compile(r"epoch_(\d{6})\.safetensors")
 
@@ -85,26 +84,24 @@ class CheckpointFolder:
         """Fill the network with that of an epoch whose checkpoint was kept. OSError where it was not."""
         network.load_state_dict(_part("network", _read(self._path(epoch))[0]))
 
-    def save_array(self, name: str, array: NDArray[np.float32]) -> None:
-        _write(self._folder / f"{name}.safetensors", {name: torch.from_numpy(array)}, {})
+    def keep_before(self, rows: NDArray[np.float32]) -> None:
+        _write(self._folder / "before.safetensors", {"before": torch.from_numpy(rows)}, {})
 
-    def load_array(self, name: str) -> NDArray[np.float32] | None:
-        """The array saved under this name, None where there is none or it is damaged."""
+    def before(self) -> NDArray[np.float32] | None:
+        """Descriptors of the untrained network, None where there are none or they are damaged."""
         try:
-            return _read(self._folder / f"{name}.safetensors")[0][name].numpy()  # type: ignore[no-any-return]
+            return _read(self._folder / "before.safetensors")[0]["before"].numpy()  # type: ignore[no-any-return]
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
     def _claim(self) -> None:
         """Empty the folder if another training owns it."""
         owner = self._folder / "training.json"
-        written = owner.read_text(encoding="utf-8") if owner.is_file() else None
-        if written == self._fingerprint:
-            whole.sweep_unfinished(self._folder)  # of a run that was killed while writing
+        if owner.is_file() and owner.read_text(encoding="utf-8") == self._fingerprint:
+            sweep_unfinished(self._folder)  # of a run that was killed while writing
             return
         shutil.rmtree(self._folder)
-        self._folder.mkdir(parents=True)
-        whole.write_text(owner, self._fingerprint)
+        write_text(owner, self._fingerprint)
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch_{epoch:06d}.safetensors"
@@ -167,13 +164,9 @@ class Journal:
         if self._writes:
             self._folder.save(self.state, self._network, self._optimizer)
 
-    def before(self) -> NDArray[np.float32] | None:
-        """The descriptors of the untrained network that were kept."""
-        return self._folder.load_array(_BEFORE)
-
     def keep_before(self, rows: NDArray[np.float32]) -> None:
         if self._writes:
-            self._folder.save_array(_BEFORE, rows)
+            self._folder.keep_before(rows)
 
     def warn(self, text: str) -> None:
         """Say it once."""

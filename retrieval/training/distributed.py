@@ -73,8 +73,7 @@ def train(call: TrainingCall, progress: Callable[[TrainingProgress], Any]) -> Tr
 
     from retrieval.training.trainer import run_training
 
-    torch.set_flush_denormal(
-        True
-    )  # before torch starts threads, see retrieval.describe.compute.without_denormals
+    # before torch starts threads, see retrieval.describe.compute.without_denormals
+    torch.set_flush_denormal(True)
     summary = run_training(call, progress)
     return replace(summary, seconds=dict(summary.seconds))

@@ -82,14 +82,11 @@ def draw_epoch(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int) 
     rows = draw(usable, options.queries_per_epoch, generator)
     choices = positive_choices(arrays, rows, options.positives)
     if options.positives == "m3":
-        redrawn = options.redraw_positives
-        positives = (
-            draw_positives(choices, generator)
-            if redrawn
-            else draw_positives(positive_choices(arrays, usable, "m3"), generator_of(options, FIXED_DRAW))[
-                np.searchsorted(usable, rows)
-            ]
-        )
+        if options.redraw_positives:
+            positives = draw_positives(choices, generator)
+        else:
+            once = draw_positives(positive_choices(arrays, usable, "m3"), generator_of(options, FIXED_DRAW))
+            positives = once[np.searchsorted(usable, rows)]
         choices = list(positives[:, None])
     pool = np.sort(draw(negative_pool(arrays, TRAIN), options.pool_size, generator))
     queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]

@@ -77,8 +77,7 @@ def tuple_length(descriptors: Tensor, labels: Tensor) -> int:
     if count == 0 or length < 2 or length * count != len(labels) or not bool(is_query[::length].all()):
         raise TupleLayout(
             f"labels {labels.tolist()[:16]}: expected equally long tuples, each a query (-1) and then its "
-            "positive (1) "
-            "and negatives (0)"
+            "positive (1) and negatives (0)"
         )
     if not bool(((labels == 0) | (labels == 1) | is_query).all()):
         raise TupleLayout(

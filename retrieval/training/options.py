@@ -202,8 +202,6 @@ class TrainingSummary:
 
 STAGE = Stage(
     name="finetune",
-    version=1,
-    schema_name=None,
     kind="directory",
     packages=(*EXTRACTION.packages, "scipy"),
     code="retrieval.training.finetune",

@@ -32,12 +32,12 @@ class Pace:
             self._part, self._began, self._first = part, now, event.done - 1
         spent, done = now - self._began, event.done - self._first
         words = [f"epoch {event.epoch} of {event.epochs}, {event.phase}"]
-        if not math.isnan(event.loss):
-            words.append(f"loss {event.loss:.4f}")
-        if not math.isnan(event.learning_rate):
-            words.append(f"learning rate {event.learning_rate:.2e}")
-        if not math.isnan(event.gem_p):
-            words.append(f"p {event.gem_p:.3f}")
+        shown = {
+            "loss {:.4f}": event.loss,
+            "learning rate {:.2e}": event.learning_rate,
+            "p {:.3f}": event.gem_p,
+        }
+        words += [text.format(value) for text, value in shown.items() if not math.isnan(value)]
         if spent > 0 and done > 1:
             words.append(f"{done / spent:.1f} {UNITS[event.phase]}/s")
             words.append(f"{_clock_time(self._left(event, spent / done))} left")

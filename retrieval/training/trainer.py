@@ -120,7 +120,7 @@ class Trainer:
         self.checks = NegativeChecks(
             _matcher(call, processes), options.verify_inliers, options.verify_photographs
         )
-        self._arrays = arrays
+        self._arrays, self._folder = arrays, folder
         self._options, self._resources = options, call.resources
         self._processes = processes
         self._learner = Learner.of(network, options)
@@ -138,7 +138,7 @@ class Trainer:
         """Train up to options.epochs, from the last checkpoint on."""
         self._processes.wait()
         options, journal = self._options, self._journal
-        rows, images = journal.before(), self._shift_images()
+        rows, images = self._folder.before(), self._shift_images()
         if rows is not None and len(rows) == len(images) and journal.restore(options.epochs):
             LOGGER.info("training goes on after epoch %d", journal.state.epoch)
             self._before, self.checks.found = DescriptorTable(images, rows), journal.state.checks

@@ -16,6 +16,7 @@ from retrieval.training.options import DEFAULT_NEGATIVES, Strategy
 Indices = NDArray[np.int64]
 TRAIN, VAL = 0, 1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val"}
+_CSR = {"m1": "m1_pool", "m3": "m3"}
 EXCLUDED = "negatives/excluded/indptr"
 """Where it is there, every query names its exclusions, and no photograph needs a verdict."""
 
@@ -54,7 +55,7 @@ def usable_queries(arrays: Mapping[str, Any], split: int, strategy: Strategy) ->
     rows = np.flatnonzero(np.asarray(arrays["queries/split"]) == split)
     if strategy == "m2":
         return rows[np.asarray(arrays["positives/m2"])[rows] >= 0]
-    indptr = np.asarray(arrays[f"positives/{_csr_name(strategy)}/indptr"], dtype=np.int64)
+    indptr = np.asarray(arrays[f"positives/{_CSR[strategy]}/indptr"], dtype=np.int64)
     return rows[indptr[rows + 1] > indptr[rows]]
 
 
@@ -62,7 +63,7 @@ def positive_choices(arrays: Mapping[str, Any], rows: Indices, strategy: Strateg
     """The images each query's positive is chosen from, one array per row."""
     if strategy == "m2":
         return list(np.asarray(arrays["positives/m2"], dtype=np.int64)[rows][:, None])
-    base = f"positives/{_csr_name(strategy)}"
+    base = f"positives/{_CSR[strategy]}"
     indptr = np.asarray(arrays[f"{base}/indptr"], dtype=np.int64)
     image = np.asarray(arrays[f"{base}/image"], dtype=np.int64)
     return [image[indptr[row] : indptr[row + 1]] for row in rows]
@@ -189,8 +190,7 @@ def plan_negatives(
         apart = False
         warnings.append(
             f"{where}: query {names[scarcest]!r} has {fewest_clusters} other clusters for {wanted} "
-            "negatives; several "
-            "negatives of a query may come from one cluster"
+            "negatives; several negatives of a query may come from one cluster"
         )
     available = fewest_clusters if apart else fewest
     if available >= wanted:
@@ -199,17 +199,11 @@ def plan_negatives(
     if negatives is not None or available == 0:
         raise TooFewClusters(
             f"{where}: query {names[scarcest]!r} has {fewest_clusters} other clusters with {fewest} "
-            "photographs to take "
-            f"negatives from, {wanted} {'from different clusters ' if apart else ''}asked; lower "
-            "training.negatives or "
-            "add photographs of other places"
+            f"photographs to take negatives from, {wanted} {'from different clusters ' if apart else ''}"
+            "asked; lower training.negatives or add photographs of other places"
         )
     warnings.append(
         f"{where}: query {names[scarcest]!r} has {available} possible negatives; {available} instead of "
         f"{wanted}"
     )
     return NegativePlan(available, apart, tuple(warnings))
-
-
-def _csr_name(strategy: Strategy) -> str:
-    return {"m1": "m1_pool", "m3": "m3"}[strategy]

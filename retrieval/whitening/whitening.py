@@ -38,13 +38,7 @@ from storage.outside.guarded import read_outside
 logger = logging.getLogger(__name__)
 
 STAGE = Stage(
-    name="whiten",
-    version=1,
-    schema_name="whitening",
-    kind="file",
-    suffix=".h5",
-    packages=("numpy", "scipy"),
-    code=__name__,
+    name="whiten", schema_name="whitening", suffix=".h5", packages=("numpy", "scipy"), code=__name__
 )
 EPSILON = 1e-6
 FALLBACK_SHRINKAGE = 1.0
@@ -72,13 +66,6 @@ class WhiteningOptions(Options):
         description="ridges tried for lw on val, as multiples of the mean variance trace(S)/D of the pairs; "
         "the best medium mAP wins, of equal ones the largest ridge; 0 is exactly the reference",
     )
-
-
-def dimensions_of_a_whitening(options: Any) -> Any:
-    """The options; dimensions can be left out of whitened descriptors only. Raises ValueError."""
-    if options.dimensions is not None and options.whitening is None:
-        raise ValueError("dimensions without a whitening: only whitened descriptors are ordered; give one")
-    return options
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.server.context import Session
-from retrieval.official.readers.common import MissingBenchmarkFile
+from retrieval.official.readers.files import MissingBenchmarkFile
 from retrieval.official.registry import read_benchmark
 from tests.flows.benchmark_folders import Pixels, evaluate, noisy, numbers, put, scene
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,11 @@ from pydantic import Field
 
 from retrieval.benchmarks.msls import Subtask, Task
 from retrieval.describe.options import Box
+from retrieval.official.readers.files import MissingBenchmarkFile as MissingBenchmarkFile
 from storage.files.digests import json_sha256
 from storage.keys.options import ContentPath, Options
-from storage.outside.names import Names
-from storage.outside.text import BadText, read_text
 
 Ids = NDArray[np.int64]
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class ProtocolOptions(Options):
@@ -40,14 +37,6 @@ class ProtocolOptions(Options):
     probe_epochs: int = Field(
         30, ge=0, description="imagenet: passes over train of the linear probe; 0: none"
     )
-
-
-class MissingBenchmarkFile(ValueError):
-    """A file or folder of a benchmark that is not where it is expected."""
-
-
-class InvalidBenchmarkFile(ValueError):
-    """A file of a benchmark that is not of the official form."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +64,20 @@ class ScoreRow:
 class Score:
     """A benchmark's numbers, and per query (nan = not counted) what they are means of, the main one first."""
 
-    rows: tuple[ScoreRow, ...]
-    per_query: Mapping[str, NDArray[np.float64]]
+    rows: list[ScoreRow] = field(default_factory=list)
+    per_query: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(
+        self,
+        protocol: str,
+        values: Mapping[str, float],
+        num_queries: int,
+        per_query: Mapping[str, NDArray[np.float64]],
+    ) -> Score:
+        """With one protocol more. values: metric -> value."""
+        self.rows.extend(ScoreRow(protocol, metric, value, num_queries) for metric, value in values.items())
+        self.per_query.update(per_query)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,103 +165,3 @@ def named_by_files(queries: Sequence[str], database: Sequence[str]) -> dict[str,
         "query_names": tuple(queries),
         "database_names": tuple(database),
     }
-
-
-def roles_of(ids: Ids, labelled: Mapping[int, Ids]) -> NDArray[np.uint8]:
-    """Role bits of ids: [L] uint8, bit b where the id is among labelled[b]."""
-    roles = np.zeros(len(ids), dtype=np.uint8)
-    for bit, members in labelled.items():
-        roles[np.isin(ids, members)] |= np.uint8(bit)
-    return roles
-
-
-def benchmark_root(data: Path, names: Sequence[str], *markers: str) -> Path:
-    """The folder that holds one of `markers` (globs): `data` itself, or one in it called as the benchmark.
-
-    Raises MissingBenchmarkFile that names what is expected where.
-    """
-    if not data.is_dir():
-        raise MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {names[0]} as --data")
-    for folder in (data, *(data / name for name in names)):
-        if folder.is_dir() and any(next(folder.glob(marker), None) is not None for marker in markers):
-            return folder
-    raise MissingBenchmarkFile(
-        f"{names[0]}: no {' or '.join(markers)} in '{data}' or '{data / names[0]}'; put the official files "
-        "there (nothing is downloaded)"
-    )
-
-
-def image_files(root: Path, below: str = "") -> Iterator[str]:
-    """Files below the root of every .jpg and .png in a folder of it ("" or ending in /); hidden ones not."""
-    with os.scandir(root / below) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from image_files(root, f"{below}{entry.name}/")
-            elif entry.name.lower().endswith(IMAGE_ENDINGS):
-                yield f"{below}{entry.name}"
-
-
-def images_by_stem(root: Path, folder: str) -> dict[str, str]:
-    """Name without ending -> file below root, of every .jpg below a folder. Raises MissingBenchmarkFile."""
-    below = image_files(root, f"{folder}/") if (root / folder).is_dir() else ()
-    found = {PurePosixPath(name).stem: name for name in sorted(below)}
-    if not found:
-        raise MissingBenchmarkFile(f"no images in '{root / folder}'; expected {folder}/NAME.jpg")
-    return found
-
-
-def jpg_files(root: Path, names: Sequence[str], *, images: bool) -> list[str]:
-    """The file of each name in jpg/; without images nobody looks whether they are there.
-
-    Raises MissingBenchmarkFile.
-    """
-    if not images:
-        return [f"jpg/{name}.jpg" for name in names]
-    if not (root / "jpg").is_dir():
-        raise MissingBenchmarkFile(f"'{root / 'jpg'}' is missing; expected jpg/NAME.jpg, the images")
-    return files_of(names, images_by_stem(root, "jpg"), str(root / "jpg"))
-
-
-def listed_lines(path: Path) -> list[tuple[int, str]]:
-    """(number, line) of the lines that are not empty. Raises MissingBenchmarkFile, InvalidBenchmarkFile."""
-    if not path.is_file():
-        raise MissingBenchmarkFile(f"'{path}' is missing; expected the official list")
-    try:
-        return read_text(path).filled_lines()
-    except BadText as error:
-        raise InvalidBenchmarkFile(str(error)) from error
-
-
-def files_there(root: Path, files: Sequence[str]) -> list[str]:
-    """The files below the root, in whatever form a list names them (`storage.outside.names`).
-
-    Raises MissingBenchmarkFile with the first that is not there, and how many are not.
-    """
-    absent = {file for file in files if not (root / file).is_file()}
-    known = Names(image_files(root)) if absent else Names(())
-    found = {file: _found(known, file) if file in absent else file for file in files}
-    missing = [file for file in files if found[file] is None]
-    if missing:
-        raise _missing(root / missing[0], known.hint(missing[0]), len(missing), len(files))
-    return [found[file] or file for file in files]
-
-
-def files_of(names: Sequence[str], known: Mapping[str, str], where: str) -> list[str]:
-    """The file of each name, in whatever form. Raises MissingBenchmarkFile with the first, and how many."""
-    forms = Names(known)
-    found = {name: name if name in known else _found(forms, name) for name in names}
-    absent = [name for name in names if found[name] is None]
-    if absent:
-        raise _missing(f"{where}/{absent[0]}.jpg", forms.hint(absent[0]), len(absent), len(names))
-    return [known[found[name] or name] for name in names]
-
-
-def _found(known: Names, name: str) -> str | None:
-    alike = known.alike(name)
-    return alike[0] if len(alike) == 1 else None
-
-
-def _missing(first: Path | str, hint: str, absent: int, count: int) -> MissingBenchmarkFile:
-    return MissingBenchmarkFile(f"'{first}' is missing ({absent} of {count} images in all){hint}")

@@ -11,18 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.benchmarks.gldv2 import evaluate_gldv2
-from retrieval.official.readers.common import (
-    Benchmark,
-    BenchmarkImage,
-    InvalidBenchmarkFile,
-    MissingBenchmarkFile,
-    Ranking,
-    Read,
-    Score,
-    ScoreRow,
-    benchmark_root,
-    images_by_stem,
-)
+from retrieval.official.readers import files
+from retrieval.official.readers.common import Benchmark, BenchmarkImage, ProtocolOptions, Ranking, Score
 from storage.outside.tables import Columns, read_table
 from storage.outside.text import BadText
 
@@ -31,20 +21,20 @@ PARTS = ("Private", "Public")
 COLUMNS = Columns(((("id", "images", "usage"), ()),), others=True)
 
 
-def read_gldv2(data: Path) -> Benchmark:
+def read_gldv2(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
     """mAP@100 of the Private and the Public queries; ignored ones are not asked.
 
     Raises MissingBenchmarkFile, InvalidBenchmarkFile.
     """
-    root = benchmark_root(data, ["gldv2", "google-landmark"], "index")
+    root = files.root_of(data, ["gldv2", "google-landmark"], "index")
     part_of, solution = _solution(_solution_file(root))
-    index = images_by_stem(root, "index")
+    index = files.images_by_stem(root, "index")
     names = tuple(sorted(index))
     position = {name: place for place, name in enumerate(names)}
     queries = tuple(sorted(solution))
     absent = sorted({image for images in solution.values() for image in images} - position.keys())
     if absent:
-        raise MissingBenchmarkFile(
+        raise files.MissingBenchmarkFile(
             f"'{root}/index/{'/'.join(absent[0][:3])}/{absent[0]}.jpg' is missing "
             f"({len(absent)} positives in all)"
         )
@@ -54,21 +44,18 @@ def read_gldv2(data: Path) -> Benchmark:
             query: [names[i] for i in row if i >= 0]
             for query, row in zip(queries, ranking.ranks[:, :K].tolist(), strict=True)
         }
-        rows: list[ScoreRow] = []
-        values: dict[str, float] = {}
+        found, values = Score(), dict.fromkeys(queries, np.nan)
         for part in PARTS:
             mine = {query: solution[query] for query in queries if part_of[query] == part}
             result = evaluate_gldv2({query: lists[query] for query in mine}, mine, K)
             values |= result.average_precisions
-            rows.append(
-                ScoreRow(
-                    part.lower(), f"mAP@{K}", result.mean_average_precision, len(result.average_precisions)
-                )
-            )
-        return Score(tuple(rows), {f"AP@{K}": np.array([values.get(query, np.nan) for query in queries])})
+            measured = {f"mAP@{K}": result.mean_average_precision}
+            found.add(part.lower(), measured, len(result.average_precisions), {})
+        found.per_query[f"AP@{K}"] = np.array(list(values.values()))
+        return found
 
     return Benchmark(
-        name="gldv2",
+        name=name,
         root=root,
         queries=tuple(BenchmarkImage(_test_file(root, query)) for query in queries),
         database=tuple(BenchmarkImage(index[name]) for name in names),
@@ -88,7 +75,7 @@ def _solution_file(root: Path) -> Path:
     for folder in (root, root / "metadata", root / "test"):
         for path in sorted(folder.glob("retrieval_solution_v2*.csv"), reverse=True):
             return path
-    raise MissingBenchmarkFile(
+    raise files.MissingBenchmarkFile(
         f"gldv2: no retrieval_solution_v2*.csv in '{root}', its metadata/ or test/; put it there "
         "(nothing is downloaded)"
     )
@@ -101,7 +88,7 @@ def _solution(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     try:
         table = read_table(path, COLUMNS)
     except BadText as error:
-        raise InvalidBenchmarkFile(str(error)) from error
+        raise files.InvalidBenchmarkFile(str(error)) from error
     for query, images, usage in zip(
         *(table.columns[name] for name in ("id", "images", "usage")), strict=True
     ):
@@ -109,7 +96,7 @@ def _solution(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
             parts[query] = usage
             solution[query] = images.split()
     if not solution:
-        raise InvalidBenchmarkFile(f"'{path}' has no Public or Private query with positives")
+        raise files.InvalidBenchmarkFile(f"'{path}' has no Public or Private query with positives")
     return parts, solution
 
 
@@ -117,8 +104,8 @@ def _test_file(root: Path, query: str) -> str:
     for file in (f"test/{'/'.join(query[:3])}/{query}.jpg", f"test/{query}.jpg"):
         if (root / file).is_file():
             return file
-    raise MissingBenchmarkFile(f"'{root}/test/{'/'.join(query[:3])}/{query}.jpg' is missing")
+    raise files.MissingBenchmarkFile(f"'{root}/test/{'/'.join(query[:3])}/{query}.jpg' is missing")
 
 
 PLACE = 6
-READS: dict[str, Read] = {"gldv2": lambda name, data, options, images: read_gldv2(data)}
+READS = {"gldv2": read_gldv2}

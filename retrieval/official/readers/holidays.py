@@ -8,31 +8,23 @@ import numpy as np
 
 from retrieval.benchmarks.holidays import InvalidHolidays, queries_of, read_image_list
 from retrieval.benchmarks.landmarks import average_precision, clean_positions
-from retrieval.official.readers.common import (
-    Benchmark,
-    BenchmarkImage,
-    Ranking,
-    Read,
-    Score,
-    ScoreRow,
-    benchmark_root,
-    jpg_files,
-)
+from retrieval.official.readers import files
+from retrieval.official.readers.common import Benchmark, BenchmarkImage, ProtocolOptions, Ranking, Score
 
 
-def read_holidays(data: Path, *, upright: bool = False, images: bool = True) -> Benchmark:
-    """Every query is in the database and ignored in its own list; upright: the images were turned by hand.
+def read_holidays(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
+    """Every query is in the database and ignored in its own list.
 
     images: whether they have to be there beside holidays_images.dat. Raises MissingBenchmarkFile,
     InvalidHolidays.
     """
-    root = benchmark_root(data, ["holidays"], "jpg", *(() if images else ("holidays_images.dat",)))
+    root = files.root_of(data, ["holidays"], "jpg", *(() if images else ("holidays_images.dat",)))
     listed = root / "holidays_images.dat"
     stems = [PurePosixPath(name).stem for name in read_image_list(listed if listed.is_file() else root)]
     queries = queries_of(stems)
     if not queries:
         raise InvalidHolidays(f"no image in '{root}' has a number divisible by 100; those are the queries")
-    files = jpg_files(root, stems, images=images)
+    shown = files.jpg_files(root, stems, images=images)
     position = {stem: index for index, stem in enumerate(stems)}
     scene = np.array([int(stem) // 100 for stem in stems], dtype=np.int64)
     own = np.array([position[query] for query in queries], dtype=np.int64)
@@ -49,13 +41,13 @@ def read_holidays(data: Path, *, upright: bool = False, images: bool = True) -> 
                 values[q] = average_precision(ranks, len(positives[q]))
         counted = values[np.isfinite(values)]
         mean = float(counted.mean()) if counted.size else float("nan")
-        return Score((ScoreRow("", "mAP", mean, counted.size),), {"AP": values})
+        return Score().add("", {"mAP": mean}, counted.size, {"AP": values})
 
     return Benchmark(
-        name="holidays",
+        name=name,
         root=root,
-        queries=tuple(BenchmarkImage(files[q]) for q in own.tolist()),
-        database=tuple(map(BenchmarkImage, files)),
+        queries=tuple(BenchmarkImage(shown[q]) for q in own.tolist()),
+        database=tuple(map(BenchmarkImage, shown)),
         query_names=tuple(queries),
         database_names=tuple(stems),
         positives=positives,
@@ -64,13 +56,9 @@ def read_holidays(data: Path, *, upright: bool = False, images: bool = True) -> 
         score=score,
         whole=True,
         distractors=True,
-        notes=("upright images" if upright else "original images",),
+        notes=("upright images" if options.upright else "original images",),
     )
 
 
 PLACE = 1
-READS: dict[str, Read] = {
-    "holidays": lambda name, data, options, images: read_holidays(
-        data, upright=options.upright, images=images
-    ),
-}
+READS = {"holidays": read_holidays}

@@ -6,25 +6,15 @@ text files (`*_query.txt`, `*_good.txt`, `*_ok.txt`, `*_junk.txt`), there or one
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrieval.benchmarks.landmarks import EASY, HARD, JUNK, score_classic, score_revisited
-from retrieval.official.readers.common import (
-    Benchmark,
-    BenchmarkImage,
-    MissingBenchmarkFile,
-    Ranking,
-    Read,
-    Score,
-    ScoreRow,
-    benchmark_root,
-    images_by_stem,
-    jpg_files,
-    roles_of,
-)
+from retrieval.official.readers import files
+from retrieval.official.readers.common import Benchmark, BenchmarkImage, ProtocolOptions, Ranking, Score
 from retrieval.official.readers.ground_truth import LandmarkGroundTruth, read_pickle, read_text
 
 KS = (1, 5, 10)
@@ -40,77 +30,49 @@ _PARIS_BROKEN = frozenset(
 """The 20 files that are damaged in the published archive and no part of the 6,392 images."""
 
 
-def read_revisited(name: str, data: Path, *, images: bool = True) -> Benchmark:
+def read_revisited(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
     """`gnd_NAME.pkl` and `jpg/`: cropped queries, not in the database.
 
     images: whether they have to be there, which scoring ranks does not need. Raises MissingBenchmarkFile.
     """
-    root = benchmark_root(data, [name], f"gnd_{name}.pkl")
+    root = files.root_of(data, [name], f"gnd_{name}.pkl")
     truth = read_pickle(root / f"gnd_{name}.pkl")
-    labels = truth.labels
-    num_easy = np.array([query["easy"].size for query in labels], dtype=np.int64)
-    num_hard = np.array([query["hard"].size for query in labels], dtype=np.int64)
+    num_easy = np.array([query["easy"].size for query in truth.labels], dtype=np.int64)
+    num_hard = np.array([query["hard"].size for query in truth.labels], dtype=np.int64)
 
     def score(ranking: Ranking) -> Score:
-        roles = (
-            (positions, roles_of(ids, {EASY: query["easy"], HARD: query["hard"], JUNK: query["junk"]}))
-            for (positions, ids), query in zip(ranking.listed, labels, strict=True)
-        )
-        found = score_revisited(roles, num_easy, num_hard, KS)
-        rows, per_query = [], {}
+        roles = _roles(ranking, truth, {EASY: "easy", HARD: "hard", JUNK: "junk"})
+        results, found = score_revisited(roles, num_easy, num_hard, KS), Score()
         for protocol in ("medium", "hard", "easy"):
-            result = getattr(found, protocol)
+            result = getattr(results, protocol)
             values = {"mAP": result.mean_average_precision}
             values |= {f"mP@{k}": result.mean_precision_at[k] for k in KS}
-            rows += [
-                ScoreRow(protocol, metric, value, result.num_queries) for metric, value in values.items()
-            ]
-            per_query[f"AP {protocol}"] = result.average_precisions
+            per_query = {f"AP {protocol}": result.average_precisions}
             per_query |= {f"P@{k} {protocol}": result.precision_at[k] for k in KS}
-        return Score(tuple(rows), per_query)
+            found.add(protocol, values, result.num_queries, per_query)
+        return found
 
-    return Benchmark(
-        **_images(name, root, truth, images),
-        positives=tuple(np.union1d(query["easy"], query["hard"]) for query in labels),
-        ignored=tuple(np.unique(query["junk"]) for query in labels),
-        score=score,
-        depth=max(KS),
-        whole=True,
-        distractors=True,
-        facts=[{key: ids.tolist() for key, ids in query.items()} for query in labels],
-    )
+    return _benchmark(name, root, truth, images, ("easy", "hard"), score=score, depth=max(KS))
 
 
-def read_classic(name: str, data: Path, *, images: bool = True) -> Benchmark:
+def read_classic(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
     """`gnd_NAME.pkl` or the original text files, and `jpg/`: queries stay in the database.
 
     images: whether they have to be there; the text files list no database, so that they always need `jpg/`.
     Raises MissingBenchmarkFile, InvalidGroundTruth.
     """
-    root = benchmark_root(data, [name], "jpg", *(() if images else (f"gnd_{name}.pkl",)))
+    root = files.root_of(data, [name], "jpg", *(() if images else (f"gnd_{name}.pkl",)))
     truth = _classic_truth(name, root)
     num_positives = [len(np.unique(query["ok"])) for query in truth.labels]
 
     def score(ranking: Ranking) -> Score:
-        roles = (
-            (positions, roles_of(ids, {EASY: query["ok"], JUNK: query["junk"]}))
-            for (positions, ids), query in zip(ranking.listed, truth.labels, strict=True)
-        )
-        found = score_classic(roles, num_positives)
-        row = ScoreRow("", "mAP", found.mean_average_precision, found.num_queries)
-        return Score((row,), {"AP": found.average_precisions})
+        found = score_classic(_roles(ranking, truth, {EASY: "ok", JUNK: "junk"}), num_positives)
+        values = {"mAP": found.mean_average_precision}
+        return Score().add("", values, found.num_queries, {"AP": found.average_precisions})
 
     position = {name: index for index, name in enumerate(truth.images)}
-    return Benchmark(
-        **_images(name, root, truth, images),
-        positives=tuple(np.unique(query["ok"]) for query in truth.labels),
-        ignored=tuple(np.unique(query["junk"]) for query in truth.labels),
-        own=np.array([position.get(query, -1) for query in truth.queries], dtype=np.int64),
-        score=score,
-        whole=True,
-        distractors=True,
-        facts=[{key: ids.tolist() for key, ids in query.items()} for query in truth.labels],
-    )
+    own = np.array([position.get(query, -1) for query in truth.queries], dtype=np.int64)
+    return _benchmark(name, root, truth, images, ("ok",), score=score, own=own)
 
 
 def _classic_truth(name: str, root: Path) -> LandmarkGroundTruth:
@@ -119,32 +81,51 @@ def _classic_truth(name: str, root: Path) -> LandmarkGroundTruth:
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     for folder in folders:
         if next(folder.glob("*_query.txt"), None) is not None:
-            names = sorted(images_by_stem(root, "jpg").keys() - _PARIS_BROKEN)
+            names = sorted(files.images_by_stem(root, "jpg").keys() - _PARIS_BROKEN)
             return read_text(folder, names)
-    raise MissingBenchmarkFile(
+    raise files.MissingBenchmarkFile(
         f"{name}: neither 'gnd_{name}.pkl' nor *_query.txt in '{root}' or a folder in it; "
         "put the ground truth there (nothing is downloaded)"
     )
 
 
-def _images(name: str, root: Path, truth: LandmarkGroundTruth, images: bool) -> dict[str, Any]:
-    """What the four have in common of a Benchmark."""
+def _roles(ranking: Ranking, truth: LandmarkGroundTruth, names: Mapping[int, str]) -> Iterator[Any]:
+    """Of each query where its labelled images stand, and their role bits. names: of the labels, by bit."""
+    for (positions, ids), query in zip(ranking.listed, truth.labels, strict=True):
+        roles = np.zeros(len(ids), dtype=np.uint8)
+        for bit, name in names.items():
+            roles[np.isin(ids, query[name])] |= np.uint8(bit)
+        yield positions, roles
+
+
+def _benchmark(
+    name: str, root: Path, truth: LandmarkGroundTruth, images: bool, positive: Sequence[str], **own: Any
+) -> Benchmark:
+    """What the four have in common. positive: names of the labels that are; own: what they have not."""
     boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in truth.boxes]
-    queries = jpg_files(root, truth.queries, images=images)
-    return {
-        "name": name,
-        "root": root,
-        "queries": tuple(BenchmarkImage(file, box) for file, box in zip(queries, boxes, strict=True)),
-        "database": tuple(BenchmarkImage(file) for file in jpg_files(root, truth.images, images=images)),
-        "query_names": truth.queries,
-        "database_names": truth.images,
-    }
+    queries, database = (
+        files.jpg_files(root, names, images=images) for names in (truth.queries, truth.images)
+    )
+    return Benchmark(
+        name=name,
+        root=root,
+        queries=tuple(map(BenchmarkImage, queries, boxes)),
+        database=tuple(map(BenchmarkImage, database)),
+        query_names=truth.queries,
+        database_names=truth.images,
+        positives=tuple(
+            np.unique(np.concatenate([query[name] for name in positive])) for query in truth.labels
+        ),
+        ignored=tuple(np.unique(query["junk"]) for query in truth.labels),
+        whole=True,
+        distractors=True,
+        facts=[{key: ids.tolist() for key, ids in query.items()} for query in truth.labels],
+        **own,
+    )
 
 
 PLACE = 0
-READS: dict[str, Read] = {
-    "oxford5k": lambda name, data, options, images: read_classic(name, data, images=images),
-    "paris6k": lambda name, data, options, images: read_classic(name, data, images=images),
-    "roxford5k": lambda name, data, options, images: read_revisited(name, data, images=images),
-    "rparis6k": lambda name, data, options, images: read_revisited(name, data, images=images),
+READS = {
+    **dict.fromkeys(("oxford5k", "paris6k"), read_classic),
+    **dict.fromkeys(("roxford5k", "rparis6k"), read_revisited),
 }

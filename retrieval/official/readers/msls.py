@@ -15,19 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.msls import MslsSet, evaluate_msls, read_msls, read_msls_challenge
-from retrieval.official.readers.common import (
-    Benchmark,
-    BenchmarkImage,
-    InvalidBenchmarkFile,
-    MissingBenchmarkFile,
-    ProtocolOptions,
-    Ranking,
-    Read,
-    Score,
-    ScoreRow,
-    benchmark_root,
-    listed_lines,
-)
+from retrieval.official.readers import files
+from retrieval.official.readers.common import Benchmark, BenchmarkImage, ProtocolOptions, Ranking, Score
 from storage.outside.names import form
 
 KS = (1, 5, 10, 20)
@@ -42,7 +31,7 @@ def read_msls_val(name: str, data: Path, options: ProtocolOptions, images: bool)
     whether they have to be there beside the csv files. Raises InvalidMsls, MissingBenchmarkFile,
     InvalidBenchmarkFile.
     """
-    root = benchmark_root(data, ["msls", "MSLS"], "train_val")
+    root = files.root_of(data, ["msls", "MSLS"], "train_val")
     radius = 25.0 if options.radius_m is None else options.radius_m
     found = read_msls(root, **_sides(options), radius_m=radius)
     keys = [key for key in found.query_keys if len(found.positives[key])]
@@ -54,13 +43,13 @@ def read_msls_val(name: str, data: Path, options: ProtocolOptions, images: bool)
     else:
         notes.append("all queries of the official tool")
     if not keys:
-        raise InvalidBenchmarkFile(f"msls, {', '.join(notes)}: no query is left; choose another subset")
+        raise files.InvalidBenchmarkFile(f"msls, {', '.join(notes)}: no query is left; choose another subset")
     return _benchmark(name, root, found, keys, notes, images)
 
 
 def read_msls_test(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
     """The challenge's test set: without labels, for a prediction file only. Raises InvalidMsls."""
-    root = benchmark_root(data, ["msls", "MSLS"], "test")
+    root = files.root_of(data, ["msls", "MSLS"], "test")
     found = read_msls_challenge(root, **_sides(options))
     notes = [f"{options.task}, {options.subtask}", "no labels: write --predictions for the server"]
     return _benchmark(name, root, found, found.query_keys, notes, images=True)
@@ -85,9 +74,9 @@ def prediction_lines(
 
 
 def _subset(path: Path) -> set[str]:
-    keys = {Path(form(line)).stem for _, line in listed_lines(path)}
+    keys = {Path(form(line)).stem for _, line in files.listed_lines(path)}
     if not keys:
-        raise InvalidBenchmarkFile(f"'{path}' is empty; expected query keys or image names, one a line")
+        raise files.InvalidBenchmarkFile(f"'{path}' is empty; expected query keys or image names, one a line")
     return keys
 
 
@@ -108,13 +97,12 @@ def _benchmark(
             for key, row in zip(keys, ranking.ranks[:, : max(KS)].tolist(), strict=True)
         }
         if not found.positives:
-            return Score((), {})
+            return Score()
         result = evaluate_msls(lists, wanted, KS)
         each = {key: evaluate_msls({key: lists[key]}, {key: wanted[key]}, KS).map_at for key in keys}
-        rows = [ScoreRow("", f"recall@{k}", result.recall_at[k], result.num_queries) for k in KS]
-        rows += [ScoreRow("", f"map@{k}", result.map_at[k], result.num_queries) for k in KS]
+        values = {f"recall@{k}": result.recall_at[k] for k in KS} | {f"map@{k}": result.map_at[k] for k in KS}
         per_query = {f"AP@{k}": np.array([each[key][k] for key in keys]) for k in reversed(KS)}
-        return Score(tuple(rows), per_query)
+        return Score().add("", values, result.num_queries, per_query)
 
     return Benchmark(
         name=name,
@@ -139,9 +127,11 @@ def _frames(
     paths = [files[frame] for key in keys for frame in key.split(",")]
     absent = [path for path in dict.fromkeys(paths) if images and not path.is_file()]
     if absent:
-        raise MissingBenchmarkFile(f"'{absent[0]}' is missing ({len(absent)} of {len(paths)} images in all)")
+        raise files.MissingBenchmarkFile(
+            f"'{absent[0]}' is missing ({len(absent)} of {len(paths)} images in all)"
+        )
     return tuple(BenchmarkImage(path.relative_to(root).as_posix()) for path in paths)
 
 
 PLACE = 3
-READS: dict[str, Read] = {"msls": read_msls_val, "msls_challenge": read_msls_test}
+READS = {"msls": read_msls_val, "msls_challenge": read_msls_test}

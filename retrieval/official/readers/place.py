@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,8 @@ from retrieval.benchmarks.places import (
     read_npz_utm,
     utm_from_names,
 )
-from retrieval.official.readers.common import (
-    Benchmark,
-    Ids,
-    InvalidBenchmarkFile,
-    MissingBenchmarkFile,
-    Ranking,
-    Read,
-    Score,
-    ScoreRow,
-    files_there,
-    image_files,
-    listed_lines,
-    named_by_files,
-)
+from retrieval.official.readers import files
+from retrieval.official.readers.common import Benchmark, Ids, ProtocolOptions, Ranking, Score, named_by_files
 from storage.outside.guarded import read_outside
 from storage.outside.names import Names, form
 from storage.outside.numbers import ANY
@@ -76,17 +65,17 @@ class _Places:
     radius_m: float | None = None
 
 
-def read_places(name: str, data: Path, radius_m: float | None = None, *, images: bool = True) -> Benchmark:
-    """A set with UTM; radius_m: None = that of its file, else 25. Positives lie within it, included.
+def read_places(name: str, data: Path, options: ProtocolOptions, images: bool) -> Benchmark:
+    """A set with UTM; positives lie within the radius, included: that of the options, its file's, or 25 m.
 
     images: whether they have to be there beside lists of them. Raises MissingBenchmarkFile,
     InvalidBenchmarkFile, InvalidPlaces.
     """
     root = data / name if not _has_any(data) and (data / name).is_dir() else data
     if not root.is_dir():
-        raise MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {name} as --data")
+        raise files.MissingBenchmarkFile(f"'{data}' is no folder; give the folder of {name} as --data")
     found, notes = _with_fix(_read(name, root, images))
-    radius = radius_m if radius_m is not None else found.radius_m or RADIUS_M
+    radius = options.radius_m or found.radius_m or RADIUS_M
     positives = tuple(positives_within(found.query_utm, found.database_utm, radius))
     groups = _panoramas(found.database_utm) if name == "tokyo247" else None
 
@@ -94,14 +83,14 @@ def read_places(name: str, data: Path, radius_m: float | None = None, *, images:
         lists = {"": ranking.ranks}
         if groups is not None:
             lists = {"per cutout": ranking.ranks, "one per panorama": one_per_group(ranking.ranks, groups)}
-        rows, per_query = [], {}
+        measured = Score()
         for protocol, ranks in lists.items():
             recall = evaluate_places(ranks, positives, NS)
-            values = recall.recall_at.items()
-            rows += [ScoreRow(protocol, f"recall@{n}", value, recall.num_queries) for n, value in values]
+            values = {f"recall@{n}": value for n, value in recall.recall_at.items()}
             first = np.divide(1.0, recall.found_at, out=np.zeros(len(ranks)), where=recall.found_at > 0)
-            per_query[f"1 over place of the first positive {protocol}".strip()] = first
-        return Score(tuple(rows), per_query)
+            per_query = {f"1 over place of the first positive {protocol}".strip(): first}
+            measured.add(protocol, values, recall.num_queries, per_query)
+        return measured
 
     largest = 1 if groups is None else int(np.bincount(groups).max())
     return Benchmark(
@@ -118,19 +107,15 @@ def read_places(name: str, data: Path, radius_m: float | None = None, *, images:
 
 def _with_fix(found: _Places) -> tuple[_Places, list[str]]:
     """Without images that have no position (0, 0 where all others are far away), and what is to be said."""
-    count = len(found.queries)
     fixed = has_fix_m(np.concatenate([found.query_utm, found.database_utm]))
     if fixed.all():
         return found, []
-    sides = fixed[:count], fixed[count:]
-    lost = [int((~side).sum()) for side in sides]
-    note = f"{lost[0]} queries and {lost[1]} database images without a position (0, 0) left out"
+    asked, kept = np.split(fixed, [len(found.queries)])
+    lost = f"{(~asked).sum()} queries and {(~kept).sum()} database images"
+    note = f"{lost} without a position (0, 0) left out"
     logger.warning(note)
-    queries, database = (
-        [name for name, kept in zip(names, side.tolist(), strict=True) if kept]
-        for names, side in zip((found.queries, found.database), sides, strict=True)
-    )
-    utm = found.query_utm[sides[0]], found.database_utm[sides[1]]
+    queries, database = list(compress(found.queries, asked)), list(compress(found.database, kept))
+    utm = found.query_utm[asked], found.database_utm[kept]
     return _Places(queries, utm[0], database, utm[1], found.radius_m), [note]
 
 
@@ -153,7 +138,7 @@ def _read(name: str, root: Path, images: bool) -> _Places:
     for below in ("", "images/test/", "test/"):
         if (root / below / "database").is_dir() and (root / below / "queries").is_dir():
             return _read_names(root, below)
-    raise MissingBenchmarkFile(
+    raise files.MissingBenchmarkFile(
         f"{name}: '{root}' has none of queries.csv + database.csv, {name}*.mat, {name}*.npz, "
         "database/ + queries/ with @easting@northing@ names; put one there (nothing is downloaded)"
     )
@@ -161,12 +146,14 @@ def _read(name: str, root: Path, images: bool) -> _Places:
 
 def _read_csv(root: Path, file: str, images: bool) -> tuple[list[str], NDArray[np.float64]]:
     if not (root / file).is_file():
-        raise MissingBenchmarkFile(f"'{root / file}' is missing; expected columns image, easting, northing")
+        raise files.MissingBenchmarkFile(
+            f"'{root / file}' is missing; expected columns image, easting, northing"
+        )
     try:
         table = read_table(root / file, COLUMNS)
         utm = np.stack([table.numbers(column) for column in ("easting", "northing")], axis=1)
     except BadText as error:
-        raise InvalidBenchmarkFile(
+        raise files.InvalidBenchmarkFile(
             f"{error} (a header image,easting,northing and numbers in metres are expected)"
         ) from error
     return _files(root, table.columns["image"], images), utm
@@ -182,10 +169,9 @@ def _read_mat(root: Path, path: Path, images: bool) -> _Places:
         utm = [np.asarray(field[name], np.float64).reshape(2, -1).T for name in ("utmQ", "utmDb")]
         radius = float(field["posDistThr"])
     except Exception as error:  # scipy raises what it likes on damaged files
-        raise InvalidBenchmarkFile(f"'{path}' is not an official dbStruct: {error!r}") from error
-    return _checked(
-        _files(root, queries, images), utm[0], _files(root, database, images), utm[1], radius, path
-    )
+        raise files.InvalidBenchmarkFile(f"'{path}' is not an official dbStruct: {error!r}") from error
+    queries, database = _files(root, queries, images), _files(root, database, images)
+    return _checked(_Places(queries, utm[0], database, utm[1], radius), path)
 
 
 def fields_of_mat(path: Path) -> dict[str, Any]:
@@ -200,9 +186,8 @@ def _read_npz(name: str, root: Path, path: Path, images: bool) -> _Places:
     query_utm, database_utm, radius = read_npz_utm(path)
     queries = _list(name, path.parent, ("*qImages.npy", "*query.txt"))
     database = _list(name, path.parent, ("*dbImages.npy", "*index.txt"))
-    return _checked(
-        _files(root, queries, images), query_utm, _files(root, database, images), database_utm, radius, path
-    )
+    queries, database = _files(root, queries, images), _files(root, database, images)
+    return _checked(_Places(queries, query_utm, database, database_utm, radius), path)
 
 
 def _list(name: str, folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -210,23 +195,23 @@ def _list(name: str, folder: Path, patterns: Sequence[str]) -> list[str]:
         for path in sorted(folder.glob(f"{name}{pattern}")):
             if path.suffix == ".npy":
                 return _names_of_npy(path)
-            return [line for _, line in listed_lines(path)]
+            return [line for _, line in files.listed_lines(path)]
     wanted = " or ".join(f"{name}{pattern}" for pattern in patterns)
-    raise MissingBenchmarkFile(f"no {wanted} in '{folder}'; expected the list of images beside the npz")
+    raise files.MissingBenchmarkFile(f"no {wanted} in '{folder}'; expected the list of images beside the npz")
 
 
 def _names_of_npy(path: Path) -> list[str]:
     try:
         return [str(each) for each in np.load(path, mmap_mode="r", allow_pickle=False).ravel()]
     except (*DAMAGED, ValueError, OSError, EOFError) as error:
-        raise InvalidBenchmarkFile(f"'{path}' is no list of image names: {error}") from error
+        raise files.InvalidBenchmarkFile(f"'{path}' is no list of image names: {error}") from error
 
 
 def _read_names(root: Path, below: str) -> _Places:
     def side(folder: str) -> list[str]:
         found = sorted((root / below / folder).rglob("@*@*"))
         if not found:
-            raise MissingBenchmarkFile(
+            raise files.MissingBenchmarkFile(
                 f"no @easting@northing@ images in '{root / below / folder}'; expected them there"
             )
         return [path.relative_to(root).as_posix() for path in found]
@@ -235,20 +220,14 @@ def _read_names(root: Path, below: str) -> _Places:
     return _Places(queries, utm_from_names(queries), database, utm_from_names(database))
 
 
-def _checked(
-    queries: list[str],
-    query_utm: NDArray[np.float64],
-    database: list[str],
-    database_utm: NDArray[np.float64],
-    radius: float,
-    path: Path,
-) -> _Places:
-    if (len(queries), len(database)) != (len(query_utm), len(database_utm)):
-        raise InvalidBenchmarkFile(
-            f"'{path}' has coordinates of {len(query_utm)} queries and {len(database_utm)} database images, "
-            f"the lists name {len(queries)} and {len(database)}; take files of one and the same set"
+def _checked(found: _Places, path: Path) -> _Places:
+    named, placed = (len(found.queries), len(found.database)), (len(found.query_utm), len(found.database_utm))
+    if named != placed:
+        raise files.InvalidBenchmarkFile(
+            f"'{path}' has coordinates of {placed[0]} queries and {placed[1]} database images, "
+            f"the lists name {named[0]} and {named[1]}; take files of one and the same set"
         )
-    return _Places(queries, query_utm, database, database_utm, radius)
+    return found
 
 
 def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
@@ -257,15 +236,15 @@ def _files(root: Path, names: Sequence[str], images: bool) -> list[str]:
     What turns the first name into a file is tried on all. Raises MissingBenchmarkFile.
     """
     if not names:
-        raise InvalidBenchmarkFile(f"'{root}': a list of images is empty")
+        raise files.InvalidBenchmarkFile(f"'{root}': a list of images is empty")
     if not images:
         return [name.removeprefix("./") for name in names]
     if move := _move(names[0], lambda file: (root / file).is_file()):
-        return files_there(root, [_moved(name, *move) for name in names])
+        return files.resolved(root, [_moved(name, *move) for name in names])
     forms = [form(name) for name in names]
-    if move := _move(forms[0], Names(image_files(root)).means):
-        return files_there(root, [_moved(name, *move) for name in forms])
-    raise MissingBenchmarkFile(
+    if move := _move(forms[0], Names(files.image_files(root)).means):
+        return files.resolved(root, [_moved(name, *move) for name in forms])
+    raise files.MissingBenchmarkFile(
         f"'{root / names[0].removeprefix('./')}' is missing, and it lies in no folder of '{root}' where such "
         f"sets have it; {len(names)} images are listed"
     )
@@ -297,7 +276,4 @@ def _panoramas(utm: NDArray[np.float64]) -> Ids:
 
 
 PLACE = 2
-READS: dict[str, Read] = dict.fromkeys(
-    ("pitts30k", "tokyo247", "places"),
-    lambda name, data, options, images: read_places(name, data, options.radius_m, images=images),
-)
+READS = dict.fromkeys(("pitts30k", "tokyo247", "places"), read_places)

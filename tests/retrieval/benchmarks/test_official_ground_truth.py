@@ -11,11 +11,7 @@ import pytest
 
 from benchmarks.official_counts import counts_of
 from retrieval.official.readers.common import Benchmark, Ranking
-from retrieval.official.readers.holidays import read_holidays
-from retrieval.official.readers.landmark import read_classic, read_revisited
-from retrieval.official.readers.place import read_places
-from retrieval.official.readers.reid import read_reid
-from retrieval.official.registry import BenchmarkName
+from retrieval.official.registry import BenchmarkName, read_benchmark
 from tests.official import needs, official
 
 TRUTH = official("groundtruth")
@@ -77,7 +73,7 @@ def test_revisited(tmp_path: Path, name: str, num_images: int, counted: tuple[in
 
     shutil.copy(TRUTH / name / f"gnd_{name}.pkl", tmp_path)
     truth = read_pickle(tmp_path / f"gnd_{name}.pkl")
-    found = read_revisited(name, tmp_path, images=False)  # type: ignore[arg-type]
+    found = read_benchmark(name, tmp_path, images=False)  # type: ignore[arg-type]
     assert (len(found.queries), len(found.database)) == (70, num_images)
     rows = found.score(perfect(found)).rows
     num = {row.protocol: row.num_queries for row in rows}
@@ -120,7 +116,7 @@ def check_classic(root: Path, text: Path, name: str) -> Benchmark:
     }
     asked = {path.read_text().split()[0].removeprefix("oxc1_") for path in text.glob("*_query.txt")}
     touch(root, [f"jpg/{image}.jpg" for image in listed | asked])
-    found = read_classic(name, root)  # type: ignore[arg-type]
+    found = read_benchmark(name, root)  # type: ignore[arg-type]
     assert len(found.queries) == 55 and set(found.query_names) <= set(found.database_names)
     clean = [not np.intersect1d(p, i).size for p, i in zip(found.positives, found.ignored, strict=True)]
     best = found.score(perfect(found)).per_query["AP"]
@@ -134,7 +130,7 @@ def check_classic(root: Path, text: Path, name: str) -> Benchmark:
 
 def test_holidays(tmp_path: Path) -> None:
     shutil.copy(TRUTH / "holidays" / "holidays_images.dat", tmp_path)
-    found = read_holidays(tmp_path, images=False)
+    found = read_benchmark("holidays", tmp_path, images=False)
     assert (len(found.queries), len(found.database)) == (500, 1491)
     assert values(found, perfect(found)) == {("", "mAP"): pytest.approx(1)}
     minimum = np.mean([last_trapezoids(len(p), 1490) for p in found.positives])
@@ -145,7 +141,7 @@ def test_market1501(tmp_path: Path) -> None:
     for which in ("query", "test"):
         lines = (TRUTH / "market1501" / f"market1501_{which}.csv").read_text().split()
         touch(tmp_path, [line.split(",")[1] for line in lines])
-    found = read_reid("market1501", tmp_path)
+    found = read_benchmark("market1501", tmp_path)
     assert (len(found.queries), len(found.database)) == (3368, 15913)
     best = values(found, perfect(found))
     assert best["", "mAP"] == pytest.approx(1) and best["", "mINP"] == pytest.approx(1)
@@ -165,7 +161,7 @@ def test_places(tmp_path: Path, name: str, counts: tuple[int, int]) -> None:
     if name == "tokyo247":  # whose list of database images is not there; its coordinates are
         database = [f"{number // 1000:05}/{number:06}.jpg" for number in range(counts[1])]
         (tmp_path / "tokyo247_imageNames_index.txt").write_text("\n".join(database))
-    found = read_places(name, tmp_path, images=False)  # type: ignore[arg-type]
+    found = read_benchmark(name, tmp_path, images=False)  # type: ignore[arg-type]
     assert (len(found.queries), len(found.database)) == counts
     depth = found.depth
     without = sum(not p.size for p in found.positives)

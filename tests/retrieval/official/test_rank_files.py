@@ -16,7 +16,7 @@ def small(**changes):
     positives = (np.array([0]), np.array([1]))
     return Benchmark(
         name="small", root=Path(), queries=(), database=(), positives=positives,
-        score=lambda _: Score((), {}), **{**names, **changes},
+        score=lambda _: Score(), **{**names, **changes},
     )  # fmt: skip
 
 

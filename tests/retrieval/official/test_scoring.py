@@ -14,9 +14,9 @@ from retrieval.nearest.expansion import alpha_query_expansion
 from retrieval.official import scoring
 from retrieval.official.distractors import NoDistractors, distractor_images
 from retrieval.official.ranking import listed_in
-from retrieval.official.readers.common import Benchmark, BenchmarkImage, MissingBenchmarkFile, Ranking
-from retrieval.official.readers.landmark import read_revisited
-from retrieval.official.readers.reid import read_reid
+from retrieval.official.readers.common import Benchmark, BenchmarkImage, Ranking
+from retrieval.official.readers.files import MissingBenchmarkFile
+from retrieval.official.registry import read_benchmark
 from retrieval.official.scoring import BenchmarkOptions, DescribedBenchmark, score_descriptors
 from retrieval.whitening.whitening import Whitening, learn_pca_whitening
 
@@ -44,7 +44,7 @@ def revisited(tmp_path) -> Benchmark:
     for name in (*images, *content["qimlist"]):
         (tmp_path / "jpg" / f"{name}.jpg").touch()
     (tmp_path / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(content))
-    return read_revisited("roxford5k", tmp_path)
+    return read_benchmark("roxford5k", tmp_path)
 
 
 def labels_of(benchmark):
@@ -99,7 +99,7 @@ def test_reid_as_the_metric_on_whole_distances(tmp_path):
         (tmp_path / folder).mkdir()
         for number, (i, c) in enumerate(zip(who, where, strict=True)):
             (tmp_path / folder / f"{i:04d}_c{c}s1_{number:06d}_00.jpg").touch()
-    benchmark = read_reid("market1501", tmp_path)
+    benchmark = read_benchmark("market1501", tmp_path)
     queries, database = unit(GENERATOR.normal(size=(6, 5))), unit(GENERATOR.normal(size=(60, 5)))
     found = score_descriptors(
         benchmark,
