@@ -93,9 +93,9 @@ def _check(
     options: "BenchmarkOptions", data: Path, network: str | None, distractors: Path | None, written: Written
 ) -> None:
     """What is missing, before anything starts. Raises ValueErrors that say what is expected where."""
-    from retrieval.official.registry import read_benchmark
+    from retrieval.official.registry import PREDICTED, read_benchmark
 
-    if written.predictions is not None and not options.benchmark.startswith("msls"):
+    if written.predictions is not None and options.benchmark not in PREDICTED:
         raise ValueError(
             f"--predictions is a file of the MSLS challenge, not of {options.benchmark}; leave it out"
         )

@@ -59,7 +59,7 @@ class NetworkDescription:
     def power_over_scales(self) -> bool:
         """Whether several scales are averaged with the exponent of GeM: only where no layer follows the
         pooling."""
-        return self.pooling == "gem" and not self.regional and not self.whitening
+        return POOLINGS[self.pooling].power_mean and not self.regional and not self.whitening
 
 
 def write_network(path: Path, description: NetworkDescription, tensors: Mapping[str, Tensor]) -> None:

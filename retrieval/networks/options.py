@@ -120,9 +120,10 @@ class NetworkOptions(Options):
             raise ValueError("regional_whitening=true without regional=true: set both or neither")
         if self.whitening_file is not None and not self.whitening:
             raise ValueError("whitening_file without whitening=true: set both, the file is where it starts")
-        if self.regional and self.pooling == "rmac":
+        if self.regional and POOLINGS[self.pooling].regional:
+            pooling = self.pooling
             raise ValueError(
-                "regional=true with pooling='rmac': rmac is regional already; use 'mac' or 'gem'"
+                f"regional=true with pooling={pooling!r}: {pooling} is regional already; use 'mac' or 'gem'"
             )
         return self
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Pooling:
     """make: of GeM's first exponent and the number of channels; published: its name in published checkpoints,
-    None: in none of them."""
+    None: in none of them; regional: it pools over regions already; power_mean: descriptors of several scales
+    are averaged with its exponent."""
 
     make: Callable[[float, int], nn.Module]
     published: str | None = None
+    regional: bool = False
+    power_mean: bool = False
 
 
 def _modules() -> Any:
@@ -26,10 +29,10 @@ def _modules() -> Any:
 
 
 POOLINGS = {
-    "gem": Pooling(lambda p, channels: _modules().GeM(p), "gem"),
+    "gem": Pooling(lambda p, channels: _modules().GeM(p), "gem", power_mean=True),
     "gem_per_channel": Pooling(lambda p, channels: _modules().GeM(p, per_channel=channels), "gemmp"),
     "mac": Pooling(lambda p, channels: _modules().MAC(), "mac"),
     "spoc": Pooling(lambda p, channels: _modules().SPoC(), "spoc"),
-    "rmac": Pooling(lambda p, channels: _modules().RMAC(), "rmac"),
+    "rmac": Pooling(lambda p, channels: _modules().RMAC(), "rmac", regional=True),
 }
 """A function without parameters is made a module by `_modules().Plain(function)`."""

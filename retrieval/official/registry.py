@@ -14,6 +14,8 @@ READS: dict[str, Read] = {
     for module in sorted(_READERS, key=lambda module: module.PLACE)
     for name, read in module.READS.items()
 }
+PREDICTED = {name for each in _READERS if hasattr(each, "prediction_lines") for name in each.READS}
+"""Those of which a server takes a file of predictions."""
 if TYPE_CHECKING:
     BenchmarkName = str
 else:

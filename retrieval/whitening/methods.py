@@ -6,6 +6,8 @@ from typing import Any
 
 METHODS = {"pcaw": "PCAw", "lw": "Lw"}
 """As stored -> as shown, in the order in which a run learns them."""
+FROM_PAIRS = frozenset({"lw"})
+"""Those that are learnt from matching pairs, so that positives and a shrinkage are chosen."""
 
 
 def dimensions_of_a_whitening(options: Any) -> Any:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.describe.rows import Files, training_rows
-from retrieval.whitening.methods import METHODS
+from retrieval.whitening.methods import FROM_PAIRS, METHODS
 from retrieval.whitening.moments import (
     ROWS_PER_BLOCK,
     PairStatistics,
@@ -214,14 +214,13 @@ def whiten(
             f"{len(descriptors)} descriptors for {len(arrays['images/split'])} images of the training set"
         )
     train = np.flatnonzero(arrays["images/split"] == 0)
-    if options.method == "pcaw":
-        choice = WhiteningChoice(learn_pca_whitening(descriptors[train]), 0.0)
-        num_pairs = 0
-    else:
+    if options.method in FROM_PAIRS:
         pairs = training_pairs(arrays, options.positives)
         num_pairs = len(pairs)
         statistics = pair_statistics(descriptors, pairs[:, 0], pairs[:, 1], train)
         choice = choose_shrinkage(statistics, descriptors, arrays, options.shrinkage_grid)
+    else:
+        choice, num_pairs = WhiteningChoice(learn_pca_whitening(descriptors[train]), 0.0), 0
     _write_choice(choice, options, num_pairs, len(train), out, inputs or [content_sha256(training_set)])
     logger.info(
         "whitening %s: %d pairs, %d photographs, shrinkage %g, %.1f s",

@@ -122,9 +122,9 @@ def _benchmark(
 
 
 def _frames(
-    root: Path, keys: Sequence[str], of_frame: Mapping[str, Path], images: bool
+    root: Path, keys: Sequence[str], path_of: Mapping[str, Path], images: bool
 ) -> tuple[BenchmarkImage, ...]:
-    paths = [of_frame[frame] for key in keys for frame in key.split(",")]
+    paths = [path_of[frame] for key in keys for frame in key.split(",")]
     absent = [path for path in dict.fromkeys(paths) if images and not path.is_file()]
     if absent:
         raise files.MissingBenchmarkFile(
