@@ -185,9 +185,14 @@ SECTIONS: dict[str, type[Options]] = {
 }
 
 
+def sections(stage: str) -> type[Options]:
+    """The sections of PipelineOptions that are a stage's own; it may have none."""
+    return SECTIONS.get(stage, Options)
+
+
 def sections_of(stage: str) -> tuple[str, ...]:
-    """Names of the sections of PipelineOptions that are a stage's own."""
-    return tuple(SECTIONS[stage].model_fields)
+    """Their names."""
+    return tuple(sections(stage).model_fields)
 
 
 class PipelineResources(Resources):

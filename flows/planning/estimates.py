@@ -1,6 +1,6 @@
 """How much a flow will have to do where nobody can know yet: photographs by name, pairs by the options."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -53,9 +53,9 @@ class Estimates:
     _held: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def rows(self, flow: str) -> list[Row]:
-        """The stages of a flow, in order."""
-        found: list[Row] = getattr(self, f"_{flow}")()
-        return found
+        """The stages of a flow, in order; none where nothing is known of it."""
+        estimate: Callable[[], list[Row]] = getattr(self, f"_{flow}", list)
+        return estimate()
 
     def _reconstruct(self) -> list[Row]:
         chosen = self.options.reconstruction

@@ -14,7 +14,7 @@ from flows.options.forms import (
     StoreField,
     changed,
 )
-from flows.options.pipeline import SECTIONS, PipelineOptions, PipelineResources, sections_of
+from flows.options.pipeline import PipelineOptions, PipelineResources, sections, sections_of
 from flows.options.stages import BY_NAME, before
 from flows.run.pages import show_report, show_stage, show_stale
 from flows.run.record import begin, part_of, recorded
@@ -41,7 +41,7 @@ def stage_flow(stage: str, about: str | None) -> Flow[..., RunRecord]:
         )
 
     words = Changes("of this stage; empty: as in that run")
-    alone.__annotations__["options"] = Annotated[SECTIONS[stage] | None, words]  # type: ignore[valid-type]
+    alone.__annotations__["options"] = Annotated[sections(stage) | None, words]  # type: ignore[valid-type]
     return flow(name=stage, description=about, persist_result=False)(alone)
 
 

@@ -1,14 +1,11 @@
-"""What each stage does: the one table."""
+"""What each stage does: `steps` of the module of its name."""
 
 from collections.abc import Callable
+from importlib import import_module
 
-from flows.steps import evaluate, finetune, reconstruct, select, whiten
+from flows.options.stages import STAGES
 from flows.steps.work import Work
 
 STEPS: dict[str, Callable[[Work], None]] = {
-    "reconstruct": reconstruct.steps,
-    "select": select.steps,
-    "finetune": finetune.steps,
-    "whiten": whiten.steps,
-    "evaluate": evaluate.steps,
+    stage: import_module(f"flows.steps.{stage}").steps for stage in STAGES
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.options.pipeline import SECTIONS, PipelineOptions
+from flows.options.pipeline import PipelineOptions, sections
 from flows.options.stages import BY_NAME, INTERMEDIATE, STAGES, TABLE, before, up_to
 from flows.steps.table import STEPS
 
@@ -17,7 +17,7 @@ PRODUCT = ("flows", "tasks", "sfm", "retrieval", "storage", "report", "browse", 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_its_steps_and_its_options(stage: str) -> None:
     assert callable(STEPS[stage]) and getattr(import_module(f"flows.{stage}"), stage).name == stage
-    assert issubclass(PipelineOptions, SECTIONS[stage])
+    assert issubclass(PipelineOptions, sections(stage))
     assert {*BY_NAME[stage].needed, *BY_NAME[stage].opened} <= set(BY_NAME[stage].makes)
 
 
