@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sfm.training_set.tables import Candidates, Negatives
 from sfm.training_set.training_set import TrainingSet
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import Benchmark, Images, Positives, Queries
+from storage.schemas.training_set import Benchmark
 
 Indices = NDArray[np.int64]
 
@@ -24,27 +24,21 @@ def without_clusters(chosen: TrainingSet, clusters: Indices) -> TrainingSet:
     keep = ~np.isin(chosen.images.cluster, clusters)
     new = np.where(keep, np.cumsum(keep) - 1, -1)
     asked = keep[chosen.queries.image]
-    images = Images(*(getattr(chosen.images, each.name)[keep] for each in fields(Images)))
-    queries = Queries(new[chosen.queries.image[asked]], chosen.queries.split[asked])
-    positives = Positives(
-        _rows(chosen.positives.m1_pool, asked, new),
-        _image(chosen.positives.m2[asked], new),
-        _rows(chosen.positives.m3, asked, new),
-    )
+    queries, positives = chosen.queries.taken(asked), chosen.positives.taken(asked)
     return replace(
         chosen,
-        images=images,
-        queries=queries,
+        images=chosen.images.taken(keep),
+        queries=replace(queries, image=new[queries.image]),
         candidates=_candidates(chosen.candidates, asked, new),
-        positives=positives,
+        positives=replace(
+            positives,
+            m1_pool=_rows(positives.m1_pool, asked, new),
+            m2=np.where(positives.m2 >= 0, new[positives.m2], -1),
+            m3=_rows(positives.m3, asked, new),
+        ),
         negatives=_negatives(chosen.negatives, clusters, asked, new),
         benchmark=_benchmarks(chosen.benchmark, keep, new),
     )
-
-
-def _image(image: Indices, new: Indices) -> Indices:
-    """Images under their new numbers; -1 = none stays."""
-    return np.where(image >= 0, new[image], -1)
 
 
 def _rows(ragged: Ragged, rows: NDArray[np.bool_], new: Indices) -> Ragged:
@@ -57,27 +51,16 @@ def _rows(ragged: Ragged, rows: NDArray[np.bool_], new: Indices) -> Ragged:
 
 def _candidates(candidates: Candidates, rows: NDArray[np.bool_], new: Indices) -> Candidates:
     """Candidates are of their query's cluster: they go and stay with it."""
-    keep = rows[candidates.query]
     counts = np.diff(candidates.indptr)[rows]
-    return Candidates(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        new[candidates.image[keep]],
-        candidates.shared_points[keep],
-        candidates.overlap[keep],
-        candidates.scale_change[keep],
-        candidates.center_distance_rank[keep],
-    )
+    kept = candidates.taken(rows[candidates.query])
+    return replace(kept, indptr=np.cumsum([0, *counts], dtype=np.int64), image=new[kept.image])
 
 
 def _negatives(negatives: Negatives, clusters: Indices, rows: NDArray[np.bool_], new: Indices) -> Negatives:
     keep = (new[negatives.image] >= 0) & ~np.isin(negatives.cluster, clusters)
-    return Negatives(
-        new[negatives.image[keep]],
-        negatives.cluster[keep],
-        negatives.max_inliers[keep],
-        negatives.allowed[keep],
-        None if negatives.excluded is None else _rows(negatives.excluded, rows, new),
-    )
+    kept = negatives.taken(keep)
+    excluded = None if kept.excluded is None else _rows(kept.excluded, rows, new)
+    return replace(kept, image=new[kept.image], excluded=excluded)
 
 
 def _benchmarks(

@@ -44,10 +44,10 @@ def column(
     order: RowOrder = "any",
     **holds: Any,
 ) -> Any:
-    """A field [rows, *dims]. order: of the values in a row of a CSR; holds: further fields of Dataset;
-    `below` names a column of the same table."""
+    """A field [rows, *dims], None where it is optional and not there. order: of the values in a row of a CSR;
+    holds: further fields of Dataset; `below` names a column of the same table."""
     declared = Dataset("", dims, dtype, description, unit, rows=order, **holds)
-    return field(metadata={_COLUMNS: (Column("", declared, rows),)})
+    return _field(Column("", declared, rows))
 
 
 def ragged(size: str, begins: str, images: str, *, rows: str, order: RowOrder, optional: bool = False) -> Any:
@@ -57,7 +57,12 @@ def ragged(size: str, begins: str, images: str, *, rows: str, order: RowOrder, o
         Column("/indptr", Dataset("", (), "int64", begins, csr=size, optional=optional), f"{rows}+1"),
         Column("/image", image, size),
     )
-    return field(default=None, metadata={_COLUMNS: parts}) if optional else field(metadata={_COLUMNS: parts})
+    return _field(*parts)
+
+
+def _field(*parts: Column) -> Any:
+    metadata = {_COLUMNS: parts}
+    return field(default=None, metadata=metadata) if parts[0].declared.optional else field(metadata=metadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +146,15 @@ class Table:
                 path = f"{group}/{path_of(each.name)}{part.at}"
                 found[path] = getattr(value, inner) if inner else value
         return found
+
+    def taken(self, rows: NDArray[Any]) -> Self:
+        """Some rows of the table, by mask or position; lists of images and their bounds stay as they are."""
+        found = {
+            each.name: getattr(self, each.name)
+            for each, part in self._columns()
+            if not part.at and not part.rows
+        }
+        return replace(self, **{name: value[rows] for name, value in found.items() if value is not None})  # type: ignore[type-var]
 
     @classmethod
     def _columns(cls) -> Iterator[tuple[Field[Any], Column]]:
