@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from report.page.markup import Safe, details, section, table, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 from report.tables.evaluation import WHITENINGS, EvaluationTable, read_table
 from retrieval.evaluation.bootstrap import Estimate
 from storage.hdf5 import file as hdf5
@@ -196,3 +196,6 @@ def _ranking(query: str, precision: float, ranked: NDArray[Any], labels: Labels)
         if str(name) != query
     ]
     return Ranking(query, precision, tuple(marked[:RANKED]))
+
+
+SECTIONS = (Section("evaluation", "evaluation", place=6, make=evaluation_section, turn=1),)
