@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -186,7 +187,8 @@ def stop_orphans(home: Path) -> list[int]:
         record = read_record(path)
         if record and (record.get("machine") != socket.gethostname() or is_alive(record.get("owner"))):
             continue
-        if is_alive(server := record.get("server")):
+        server: Any = record.get("server")
+        if is_alive(server):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(server["pid"], signal.SIGKILL)
                 killed.append(server["pid"])

@@ -96,9 +96,9 @@ def render_training(training: TrainingTable) -> Table:
         f"* kept: epoch {training.best_epoch}. Median cosine distance of a photograph's descriptors "
         f"before and after training: {moved} ({training.num_shifted} photographs)."
     )
-    numbers = ("epoch", "learning\nrate", "loss\ntrain", "loss\nval", "val mAP\nmedium, %")
-    numbers = (*numbers, "mean distance\nof negatives", "GeM p")
-    table = plain_table("training, epoch by epoch", right=numbers, caption=legend)
+    losses = ("loss\ntrain", "loss\nval", "val mAP\nmedium, %", "mean distance\nof negatives")
+    columns = ("epoch", "learning\nrate", *losses, "GeM p")
+    table = plain_table("training, epoch by epoch", right=columns, caption=legend)
     for row in training.epochs:
         mark = "*" if row.epoch == training.best_epoch else " "
         label = f"before {mark}" if row.epoch == 0 else f"{row.epoch} {mark}"
