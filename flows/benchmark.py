@@ -12,7 +12,7 @@ from flows.options.forms import Help, ResourcesField, StoreField
 from flows.options.pipeline import PipelineResources
 from flows.run.background import harmless
 from flows.run.networks import chosen_network
-from flows.run.record import recorded
+from flows.run.record import recorded, started
 from report.tables.benchmark import read_result, table_rows
 from retrieval.official import description
 from retrieval.official.distractors import distractor_images
@@ -49,13 +49,7 @@ def benchmark(
     """
     opened = Store.create(store)
     used = resources or PipelineResources()
-    record = ledger.start(
-        opened,
-        options.benchmark,
-        options=options.model_dump(mode="json"),
-        resources=used.model_dump(mode="json"),
-        kind="benchmark",
-    )
+    record = started(opened, options.benchmark, options, used, kind="benchmark")
     with recorded(opened, record.id):
         refs = _measured(opened, Path(data), options, network, distractors, used)
         ledger.save(opened, record.with_refs(refs))

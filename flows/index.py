@@ -8,7 +8,7 @@ from flows.options.loading import load
 from flows.options.names import METHODS
 from flows.options.pipeline import DescriptionOptions, PipelineOptions, PipelineResources
 from flows.run.networks import chosen_network
-from flows.run.record import collection_of, recorded
+from flows.run.record import collection_of, recorded, started
 from flows.steps.reconstruct import describe_all, read_folder
 from flows.steps.whitenings import whitenings
 from flows.steps.work import Work
@@ -55,13 +55,7 @@ def index(
             used.model_dump() | {"whitening": file, "dimensions": dimensions}
         )
     needed = (resources or PipelineResources()).model_copy(update={"photos": photos})
-    record = ledger.start(
-        opened,
-        collection_of(photos),
-        options=used.model_dump(mode="json"),
-        resources=needed.model_dump(mode="json"),
-        kind="index",
-    )
+    record = started(opened, collection_of(photos), used, needed, kind="index")
     work = Work(opened, record, pipeline_options(opened, collection_of(photos)), needed, "index")
     with recorded(opened, record.id):
         steps(work, used, network)

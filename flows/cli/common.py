@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 END_LIMIT_S = 4.0
 
 FILE, DIR = partial(typer.Option, metavar="FILE"), partial(typer.Option, metavar="DIR")
+NEIGHBOURS = partial(typer.Option, metavar="K[,ALPHA]")
+PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="folder of the store", envvar="RETRIEVAL_SFM_STORE")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DIR, FILE, NetworkOption, VerifyOption, out, run_flow, usage
+from flows.cli.common import DIR, FILE, NEIGHBOURS, NetworkOption, VerifyOption, out, run_flow, usage
 from flows.cli.model_options import checked, with_fields
 from flows.cli.values import check_output, file_of, key_values, neighbours, network_of, read_scales
 
@@ -34,10 +34,7 @@ def evaluate(
     data: Annotated[Path, DIR(help="folder with the benchmark's official files")],
     network: NetworkOption = None,
     whitening: Annotated[Path | None, FILE(help="whitening.h5, or a .pth that holds one")] = None,
-    qe: Annotated[
-        str | None,
-        typer.Option(help="query expansion by K images with exponent ALPHA (3)", metavar="K[,ALPHA]"),
-    ] = None,
+    qe: Annotated[str | None, NEIGHBOURS(help="query expansion by K images with exponent ALPHA (3)")] = None,
     distractors: Annotated[Path | None, DIR(help="folder of images behind the database: +100k, +1M")] = None,
     ranks: Annotated[Path | None, FILE(help="score these ranks [Q, K] instead: npy, npz, h5, text")] = None,
     option: Annotated[

@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flows.cli.common import DIR, StoreOption, complain, say, usage
+from flows.options.names import METHODS
 
 Images = Literal["copy", "hardlink", "symlink", "none"]
 Network = Literal["fine-tuned", "off-the-shelf"]
-Whitening = Literal["lw", "pcaw", "none"]
+if TYPE_CHECKING:
+    Whitening = str
+else:
+    Whitening = Literal[(*sorted(METHODS), "none")]
 
 
 def export(

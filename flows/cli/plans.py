@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -11,6 +10,7 @@ from flows.options.sweep import Sweep, short_names, text_of
 from flows.planning.plan import Plan
 from flows.planning.sweep_plan import Planned
 from flows.run.sweep_table import LEGEND, Outcome, grid, seed_header, seed_means
+from report.tables.plain import plain_table
 from storage.files.escaping import shown
 from storage.files.units import duration, human_bytes
 from storage.photographs.folders import left_out_text
@@ -46,10 +46,8 @@ def render(found: Plan) -> RenderableType:
 
 def render_sweep(sweep: Sweep, photographs: int, planned: list[Planned]) -> RenderableType:
     """The plan of a sweep as text and a table."""
-    table = Table(title=shown(f"sweep {sweep.name}"), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("")
-    for name in (*short_names(sweep.keys).values(), *STAGES, "time"):
-        table.add_column(shown(name))
+    names = ("", *short_names(sweep.keys).values(), *STAGES, "time")
+    table = plain_table(shown(f"sweep {sweep.name}"), [*map(shown, names)], padding=(0, 1))
     for each, cells, seconds in planned:
         values = [shown(text_of(value)) for value in each.values.values()]
         table.add_row(str(each.number), *values, *cells, f"~{duration(seconds)}" if seconds else "")
@@ -72,10 +70,7 @@ def render_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> Iterator[Table]
 
 
 def _table(sweep: Sweep, title: str, legend: str, grid: Sequence[Sequence[str]]) -> Table:
-    table = Table(
-        title=shown(title), caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False
-    )
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table = plain_table(shown(title), caption=legend)
     for number, name in enumerate(grid[0]):
         measured = number > len(sweep.keys)
         table.add_column(shown(name), justify="right" if measured else "left", overflow="fold")

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
 from flows.cli.common import out, say
 from flows.options.stages import INTERMEDIATE
 from flows.steps.whitenings import scales_shown, whitenings
+from report.tables.plain import plain_table
 from storage.files.escaping import shown
 from storage.files.units import human_bytes
 from storage.store.ledger import RunRecord
@@ -61,11 +61,7 @@ def stage_table(record: RunRecord) -> Table:
     from tasks.engine.runtime import tallies
 
     counts: dict[str, dict[Any, int]] = dict(tallies())
-    table = Table(title="tasks and artifacts", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.padding = (0, 1, 0, 0)
-    table.add_column("stage")
-    for name in ("cached", "ran", "artifacts", "size"):
-        table.add_column(name, justify="right")
+    table = plain_table("tasks and artifacts", ["stage"], ("cached", "ran", "artifacts", "size"))
     for name in record.refs:
         refs = record.refs_of(name)
         count = counts.pop(refs[0].stage if refs else name, {})

@@ -15,6 +15,7 @@ from flows.cli.common import (
     DIR,
     FILE,
     ConfigOption,
+    PhotosArgument,
     SetOption,
     StoreOption,
     VerifyOption,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 else:
     StageName = StrEnum("StageName", {name: name for name in STAGES})
 
-PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
 ForceOption = Annotated[
     list[StageName] | None, typer.Option("--force", help="compute this flow's results again, cached or not")
 ]
@@ -153,22 +153,21 @@ def stage(
     """Run one flow alone with options of its own; everything before it is that of an earlier run."""
     with usage():
         from flows.options.loading import check_list, load_stage
+        from storage.store.store import Store
 
         options, resources = load_stage(name, config, set_ or [], store=store, from_run=from_run)
         if name == "select":
             check_list(options)
-        root = _open_store(store, None)
+        root = Store.open(store).root
     request = {"from_run": from_run, "options": options, "resources": resources}
     request |= {"force": force, "build_upstream": build_upstream}
     _run_and_show(root, f"flows.{name}:{name}", verify, store=str(root), **request)
 
 
-def _open_store(store: Path, photos: Path | None) -> Path:
-    """The store's absolute path; with `photos` it is made if it is not there. Raises ValueError."""
+def _open_store(store: Path, photos: Path) -> Path:
+    """The store's absolute path; it is made if it is not there. Raises ValueError."""
     from storage.store.store import Store
 
-    if photos is None:
-        return Store.open(store).root
     if store.resolve() == photos.resolve():
         raise ValueError(f"{str(store)!r} is the folder of the photographs; give --store another one")
     check_photographs(photos)

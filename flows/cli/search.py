@@ -10,7 +10,9 @@ import typer
 from flows.cli.common import (
     DIR,
     FILE,
+    NEIGHBOURS,
     NetworkOption,
+    PhotosArgument,
     StoreOption,
     VerifyOption,
     check_photographs,
@@ -38,17 +40,14 @@ if TYPE_CHECKING:
 def index(
     options: dict[str, Any],
     resources: dict[str, Any],
-    photos: Annotated[Path, typer.Argument(help="folder of photographs, read recursively")],
+    photos: PhotosArgument,
     store: StoreOption,
     network: NetworkOption = None,
     whitening: Annotated[
         str | None, typer.Option(help="whitening.h5, or that of the run", metavar="FILE|lw|pcaw")
     ] = None,
     dba: Annotated[
-        str | None,
-        typer.Option(
-            help="augment the database by K neighbours with exponent ALPHA (3)", metavar="K[,ALPHA]"
-        ),
+        str | None, NEIGHBOURS(help="augment the database by K neighbours with exponent ALPHA (3)")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -127,8 +126,7 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="photographs that are shown")] = 20,
     qe: Annotated[
-        str | None,
-        typer.Option(help="query expansion by K photographs with exponent ALPHA (3)", metavar="K[,ALPHA]"),
+        str | None, NEIGHBOURS(help="query expansion by K photographs with exponent ALPHA (3)")
     ] = None,
     spatial: Annotated[
         int, typer.Option(min=0, help="match the first N by local features of the store's run; 0: none")

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import copyfile
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from flows.cli.common import out, say
 from flows.cli.results import show_files, stage_table
 from flows.serving.search import INDEX_FILE, NETWORK_FILE, Collection, Hit
+from report.tables.plain import plain_table
 from retrieval.export.hloc import write_hloc
 from retrieval.search.index import SearchIndex
 from sfm.photographs.catalogue import read_unusable
@@ -71,11 +70,8 @@ def about(collection: Collection) -> str:
 
 def show_hits(hits: Sequence[Hit], collection: Collection, query: Path, spatial: bool) -> None:
     """Print what was found, as a table."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    if spatial:
-        table.add_column("inliers", justify="right")
+    numbers = ["rank", "score", *(["inliers"] if spatial else [])]
+    table = plain_table("", right=numbers, padding=(0, 1))
     table.add_column("photograph", overflow="fold")
     for number, hit in enumerate(hits, start=1):
         inliers = [] if not spatial else ["" if hit.inliers in (None, -1) else str(hit.inliers)]

@@ -90,7 +90,7 @@ class Combination:
     def prefix(self, stage: str) -> str:
         """Equal for combinations whose results of this stage are the same."""
         sections = [name for each in up_to(stage) for name in sections_of(each)]
-        return json.dumps({name: _plain(getattr(self.options, name)) for name in sections}, sort_keys=True)
+        return json.dumps(self.options.model_dump(mode="json", include=set(sections)), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,3 @@ def _photos(path: Path, asked: Path | None, written: Path | None) -> Path:
     if not folder.is_dir():
         raise InvalidSweep(f"{str(folder)!r} is no folder; give the folder of your photographs")
     return folder.absolute()
-
-
-def _plain(options: Any) -> Any:
-    return options.model_dump(mode="json")

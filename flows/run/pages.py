@@ -13,7 +13,6 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from flows.options.stages import BY_NAME
 from flows.run.background import harmless
 from flows.run.report import report_run
-from flows.run.tuple_sheets import descriptors_of
 from flows.server.server import serving
 from flows.server.settings import prefect_home
 from report.page import stills
@@ -92,10 +91,7 @@ def show_results(store: Store, record: RunRecord) -> None:
 
 def show_still(store: Store, record: RunRecord, key: str, still: Still, words: str) -> None:
     """A picture on the run page, where there is something to show."""
-    material = Material(store, record)
-    if key == "select-tuples" and material.training_set:
-        material = Material(store, record, "", descriptors_of(store, record, material.training_set))
-    picture = still(material)
+    picture = still(Material(store, record))
     if picture is not None:
         _picture(key, stills.encoded(picture, PICTURE_BYTES), words)
 
@@ -156,7 +152,7 @@ def hard_negatives_sheet(store: Store, record: RunRecord, training: Path, epoch:
     names = [str(name) for name in arrays["images/name"]]
     try:
         rows = mined_rows(arrays, hdf5.read(training, "training"), epoch)
-        sheet = paint_sheet(rows, lambda image: load_photograph(photos / names[image], THUMBNAIL_PX))
+        sheet = paint_sheet(rows, lambda image: load_photograph(photos / names[image], THUMBNAIL_PX)).image
     except (NothingToShow, UnreadablePhotograph):
         return None
     file = io.BytesIO()

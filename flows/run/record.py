@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows.options.pipeline import PipelineOptions, PipelineResources
 from flows.options.stages import BY_NAME
@@ -11,6 +12,7 @@ from flows.server.settings import prefect_home
 from flows.steps.table import STEPS
 from flows.steps.work import Work
 from flows.terminal.interrupts import children_end_on_signals
+from storage.keys.options import Options, Resources
 from storage.store import ledger
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
@@ -44,14 +46,15 @@ def begin(
     collection = (
         collection_of(resources.photos) if resources.photos else (from_run.collection if from_run else "")
     )
-    return ledger.start(
-        store,
-        collection,
-        options=options.model_dump(mode="json"),
-        resources=resources.model_dump(mode="json"),
-        from_run=from_run.id if from_run else None,
-        refs=refs,
+    return started(
+        store, collection, options, resources, from_run=from_run.id if from_run else None, refs=refs
     )
+
+
+def started(store: Store, collection: str, options: Options, resources: Resources, **more: Any) -> RunRecord:
+    """A new record in the ledger. more: of `ledger.start`."""
+    asked, used = options.model_dump(mode="json"), resources.model_dump(mode="json")
+    return ledger.start(store, collection, options=asked, resources=used, **more)
 
 
 @contextmanager

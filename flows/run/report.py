@@ -16,14 +16,10 @@ def report_path(store: Store, run: str) -> Path:
 
 def write_report(store: Store, record: RunRecord, out: Path | None = None) -> Any:
     """Write the report of a run (None: into the store); a `report.page.Page`."""
-    from flows.run.tuple_sheets import descriptors_of
     from report.page.material import Material
     from report.page.page import write_page
 
     material = Material(store, record, command_of(store, record))
-    if material.training_set:
-        found = descriptors_of(store, record, material.training_set)
-        material = Material(store, record, material.command, found)
     return write_page(material, out or report_path(store, record.id))
 
 

@@ -48,7 +48,8 @@ def write_sheet(file: Path, out: Path, photos: Path | None = None, count: int = 
     photos: folder of the photographs; None: that of the run that made the file. Raises NoPhotographs,
     NothingToShow, UnreadablePhotograph.
     """
-    from report.sheets.tuples import draw_sheet, tuple_rows
+    from report.page.material import descriptors_of
+    from report.sheets.tuples import paint_sheet, tuple_rows
     from retrieval.describe.images import load_photograph
 
     home = home_of(file)
@@ -61,7 +62,7 @@ def write_sheet(file: Path, out: Path, photos: Path | None = None, count: int = 
     descriptors = descriptors_of(home.store, home.record, arrays) if home else None
     rows = tuple_rows(arrays, descriptors, count)
     names = [str(name) for name in arrays["images/name"]]
-    draw_sheet(rows, lambda image: load_photograph(root / names[image], THUMBNAIL_PX), out)
+    paint_sheet(rows, lambda image: load_photograph(root / names[image], THUMBNAIL_PX)).save(out)
     about = "" if descriptors is not None else "; no run in a store has its descriptors: without negatives"
     return f"{len(rows)} tuples in {out}{about}"
 
@@ -79,20 +80,3 @@ def home_of(file: Path) -> Home | None:
 
 def _training_sets(record: RunRecord) -> list[Any]:
     return [ref for name in ("training_set", "whole_training_set") for ref in record.refs_of(name)]
-
-
-def descriptors_of(store: Store, record: RunRecord, arrays: Any) -> Any:
-    """[N, D] of the network that proposed the pairs, off the shelf and at one scale where a list was given;
-    None where some are missing."""
-    from retrieval.describe.rows import descriptor_rows
-    from tasks.engine.chunks import file_of_items
-
-    refs = list(record.refs_of("proposal_descriptors"))
-    first = list(record.refs_of("descriptors"))  # of several chunks with a photograph the last counts
-    try:
-        files = file_of_items(store, refs or first[::-1])
-    except (OSError, ValueError):
-        return None
-    shas = arrays["images/sha256"].astype(str).tolist()
-    whole = all(sha in files and files[sha].exists() for sha in shas)
-    return descriptor_rows(files, shas) if whole else None

@@ -5,6 +5,7 @@ from base64 import b64encode
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
+from flows.server.children import read_record
 from flows.server.keys import CLIENT_KEY, KeyNotUsable, client_key_settings, read_key, users_key
 from flows.server.server import serving
 from flows.server.settings import further_worker_settings, prefect_home
@@ -16,11 +17,7 @@ class NotUp(ValueError):
 
 def serving_settings(home: Path) -> dict[str, str]:
     """Variables of who asks the `up` that `serving` finds. Raises KeyNotUsable."""
-    try:
-        users = bool(json.loads((home / "up.json").read_text())["users_key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        users = False
-    if not users:
+    if not read_record(home / "up.json").get("users_key"):
         return client_key_settings(read_key(home))
     if key := users_key():
         return client_key_settings(key)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.files.processes import started
-from storage.files.whole import write_text
+from storage.files.whole import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.5
@@ -53,11 +53,20 @@ def write_record(path: Path, **facts: Any) -> Path:
     return path
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote, {} where the file is lost or damaged."""
+    record = read_json(path)
+    return record if isinstance(record, dict) else {}
+
+
 def identity(pid: int) -> dict[str, int | str]:
     """A process as more than a number that the system reuses."""
     return {"pid": pid, "started": started(pid)}
 
 
-def is_alive(process: dict[str, Any]) -> bool:
-    """Whether the process with this `identity` still runs on this machine."""
-    return process["started"] != "" and started(process["pid"]) == process["started"]
+def is_alive(process: Any) -> bool:
+    """Whether the process with this `identity` still runs on this machine; what is none of ours does not."""
+    try:
+        return process["started"] != "" and started(process["pid"]) == process["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.server.children import identity, is_alive, write_record
+from flows.server.children import identity, is_alive, read_record, write_record
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -75,12 +75,8 @@ def killed_commands(home: Path) -> list[str]:
     for path in sorted((home / "commands").glob("*.json")):
         if not path.name.startswith((TAG, FLOW_RUN, WORKER)):
             continue
-        try:
-            record = json.loads(path.read_text())
-            gone = record["machine"] == socket.gethostname() and not is_alive(record["owner"])
-        except (OSError, ValueError, KeyError, TypeError):
-            gone = True
-        if gone:
+        record, here = read_record(path), socket.gethostname()
+        if record.get("machine", here) == here and not is_alive(record.get("owner")):
             tags.append(path.stem)
     return tags
 
@@ -124,20 +120,16 @@ def _attempt(record: Path) -> int | None:
 def _end_runs_of(client: "SyncPrefectClient", tag: str, attempt: int | None) -> int:
     """attempt: which one at its flow run the dead process was; a run that is at a later one is a retry whose
     process has not made its own record yet. (Times do not tell: the clock may have been set.)"""
-    from prefect.client.schemas import filters
-
     if tag.startswith(TAG):
-        flow_runs = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
-        return _end_task_runs(client, flow_runs) + _end_flow_runs(client, flow_runs)
+        mine = {"tags": {"all_": [tag]}}
+        return _end_task_runs(client, _runs(**mine)) + _end_flow_runs(client, _runs(**mine, state=_open()))
     if tag.startswith(WORKER):
         return _end_not_begun(client, tag)
     try:
         run = uuid.UUID(tag.removeprefix(FLOW_RUN))
     except ValueError:
         return 0
-    own = filters.FlowRunFilter(
-        id=filters.FlowRunFilterId(any_=[run]), state=_in_state("RUNNING", "CANCELLING")
-    )
+    own = _runs(id={"any_": [run]}, state=_in("RUNNING", "CANCELLING"))
     for found in client.read_flow_runs(flow_run_filter=own):
         if found.state and found.state.is_running() and attempt is not None and found.run_count > attempt:
             return 0
@@ -147,10 +139,9 @@ def _end_runs_of(client: "SyncPrefectClient", tag: str, attempt: int | None) -> 
 
 def _end_not_begun(client: "SyncPrefectClient", worker: str) -> int:
     """Runs that a dead worker had taken: Pending, they would hold their deployment's only slot for ever."""
-    from prefect.client.schemas import filters
     from prefect.states import Crashed
 
-    pending = filters.FlowRunFilter(state=_in_state("PENDING"))
+    pending = _runs(state=_in("PENDING"))
     mine = [
         run
         for run in client.read_flow_runs(flow_run_filter=pending, limit=PAGE)
@@ -163,9 +154,7 @@ def _end_not_begun(client: "SyncPrefectClient", worker: str) -> int:
 
 def _end_what_ended_runs_left(client: "SyncPrefectClient") -> int:
     """Sub-flow and task runs that still run under flow runs which ended by force."""
-    from prefect.client.schemas import filters
-
-    by_force = filters.FlowRunFilter(state=_in_state("CRASHED", "CANCELLED"))
+    by_force = _runs(state=_in("CRASHED", "CANCELLED"))
     open_tasks = client.read_task_runs(flow_run_filter=by_force, task_run_filter=_open_tasks(), limit=PAGE)
     owners = {task_run.flow_run_id for task_run in open_tasks if task_run.flow_run_id}
     return _end_below(client, sorted(owners)) if owners else 0
@@ -173,14 +162,10 @@ def _end_what_ended_runs_left(client: "SyncPrefectClient") -> int:
 
 def _end_below(client: "SyncPrefectClient", flow_runs: list[uuid.UUID]) -> int:
     """Ends the unfinished task runs and sub-flows of flow runs, and theirs."""
-    from prefect.client.schemas import filters
-
     count = 0
     while flow_runs:
-        here = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=flow_runs))
-        below = filters.FlowRunFilter(
-            parent_flow_run_id=filters.FlowRunFilterParentFlowRunId(any_=flow_runs), state=_open_state()
-        )
+        here = _runs(id={"any_": flow_runs})
+        below = _runs(parent_flow_run_id={"any_": flow_runs}, state=_open())
         flow_runs = [run.id for run in client.read_flow_runs(flow_run_filter=below, limit=PAGE)]
         count += _end_task_runs(client, here) + _end_flow_runs(client, below)
     return count
@@ -192,8 +177,6 @@ def _end_task_runs(client: "SyncPrefectClient", flow_runs: "FlowRunFilter") -> i
 
 
 def _end_flow_runs(client: "SyncPrefectClient", flow_runs: "FlowRunFilter") -> int:
-    if flow_runs.state is None:
-        flow_runs = flow_runs.model_copy(update={"state": _open_state()})
     return _end_all(partial(client.read_flow_runs, flow_run_filter=flow_runs), client.set_flow_run_state)
 
 
@@ -211,24 +194,25 @@ def _end_all(read: Callable[..., Any], set_state: Callable[..., Any]) -> int:
     return count
 
 
-def _in_state(*names: str) -> Any:
-    from prefect.client.schemas import filters
+def _runs(**wanted: Any) -> "FlowRunFilter":
+    """A filter from plain values."""
+    from prefect.client.schemas.filters import FlowRunFilter
 
-    return filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=list(names)))
-
-
-def _open_state() -> Any:
-    return _in_state(*_open_states())
+    return FlowRunFilter.model_validate(wanted)
 
 
 def _open_tasks() -> "TaskRunFilter":
-    from prefect.client.schemas import filters
+    from prefect.client.schemas.filters import TaskRunFilter
 
-    types = filters.TaskRunFilterStateType(any_=_open_states())
-    return filters.TaskRunFilter(state=filters.TaskRunFilterState(type=types))
+    return TaskRunFilter.model_validate({"state": _open()})
 
 
-def _open_states() -> list[Any]:
+def _in(*states: str) -> dict[str, Any]:
+    return {"type": {"any_": states}}
+
+
+def _open() -> dict[str, Any]:
+    """All states but those in which a run has ended."""
     from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 
-    return [state for state in StateType if state not in TERMINAL_STATES]
+    return _in(*(state for state in StateType if state not in TERMINAL_STATES))

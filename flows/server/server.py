@@ -1,7 +1,6 @@
 """A Prefect server for one command, in a child process that cannot outlive it for long."""
 
 import errno
-import json
 import logging
 import os
 import signal
@@ -12,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from flows.server.children import identity, is_alive, start_module, write_record
+from flows.server.children import identity, is_alive, read_record, start_module, write_record
 from flows.server.keys import key_of_up, new_key, server_key_settings
 from flows.server.settings import STARTUP_LIMIT_S, lasting_server_settings, prepare_home, server_settings
 
@@ -161,12 +161,9 @@ def address_of(host: str) -> str:
 
 def serving(home: Path) -> str | None:
     """The API address of the `up` that serves the store with this Prefect home, None where there is none."""
-    try:
-        record = json.loads((home / "up.json").read_text())
-        here = record["machine"] == socket.gethostname()
-        return str(record["api_url"]) if here and is_alive(record["owner"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    record = read_record(home / "up.json")
+    here = record.get("machine") == socket.gethostname() and is_alive(record.get("owner"))
+    return str(record["api_url"]) if here and "api_url" in record else None
 
 
 @contextmanager
@@ -187,14 +184,10 @@ def stop_orphans(home: Path) -> list[int]:
     """Kill servers of earlier commands on this store whose command is gone; their process ids."""
     killed = []
     for path in (home / "servers").glob("*.json"):
-        try:
-            record = json.loads(path.read_text())
-            server, owner = record["server"], record["owner"]
-        except (OSError, ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
+        record = read_record(path)
+        if record and (record.get("machine") != socket.gethostname() or is_alive(record.get("owner"))):
             continue
-        if record.get("machine") != socket.gethostname() or is_alive(owner):
-            continue
+        server: Any = record.get("server")
         if is_alive(server):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(server["pid"], signal.SIGKILL)

@@ -44,11 +44,16 @@ class ChosenNetwork:
     whitening: Whitening | None
     dimensions: int | None
 
+    @property
+    def dimension(self) -> int:
+        """Of its descriptors."""
+        last = self.network.description.dimension if self.whitening is None else self.whitening.dimensions
+        return self.dimensions or last
+
     def __str__(self) -> str:
         inside = self.network.description
-        size = inside.dimension if self.whitening is None else self.dimensions or self.whitening.dimensions
         whitened = "" if self.whitening is None else ", whitened"
-        return f"{self.name} {inside.architecture}, {inside.pooling}{whitened}, {size} dimensions"
+        return f"{self.name} {inside.architecture}, {inside.pooling}{whitened}, {self.dimension} dimensions"
 
 
 def choose(
@@ -155,8 +160,7 @@ def _describe(chosen: ChosenNetwork, folder: Path) -> None:
         "training_image_size": chosen.record.options.get("training", {}).get("image_size"),
         "description_image_size": chosen.record.options.get("description", {}).get("image_size"),
         "whitened": chosen.whitening is not None,
-        "dimension": chosen.dimensions
-        or (description.dimension if chosen.whitening is None else chosen.whitening.dimensions),
+        "dimension": chosen.dimension,
         "network": asdict(description),
     }
     (folder / "network.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

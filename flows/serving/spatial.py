@@ -57,7 +57,7 @@ class LocalFeatures:
     def _of_run(cls, store: Store, record: RunRecord) -> LocalFeatures:
         options = record.options.get("reconstruction", {})
         features = FeatureOptions.model_validate(options.get("features", {}))
-        if features.hloc_file is not None:
+        if features.learned:
             raise NoLocalFeatures(
                 f"run {record.id} has learned features from {str(features.hloc_file)!r}, which no query "
                 "can be given here; search without --spatial"

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from storage.files.escaping import escaped, escaped_lines, shown
+from tasks.engine.progress import console_handlers
 
 WIDTH_OF_FILES = 160
 
@@ -84,10 +85,8 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
 @contextmanager
 def calm_console(terminal: bool) -> Iterator[None]:
     """Console handlers of this process print no tracebacks and, on a terminal, no state changes of tasks."""
-    handlers = [handler for handler in console_handlers() if handler.formatter is not None]
-    before = [(handler, handler.formatter) for handler in handlers]
+    before = [(handler, handler.formatter) for handler in console_handlers() if handler.formatter]
     for handler, formatter in before:
-        assert formatter is not None
         handler.setFormatter(WithoutTracebacks(formatter))
         if terminal:
             handler.addFilter(is_worth_a_line)
@@ -97,10 +96,3 @@ def calm_console(terminal: bool) -> Iterator[None]:
         for handler, formatter in before:
             handler.setFormatter(formatter)
             handler.removeFilter(is_worth_a_line)
-
-
-def console_handlers() -> list[logging.Handler]:
-    """Prefect's handlers that write to a rich console."""
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    found = {h: None for owner in loggers if isinstance(owner, logging.Logger) for h in owner.handlers}
-    return [handler for handler in found if hasattr(handler, "console")]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from report.page.markup import Safe, bars, section, table, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 
 
 def costs_section(material: Material) -> Safe:
@@ -43,3 +43,6 @@ def _wall(material: Material) -> str:
     if record.ended is None:
         return "The run has not ended."
     return f"The run took {(record.ended - record.started).total_seconds():,.0f} s from begin to end."
+
+
+SECTIONS = (Section("costs", "time", place=7, make=costs_section),)

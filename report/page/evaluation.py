@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from report.page.markup import Safe, details, section, table, tag
-from report.page.material import Material
-from report.tables.evaluation import WHITENINGS, EvaluationTable, read_table
+from report.page.material import Material, Section
+from report.tables.evaluation import EvaluationTable, read_table, whitening_shown
 from retrieval.evaluation.bootstrap import Estimate
 from storage.hdf5 import file as hdf5
 from storage.hdf5.open import Artifact
@@ -53,7 +53,7 @@ def _table_of(found: EvaluationTable) -> Safe:
     protocols = list(dict.fromkeys(row.protocol for row in found.rows))
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in found.rows:
-        key = (row.network, WHITENINGS.get(row.whitening, row.whitening), row.scales, row.expansion or "–")
+        key = (row.network, whitening_shown(row.whitening), row.scales, row.expansion or "–")
         cells.setdefault(key, {})[row.protocol] = _estimate(row.mean_average_precision)
     num_keys = 4 if any(row.expansion for row in found.rows) else 3  # without any expansion, no column of it
     lines = [
@@ -66,8 +66,8 @@ def _table_of(found: EvaluationTable) -> Safe:
 def _gains(found: EvaluationTable) -> list[Safe]:
     rows = [
         (
-            f"{each.network} {WHITENINGS.get(each.whitening, each.whitening)} minus {each.baseline} "
-            f"{WHITENINGS.get(each.baseline_whitening, each.baseline_whitening)}",
+            f"{each.network} {whitening_shown(each.whitening)} minus {each.baseline} "
+            f"{whitening_shown(each.baseline_whitening)}",
             each.scales,
             each.protocol,
             _estimate(each.difference, "+.1f"),
@@ -136,8 +136,7 @@ def rankings(material: Material, artifact: Artifact) -> tuple[str, str, list[Ran
         _ranking(str(queries[row]), float(precisions[row]), database[ranks[int(row), : RANKED + 5]], labels)
         for row in wanted
     ]
-    whitening = WHITENINGS.get(names["whitening"], names["whitening"])
-    title = f"{names['network']}, {whitening}, scales {names['scales']}"
+    title = f"{names['network']}, {whitening_shown(names['whitening'])}, scales {names['scales']}"
     return title, names["protocol"], found
 
 
@@ -196,3 +195,6 @@ def _ranking(query: str, precision: float, ranked: NDArray[Any], labels: Labels)
         if str(name) != query
     ]
     return Ranking(query, precision, tuple(marked[:RANKED]))
+
+
+SECTIONS = (Section("evaluation", "evaluation", place=6, make=evaluation_section, turn=1),)

@@ -6,7 +6,7 @@ from collections import Counter
 from functools import cache
 
 from report.page.markup import Safe, details, join, section, table, tag, text
-from report.page.material import Material
+from report.page.material import Material, Section
 
 _WIDTH, _HEIGHT, _STEP_X, _STEP_Y = 172, 40, 208, 56
 
@@ -92,3 +92,6 @@ def _box(name: str, count: int, x: int, y: int) -> Safe:
         f'<g><rect class="node" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>'
         f'<text x="{x + _WIDTH // 2}" y="{y + _HEIGHT // 2 + 4}">{text(label)}</text></g>'
     )
+
+
+SECTIONS = (Section("lineage", "lineage", place=8, make=lineage_section),)

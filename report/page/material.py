@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from report.page.markup import Safe
 from report.page.pictures import Pictures
+from retrieval.describe.rows import descriptor_rows
 from storage.hdf5 import file as hdf5
 from storage.keys.artifacts import ArtifactRef, Sidecar
 from storage.photographs.folders import read_left_out
@@ -25,13 +27,13 @@ MOST_OBSERVATIONS = 20_000_000
 
 @dataclass(frozen=True)
 class Material:
-    """A run of a store. command: lines that make the run again; descriptors: [N, D] L2-normalised, of the
-    images of its training set, None where they are gone."""
+    """A run of a store. command: lines that make the run again; figures: what the page's script draws, by the
+    element that it is drawn into, put there by the sections."""
 
     store: Store
     record: RunRecord
     command: str = ""
-    descriptors: NDArray[np.float32] | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> Path | None:
         """The run's first artifact of this name, where it is still in the store."""
@@ -77,6 +79,11 @@ class Material:
         return hdf5.read(path, "training_set") if path else {}
 
     @cached_property
+    def descriptors(self) -> NDArray[np.float32] | None:
+        """[N, D] L2-normalised, of the images of the training set; None where they are gone."""
+        return descriptors_of(self.store, self.record, self.training_set) if self.training_set else None
+
+    @cached_property
     def training_file(self) -> Path | None:
         """training.h5, None where the run has none."""
         folder = self.path("finetune")
@@ -111,6 +118,35 @@ class Material:
         for name, sha in self.sha_of.items():
             names.setdefault(sha, name)
         return Pictures(files, names)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, which a module of this folder has among its `SECTIONS`.
+
+    name: its id; menu: what the menu calls it; place: where it stands, from above; make: what it shows, None
+    for nothing; turn: those that matter most come first, while there is room for pictures.
+    """
+
+    name: str
+    menu: str
+    place: int
+    make: Callable[[Material], Safe | None]
+    turn: int = 9
+
+
+def descriptors_of(store: Store, record: RunRecord, arrays: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    """[N, D] of a training set's images by the network that proposed the pairs, off the shelf and at one
+    scale where a list was given; None where some are missing."""
+    first = record.refs_of("descriptors")  # of several chunks with a photograph the last counts
+    refs = record.refs_of("proposal_descriptors") or first[::-1]
+    try:
+        files = {sha: store.path(ref) for ref in refs for sha in store.item_digests(ref)}
+    except (OSError, ValueError):
+        return None
+    shas = arrays["images/sha256"].astype(str).tolist()
+    whole = all(sha in files and files[sha].exists() for sha in shas)
+    return descriptor_rows(files, shas) if whole else None
 
 
 def _texts(values: NDArray[Any]) -> list[str]:

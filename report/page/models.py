@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from report.page.markup import Safe, histogram, section, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 
 MOST_MODELS = 80
 MOST_SHOWN_POINTS = 2500
@@ -19,14 +19,14 @@ _BLUE, _ORANGE = "#0072b2", "#e69f00"
 _CORNERS = np.array([[-0.8, -0.6, 1.0], [0.8, -0.6, 1.0], [0.8, 0.6, 1.0], [-0.8, 0.6, 1.0]])
 
 
-def models_section(material: Material) -> tuple[Safe, list[dict[str, Any]]] | None:
-    """The section, and the figures that its script draws, largest model first."""
+def models_section(material: Material) -> Safe | None:
+    """Every model, largest first, as a figure that can be turned."""
     scene = material.scene
-    if "models/cluster" not in scene or not len(scene["models/cluster"]):
+    order = largest_models(scene, MOST_MODELS)
+    if not order:
         return None
-    order = np.argsort(-scene["models/num_photos"], kind="stable")[:MOST_MODELS]
     points = max(200, min(MOST_SHOWN_POINTS, POINT_BUDGET // len(order)))
-    figures = [_model(material, int(model), points) for model in order]
+    figures = [_model(material, model, points) for model in order]
     options = [tag("option", each["title"], value=place) for place, each in enumerate(figures)]
     buttons = [
         tag("button", label, type="button", data_turn=turn, aria_label=words)
@@ -48,16 +48,29 @@ def models_section(material: Material) -> tuple[Safe, list[dict[str, Any]]] | No
     ]
     left_out = len(scene["models/cluster"]) - len(order)
     note = [tag("p", f"{left_out} smaller models are not shown.")] if left_out else []
-    return section("models", "3D models", *viewer, *note, *_visibility(scene)), figures
+    made = section("models", "3D models", *viewer, *note, *_visibility(scene))
+    material.figures["models"] = figures
+    return made
+
+
+def largest_models(scene: dict[str, NDArray[Any]], most: int) -> list[int]:
+    """The models with most photographs, largest first; none where there is no scene."""
+    sizes = scene.get("models/num_photos", np.empty(0))
+    return np.argsort(-sizes, kind="stable")[:most].tolist()
+
+
+def parts_of(scene: dict[str, NDArray[Any]], model: int) -> tuple[NDArray[Any], ...]:
+    """Of a model: its cameras (rows), their centres and poses, the points (rows) that are not far outside."""
+    cameras = np.flatnonzero(scene["cameras/model"] == model)
+    centers, poses = scene["cameras/center_in_world"][cameras], scene["cameras/cam_from_world"][cameras]
+    mine = np.flatnonzero(scene["points/model"] == model)
+    return cameras, centers, poses, mine[near(scene["points/xyz"][mine], centers)]
 
 
 def _model(material: Material, model: int, most: int) -> dict[str, Any]:
     """Figure, title, photographs and camera centres of one model."""
     scene = material.scene
-    cameras = np.flatnonzero(scene["cameras/model"] == model)
-    centers, poses = scene["cameras/center_in_world"][cameras], scene["cameras/cam_from_world"][cameras]
-    mine = np.flatnonzero(scene["points/model"] == model)
-    shown = mine[near(scene["points/xyz"][mine], centers)]
+    cameras, centers, poses, shown = parts_of(scene, model)
     shown = shown[np.linspace(0, len(shown) - 1, min(most, len(shown))).astype(int)] if len(shown) else shown
     shas = [material.photo_shas[photo] for photo in scene["cameras/photo"][cameras].tolist()]
     error = float(scene["models/mean_reprojection_error_px"][model])
@@ -172,3 +185,6 @@ def _visibility(scene: dict[str, NDArray[Any]]) -> list[Safe]:
             histogram("photographs that see a point", tracks[tracks > 0], (1, 2, 3, 4, 5, 7, 10, 15, 20, 30))
         )
     return [tag("div", *parts, class_="side")]
+
+
+SECTIONS = (Section("models", "3D models", place=3, make=models_section, turn=4),)

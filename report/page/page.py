@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from report.page.costs import costs_section
-from report.page.evaluation import evaluation_section
-from report.page.lineage import lineage_section
 from report.page.markup import Safe, json_script, section, tag, text
-from report.page.material import Material
-from report.page.models import models_section
-from report.page.photographs import cluster_gallery, what_went_in
-from report.page.selection import selection_section
-from report.page.training import training_section
+from report.page.material import Material, Section
 from storage.files.whole import write_text
+from storage.lazy import every
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +49,23 @@ def write_page(material: Material, out: Path) -> Page:
     return Page(out, size, len(pictures.content), pictures.left_out)
 
 
+@cache
+def sections() -> list[Section]:
+    """The parts of the page in its order: those that the modules of this folder have."""
+    found = [each for module in every("report.page.*") for each in getattr(module, "SECTIONS", ())]
+    return sorted(found, key=lambda each: each.place)
+
+
 def _page(material: Material) -> str:
-    drawn: dict[str, Any] = {}
-    parts = _parts(material, drawn)
-    figures = [figure for figure in drawn.values() if figure]
+    made = {each.name: _tried(each, material) for each in sorted(sections(), key=lambda each: each.turn)}
+    there = [each for each in sections() if made[each.name] is not None]
     body = [
         tag("a", "Skip to the content", href="#main", class_="skip"),
-        _header(material, [name for name in _ORDER if name in parts]),
-        tag("main", *(parts[name] for name in _ORDER if name in parts), id="main"),
+        _header(material, there),
+        tag("main", *(made[each.name] for each in there), id="main"),
         _pictures(material),
-        json_script("figures", _to_json(drawn)),
-        _library() if figures else "",
+        json_script("figures", _to_json(material.figures)),
+        _library() if any(material.figures.values()) else "",
         Safe(f"<script>{_asset('page.js')}</script>"),
     ]
     title = f"Run {material.record.id} of {material.record.collection}"
@@ -79,53 +79,19 @@ def _page(material: Material) -> str:
     return f'<!doctype html>\n<html lang="en">{tag("head", *head)}{tag("body", *body)}</html>\n'
 
 
-_ORDER = (
-    "photographs", "clusters", "models", "selection", "training", "evaluation", "costs", "lineage", "command",
-)  # fmt: skip
-_MENU = {
-    "photographs": "photographs", "clusters": "clusters", "models": "3D models", "selection": "pairs",
-    "training": "training", "evaluation": "evaluation", "costs": "time", "lineage": "lineage",
-    "command": "again",
-}  # fmt: skip
-
-
-def _parts(material: Material, drawn: dict[str, Any]) -> dict[str, Safe]:
-    """The sections by name; those whose pictures matter most come first, while there is room for pictures."""
-
-    def with_figures(made: tuple[Safe, Any] | None, name: str) -> Safe | None:
-        if made is None:
-            return None
-        drawn[name] = made[1]
-        return made[0]
-
-    makers: dict[str, Callable[[], Safe | None]] = {
-        "evaluation": lambda: evaluation_section(material),
-        "training": lambda: with_figures(training_section(material), "curves"),
-        "selection": lambda: selection_section(material),
-        "photographs": lambda: what_went_in(material),
-        "models": lambda: with_figures(models_section(material), "models"),
-        "clusters": lambda: cluster_gallery(material),
-        "costs": lambda: costs_section(material),
-        "lineage": lambda: lineage_section(material),
-        "command": lambda: _command(material),
-    }
-    made = {name: _tried(name, maker) for name, maker in makers.items()}
-    return {name: part for name, part in made.items() if part is not None}
-
-
-def _tried(name: str, maker: Callable[[], Safe | None]) -> Safe | None:
+def _tried(part: Section, material: Material) -> Safe | None:
     try:
-        return maker()
+        return part.make(material)
     except (ValueError, OSError, KeyError, IndexError) as error:
-        log.warning("report: %s cannot be shown: %s", name, error)
+        log.warning("report: %s cannot be shown: %s", part.name, error)
         words = f"This part cannot be shown: {type(error).__name__}: {error}"
-        return section(name, name, tag("p", words, class_="note"))
+        return section(part.name, part.name, tag("p", words, class_="note"))
 
 
-def _header(material: Material, parts: list[str]) -> Safe:
+def _header(material: Material, parts: list[Section]) -> Safe:
     record = material.record
     begin = f"{record.started:%Y-%m-%d %H:%M} UTC"
-    links = [tag("a", _MENU[name], href=f"#{name}") for name in parts]
+    links = [tag("a", each.menu, href=f"#{each.name}") for each in parts]
     return tag(
         "header",
         tag("h1", record.collection or "a run"),
@@ -153,6 +119,9 @@ def _command(material: Material) -> Safe | None:
             tabindex="0",
         ),
     )
+
+
+SECTIONS = (Section("command", "again", place=9, make=_command),)
 
 
 def _pictures(material: Material) -> Safe:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from report.page.markup import Safe, details, facts, section, table, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 from storage.photographs.folders import left_out_text
 
 MOST_REASONS = 200
@@ -107,3 +107,9 @@ def _splits(material: Material) -> dict[int, str]:
     names = {0: "train", 1: "val", 2: "test"}
     pairs = zip(arrays["images/cluster"].tolist(), arrays["images/split"].tolist(), strict=True)
     return {cluster: names[split] for cluster, split in pairs}
+
+
+SECTIONS = (
+    Section("photographs", "photographs", place=1, make=what_went_in),
+    Section("clusters", "clusters", place=2, make=cluster_gallery, turn=5),
+)

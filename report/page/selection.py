@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from report.page.markup import Safe, bars, details, section, table, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 from report.sheets.tuples import NothingToShow, Tile, tuple_rows
 
 TUPLES = 10
@@ -90,3 +90,6 @@ def _labels(edges: Any) -> list[str]:
     return [
         f"{low:.3g} or more" if np.isinf(high) else f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)
     ]
+
+
+SECTIONS = (Section("selection", "pairs", place=4, make=selection_section, turn=3),)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from report.page.evaluation import Ranking, rankings
 from report.page.material import Material
-from report.page.models import near
+from report.page.models import largest_models, parts_of
 from storage.hdf5 import file as hdf5
 
 MOST_MODELS, MOST_POINTS = 6, 3000
@@ -25,9 +25,9 @@ _BLUE, _ORANGE = "#0072b2", "#d55e00"
 def models_still(material: Material) -> Any | None:
     """Of each of the largest models a view of points and cameras, and the cameras as seen from above."""
     scene = material.scene
-    if "models/cluster" not in scene or not len(scene["models/cluster"]):
+    order = largest_models(scene, MOST_MODELS)
+    if not order:
         return None
-    order = np.argsort(-scene["models/num_photos"], kind="stable")[:MOST_MODELS].tolist()
     figure = _figure(3.6 * len(order), 6.4)
     for place, model in enumerate(order):
         centers, ahead, up, points, colours = _model(scene, model)
@@ -76,7 +76,7 @@ def tuples_still(material: Material) -> Any | None:
         return None
     if not rows or any(shas[tile.image] not in files for tiles in rows for tile in tiles):
         return None
-    return paint_sheet(rows, lambda image: _tile(material, shas[image]))
+    return paint_sheet(rows, lambda image: _tile(material, shas[image])).image
 
 
 def rankings_still(material: Material) -> Any | None:
@@ -131,10 +131,7 @@ def _tile(material: Material, sha: str) -> NDArray[np.uint8]:
 
 def _model(scene: dict[str, NDArray[Any]], model: int) -> tuple[NDArray[Any], ...]:
     """Camera centres [R, 3], mean viewing and upward direction [3], points [P, 3] and colours [P, 3]."""
-    cameras = np.flatnonzero(scene["cameras/model"] == model)
-    centers, poses = scene["cameras/center_in_world"][cameras], scene["cameras/cam_from_world"][cameras]
-    mine = np.flatnonzero(scene["points/model"] == model)
-    mine = mine[near(scene["points/xyz"][mine], centers)]
+    _, centers, poses, mine = parts_of(scene, model)
     mine = mine[:: max(1, len(mine) // MOST_POINTS)]
     up, ahead = -poses[:, 1, :3].mean(axis=0), poses[:, 2, :3].mean(axis=0)
     return centers, ahead, _unit(up), scene["points/xyz"][mine], scene["points/rgb"][mine] / 255.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from report.page.markup import Safe, details, number, section, table, tag
-from report.page.material import Material
+from report.page.material import Material, Section
 from report.page.selection import contact_sheet
 from report.sheets.tuples import NothingToShow, mined_rows
 from report.tables.training import TrainingTable, read_training
@@ -19,8 +19,8 @@ _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
 _GRID = "rgba(128, 128, 128, 0.3)"
 
 
-def training_section(material: Material) -> tuple[Safe, dict[str, Any]] | None:
-    """The section, and the figure that its script draws."""
+def training_section(material: Material) -> Safe | None:
+    """The curves, and the numbers behind them."""
     if material.training_file is None:
         return None
     training = read_training(material.training_file)
@@ -61,7 +61,8 @@ def training_section(material: Material) -> tuple[Safe, dict[str, Any]] | None:
         *notes,
         *_hard_negatives(material, training),
     )
-    return made, _curves(training)
+    material.figures["curves"] = _curves(training)
+    return made
 
 
 def _curves(training: TrainingTable) -> dict[str, Any]:
@@ -136,3 +137,6 @@ def _hard_negatives(material: Material, training: TrainingTable) -> list[Any]:
 
 
 _MINED = ("mined/query", "mined/positive", "mined/negatives")
+
+
+SECTIONS = (Section("training", "training", place=5, make=training_section, turn=2),)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,17 +88,8 @@ def mined_rows(
     return found
 
 
-def draw_sheet(rows: Sequence[Sequence[Tile]], load: Load, out: Path) -> None:
-    """Write the sheet as a PNG, whole or not at all. load(image) -> [H, W, 3] uint8."""
-    _painted(rows, load).save(out)
-
-
-def paint_sheet(rows: Sequence[Sequence[Tile]], load: Load) -> Any:
-    """The sheet as a Pillow image. load(image) -> [H, W, 3] uint8."""
-    return _painted(rows, load).image
-
-
-def _painted(rows: Sequence[Sequence[Tile]], load: Load) -> ContactSheet:
+def paint_sheet(rows: Sequence[Sequence[Tile]], load: Load) -> ContactSheet:
+    """The sheet. load(image) -> [H, W, 3] uint8."""
     columns = _columns(rows)
     sheet = ContactSheet(len(rows), len(columns))
     for place, column in enumerate(columns):

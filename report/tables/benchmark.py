@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from report.tables.plain import plain_table
 from retrieval.official.readers.common import Ids, ScoreRow
 from storage.files.escaping import shown
 from storage.hdf5.open import open_artifact
@@ -82,15 +83,8 @@ def _facts(facts: dict[str, Any], options: dict[str, Any]) -> dict[str, str]:
 
 def render(result: BenchmarkResult) -> Table:
     """One line per protocol, one column per metric, values in %."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=shown(title(result)), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.padding = (0, 2, 0, 0)
-    table.add_column("protocol")
     metrics = _metrics(result.rows)
-    for name in (*metrics, "queries"):
-        table.add_column(name, justify="right")
+    table = plain_table(shown(title(result)), ["protocol"], [*metrics, "queries"], gap=2)
     for protocol in _protocols(result.rows):
         cells, count = _line(result.rows, protocol)
         table.add_row(protocol or "all", *(_percent(cells.get(name)) for name in metrics), str(count))

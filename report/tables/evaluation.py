@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from report.tables.plain import plain_table
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
 from retrieval.whitening.methods import METHODS
 from storage.hdf5.open import open_artifact
@@ -75,8 +76,8 @@ class EvaluationTable:
     confidence: float = 0.95
 
 
-def read_table(path: Path, *, baseline: str = BASELINE, tuned: str = TUNED) -> EvaluationTable:
-    """The rows of an evaluation.h5, and tuned minus baseline wherever both are there.
+def read_table(path: Path) -> EvaluationTable:
+    """The rows of an evaluation.h5, and fine-tuned minus off-the-shelf wherever both are there.
 
     Intervals follow the options stored in the file: the same numbers on every reading.
     Raises storage.hdf5's errors.
@@ -93,8 +94,8 @@ def read_table(path: Path, *, baseline: str = BASELINE, tuned: str = TUNED) -> E
     return EvaluationTable(
         benchmark,
         rows,
-        tuple(_differences(arrays, options, baseline, tuned)),
-        tuple(_differences(arrays, options, baseline, tuned, ("lw", "raw"))),
+        tuple(_differences(arrays, options)),
+        tuple(_differences(arrays, options, ("lw", "raw"))),
         len(arrays["database/name"]),
         _resampling(options)["confidence"],
     )
@@ -113,29 +114,23 @@ def _row(arrays: dict[str, Any], options: dict[str, Any], index: int) -> TableRo
 
 
 def _differences(
-    arrays: dict[str, Any],
-    options: dict[str, Any],
-    baseline: str,
-    tuned: str,
-    whitenings: tuple[str, str] | None = None,
-) -> Sequence[DifferenceRow]:
-    """Tuned minus baseline: at equal whitening, or with the first one minus with the second."""
+    arrays: dict[str, Any], options: dict[str, Any], whitenings: tuple[str, str] | None = None
+) -> Iterator[DifferenceRow]:
+    """Fine-tuned minus off-the-shelf: at equal whitening, or with the first one minus with the second."""
     columns = [arrays[f"configurations/{name}"] for name in _COLUMNS]
     names = {
         tuple(map(str, key)): str(name)
         for *key, name in zip(*columns, arrays["configurations/name"], strict=True)
     }
-    found = []
     for (network, whitening, scales, expansion, protocol), name in names.items():
         other_whitening = whitening if whitenings is None else whitenings[1]
-        other = names.get((baseline, other_whitening, scales, expansion, protocol))
+        other = names.get((BASELINE, other_whitening, scales, expansion, protocol))
         asked = whitenings is None or whitening == whitenings[0]
-        if network == tuned and asked and other is not None:
+        if network == TUNED and asked and other is not None:
             first, second = (arrays[f"average_precisions/{each}"] for each in (name, other))
             difference = bootstrap_difference(first, second, _clusters(arrays), **_resampling(options))
-            row = (tuned, baseline, whitening, scales, expansion, protocol, difference, other_whitening)
-            found.append(DifferenceRow(*row))
-    return found
+            row = (TUNED, BASELINE, whitening, scales, expansion, protocol, difference, other_whitening)
+            yield DifferenceRow(*row)
 
 
 def _clusters(arrays: dict[str, Any]) -> Any:
@@ -177,7 +172,7 @@ def _map_table(table: EvaluationTable, protocols: Sequence[str], names: dict[str
     )
     for (network, whitening, scales, expansion), cells in _by_configuration(table.rows).items():
         texts = [_map_cell(cells.get(name), wide) for name in protocols]
-        labels = [network, WHITENINGS.get(whitening, whitening), names[scales]]
+        labels = [network, whitening_shown(whitening), names[scales]]
         grid.add_row(*labels, *_expansion(table.rows, expansion), *texts)
     return grid
 
@@ -189,9 +184,9 @@ def _difference_table(table: EvaluationTable, protocols: Sequence[str], names: d
     for each in (table.differences, table.gains):
         for (_, whitening, scales, expansion), cells in _by_configuration(each).items():
             first = next(iter(cells.values()))
-            compared = WHITENINGS.get(whitening, whitening)
+            compared = whitening_shown(whitening)
             if first.baseline_whitening != whitening:
-                compared += f" vs {WHITENINGS.get(first.baseline_whitening, first.baseline_whitening)}"
+                compared += f" vs {whitening_shown(first.baseline_whitening)}"
             texts = [_difference_cell(cells.get(name)) for name in protocols]
             grid.add_row(compared, names[scales], *_expansion(rows, expansion), *texts)
         grid.add_section()
@@ -205,6 +200,11 @@ def _by_configuration(rows: Sequence[Any]) -> dict[tuple[str, ...], dict[str, An
     return grouped
 
 
+def whitening_shown(stored: str) -> str:
+    """A whitening as tables call it."""
+    return WHITENINGS.get(stored, stored)
+
+
 def scale_names(scales: Sequence[str]) -> dict[str, str]:
     """Scales as stored -> short names: '1' is single, one longer set is multi; several keep their text."""
     several = [each for each in dict.fromkeys(scales) if each != "1"]
@@ -213,11 +213,7 @@ def scale_names(scales: Sequence[str]) -> dict[str, str]:
 
 
 def _grid(title: str, labels: list[str], rows: Sequence[Any], columns: Sequence[str], legend: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table = plain_table(title, caption=legend)
     for name in (*labels, *(["expansion"] if any(row.expansion for row in rows) else [])):
         table.add_column(name, no_wrap=True)
     for name in columns:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from report.tables.plain import plain_table
 from sfm.training_set.splits import SPLIT_NAMES
 from sfm.training_set.training_set import TrainingSet
 from storage.files.escaping import shown
@@ -114,9 +115,9 @@ def render(found: SelectionReport) -> Iterator[RenderableType]:
 
 def dropped_table(dropped: Dropped) -> Table:
     """The clusters that a decontamination took out, and why."""
-    table = _plain(f"{dropped.cluster.size} clusters that show what the benchmark shows, dropped")
-    for name in ("cluster", "split", "photographs", "inliers", "similarity"):
-        table.add_column(name, justify="right")
+    title = f"{dropped.cluster.size} clusters that show what the benchmark shows, dropped"
+    numbers = ("cluster", "split", "photographs", "inliers", "similarity")
+    table = plain_table(title, right=numbers, title_justify="left")
     for name in ("benchmark image", "photograph"):
         table.add_column(name)
     for row in range(dropped.cluster.size):
@@ -164,11 +165,8 @@ def _histogram(title: str, values: NDArray[np.float32], edges: NDArray[np.float6
 
 
 def _split_table(rows: tuple[SplitRow, ...]) -> Table:
-    table = _plain("training set")
-    table.add_column("split")
     columns = ("photographs", "registered", "clusters", "of one", "models", "queries", "benchmark\nqueries")
-    for name in columns:
-        table.add_column(name, justify="right")
+    table = plain_table("training set", ["split"], columns, title_justify="left")
     table.add_column("largest clusters, photographs")
     for row in rows:
         counts = (row.photographs, row.registered, row.clusters, row.alone, row.models, row.queries)
@@ -178,22 +176,10 @@ def _split_table(rows: tuple[SplitRow, ...]) -> Table:
 
 
 def _bars(histogram: Histogram) -> Table:
-    table = _plain(histogram.title)
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
-    table.add_column("count", justify="right")
+    table = plain_table(histogram.title, right=("from", "to", "count"), title_justify="left")
     table.add_column("")
     most = int(histogram.counts.max())
     for low, high, count in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
         bar = "█" * -(-_BAR * int(count) // most)
         table.add_row(f"{low:.4g}", "" if np.isinf(high) else f"{high:.4g}", str(count), bar)
-    return table
-
-
-def _plain(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
     return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from report.tables.plain import plain_table
 from storage.hdf5.open import open_artifact
 
 if TYPE_CHECKING:
@@ -95,11 +96,9 @@ def render_training(training: TrainingTable) -> Table:
         f"* kept: epoch {training.best_epoch}. Median cosine distance of a photograph's descriptors "
         f"before and after training: {moved} ({training.num_shifted} photographs)."
     )
-    table = _plain("training, epoch by epoch", legend)
-    for name in ("epoch", "learning\nrate", "loss\ntrain", "loss\nval", "val mAP\nmedium, %"):
-        table.add_column(name, justify="right")
-    for name in ("mean distance\nof negatives", "GeM p"):
-        table.add_column(name, justify="right")
+    losses = ("loss\ntrain", "loss\nval", "val mAP\nmedium, %", "mean distance\nof negatives")
+    columns = ("epoch", "learning\nrate", *losses, "GeM p")
+    table = plain_table("training, epoch by epoch", right=columns, caption=legend)
     for row in training.epochs:
         mark = "*" if row.epoch == training.best_epoch else " "
         label = f"before {mark}" if row.epoch == 0 else f"{row.epoch} {mark}"
@@ -120,11 +119,8 @@ def render_whitenings(rows: Sequence[tuple[str, str, WhiteningRow]]) -> Table:
     """(network, name of the scales, whitening) -> pairs and chosen shrinkage of each Lw."""
     learnt = [(network, scales, row) for network, scales, row in rows if row.method == "lw"]
     legend = "Shrinkage: ridge as a multiple of the pairs' mean variance; the best medium mAP on val wins."
-    table = _plain("whitening Lw", legend)
-    for name in ("network", "scales"):
-        table.add_column(name)
-    for name in ("pairs", "shrinkage", "val mAP\nmedium, %", "val mAP of all\nthat were tried, %"):
-        table.add_column(name, justify="right")
+    numbers = ("pairs", "shrinkage", "val mAP\nmedium, %", "val mAP of all\nthat were tried, %")
+    table = plain_table("whitening Lw", ("network", "scales"), numbers, caption=legend)
     for network, scales, row in learnt:
         tried = [100 * value for _, value in row.tried if math.isfinite(value)]
         best = _cell(100 * dict(row.tried).get(row.shrinkage, math.nan), ".1f")
@@ -135,12 +131,3 @@ def render_whitenings(rows: Sequence[tuple[str, str, WhiteningRow]]) -> Table:
 
 def _cell(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
-
-
-def _plain(title: str, legend: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, caption=legend, caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
-    return table

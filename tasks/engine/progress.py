@@ -88,20 +88,19 @@ def bars(console: Any) -> Iterator[Bars]:
             _BARS = None
 
 
+def console_handlers() -> list[Any]:
+    """Prefect's handlers that write to a rich console."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    found = {h: None for owner in loggers if isinstance(owner, logging.Logger) for h in owner.handlers}
+    return [handler for handler in found if hasattr(handler, "console")]
+
+
 @contextmanager
 def _console_of_handlers(console: Any) -> Iterator[None]:
     """Prefect's console handlers write through `console`, so that a live bar and a log line do not mix."""
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    handlers = {
-        handler
-        for owner in loggers
-        if isinstance(owner, logging.Logger)
-        for handler in owner.handlers
-        if hasattr(handler, "console")
-    }
-    before = {handler: handler.console for handler in handlers}
+    before = {handler: handler.console for handler in console_handlers()}
     try:
-        for handler in handlers:
+        for handler in before:
             handler.console = console
         yield
     finally:

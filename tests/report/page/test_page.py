@@ -20,9 +20,9 @@ from report.page import markup
 from report.page.evaluation import Ranking, rankings
 from report.page.lineage import stage_edges
 from report.page.markup import Safe, bars, histogram, json_script, tag, text
-from report.page.material import Material
+from report.page.material import Material, Section
 from report.page.models import _frustums, models_section, near
-from report.page.page import write_page
+from report.page.page import sections, write_page
 from report.page.pictures import Pictures
 from storage.hdf5 import file as hdf5
 from storage.store import ledger
@@ -83,6 +83,23 @@ def test_every_part_is_there_with_a_link(page: Path) -> None:
     assert "cannot be shown" not in found.text
     for words in ("truncated; export it again", "cluster 0: 2 photographs", "retrieval-sfm run <photos>"):
         assert words in found.text
+
+
+def test_a_section_is_declared_in_its_module_alone(
+    store: Store, record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is its own, and two have not the same name; the page and its menu have what is declared."""
+    assert len({each.name for each in sections()}) == len({each.place for each in sections()}) == len(PARTS)
+    more = Section("weather", "sky", place=2, make=lambda material: tag("section", "rain", id="weather"))
+    monkeypatch.setattr("report.page.costs.SECTIONS", (more,))
+    sections.cache_clear()
+    write_page(Material(store, record), tmp_path / "more.html")
+    monkeypatch.undo()
+    sections.cache_clear()
+    found = read(tmp_path / "more.html")
+    there = [each["id"] for name, each in found.elements if name == "section"]
+    assert there[:3] == ["photographs", "weather", "clusters"] and "costs" not in there
+    assert "#weather" in {each["href"] for name, each in found.elements if name == "a"}
 
 
 def test_nothing_points_out_of_the_page(page: Path) -> None:
@@ -217,8 +234,9 @@ def test_frustums_open_where_the_camera_looks() -> None:
 def test_stray_points_do_not_shrink_the_model(store: Store, record: RunRecord) -> None:
     points = np.vstack([np.random.default_rng(0).normal(size=(100, 3)), [[1e6, 0, 0]]])
     assert near(points, np.zeros((1, 3))).tolist() == [True] * 100 + [False]
-    found = models_section(Material(store, record))
-    assert found is not None and found[1][0]["title"] == "0: 2 photographs, 3 points, error 0.50 px"
+    material = Material(store, record)
+    assert models_section(material) is not None
+    assert material.figures["models"][0]["title"] == "0: 2 photographs, 3 points, error 0.50 px"
 
 
 def test_the_command_makes_the_same_options(store: Store, record: RunRecord, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report.sheets.tuples import NothingToShow, draw_sheet, tuple_rows
+from report.sheets.tuples import NothingToShow, paint_sheet, tuple_rows
 
 
 def world() -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_the_photographs_are_drawn(tmp_path: Path) -> None:
     def load(image: int) -> np.ndarray:
         return np.full((40, 60, 3), 10 + 15 * image, dtype=np.uint8)
 
-    draw_sheet(rows, load, out)
+    paint_sheet(rows, load).save(out)
     sheet = np.asarray(Image.open(out))
     grey = {10 + 15 * tile.image for row in rows for tile in row}
     colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
