@@ -225,12 +225,12 @@ def _positives(queries: _Side, database: _Side, radius_m: float) -> dict[str, li
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> DataFrame:
-    from pandas import read_csv
+    import pandas as pd
 
     if not path.is_file():
         raise InvalidMsls(f"'{path}' is missing; expected <city>/{{query,database}}/{path.name}")
     try:
-        table = read_csv(io.StringIO(read_text(path).content), index_col=0)
+        table = pd.read_csv(io.StringIO(read_text(path).content), index_col=0)
     except (ValueError, OverflowError) as error:  # pandas' own errors and those of the text are ValueErrors
         raise InvalidMsls(f"'{path}': {' '.join(str(error).split())}; expected the official table") from error
     table.columns = table.columns.map(lambda name: str(name).strip())
