@@ -1,7 +1,8 @@
 """Losses on tuples: a query, its positive, its negatives.
 
 Called with descriptors [N, D] and labels [N]: -1 query, 1 positive, 0 negative, tuples one after another and
-equally long, each beginning with its query. Both losses are sums, not means, as in the published code.
+equally long, each beginning with its query. All are sums over tuples, not means, as in the published code.
+`additive`: whether the loss of a tuple is a sum over its negatives, so that one can be looked at alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ class ContrastiveLoss(nn.Module):
 
     Source: TPAMI 2018, eq. 3; eps keeps the gradient of d finite for identical descriptors.
     """
+
+    additive = True
 
     def __init__(self, margin: float = 0.7, eps: float = 1e-6) -> None:
         super().__init__()
@@ -42,6 +45,8 @@ class ContrastiveLoss(nn.Module):
 class TripletLoss(nn.Module):
     """Sum over (query, positive, negative) of max(0, margin + d_p^2 - d_n^2). One positive per tuple."""
 
+    additive = True
+
     def __init__(self, margin: float = 0.1) -> None:
         super().__init__()
         self.margin = margin
@@ -62,6 +67,80 @@ class TripletLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}"
+
+
+class MultiSimilarityLoss(nn.Module):
+    """Sum over queries of log(1 + sum_p exp(-alpha (s_p - base))) / alpha
+    + log(1 + sum_n exp(beta (s_n - base))) / beta, s = inner product with the query.
+
+    Of the positives those count whose similarity is below that of some negative + epsilon, of the negatives
+    those above that of some positive - epsilon. Source: Wang et al., CVPR 2019, eq. 11, 12 and 15.
+    """
+
+    additive = False
+
+    def __init__(
+        self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, epsilon: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.base, self.epsilon = alpha, beta, base, epsilon
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
+        similarity, is_positive = _similarities(descriptors, labels)
+        nearest = similarity.detach().masked_fill(is_positive, -torch.inf).amax(dim=1, keepdim=True)
+        farthest = similarity.detach().masked_fill(~is_positive, torch.inf).amin(dim=1, keepdim=True)
+        pulled = is_positive & (similarity.detach() < nearest + self.epsilon)
+        pushed = ~is_positive & (similarity.detach() > farthest - self.epsilon)
+        attract = _log_one_plus(-self.alpha * (similarity - self.base), pulled) / self.alpha
+        repel = _log_one_plus(self.beta * (similarity - self.base), pushed) / self.beta
+        return (attract + repel).sum()
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}"
+
+
+class SmoothAPLoss(nn.Module):
+    """Sum over queries of 1 - AP, where a step in a rank is a sigmoid of the difference of similarities.
+
+    AP = mean over positives i of (1 + sum over positives j of G(s_j - s_i)) / (1 + sum over all j of
+    G(s_j - s_i)), j not i, G(x) = 1 / (1 + exp(-x / temperature)). Source: Brown et al., ECCV 2020, eq. 6.
+    """
+
+    additive = False
+
+    def __init__(self, temperature: float = 0.01) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
+        similarity, is_positive = _similarities(descriptors, labels)
+        ahead = torch.sigmoid((similarity[:, None, :] - similarity[:, :, None]) / self.temperature)
+        ahead = ahead * ~torch.eye(similarity.shape[1], dtype=torch.bool, device=ahead.device)
+        rank = 1 + ahead.sum(dim=2)
+        among_positives = 1 + (ahead * is_positive[:, None, :]).sum(dim=2)
+        precision = (among_positives / rank * is_positive).sum(dim=1) / is_positive.sum(dim=1)
+        return (1 - precision).sum()
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
+def _similarities(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each query to the others of its tuple, and which are positives: [T, n] each. Raises TupleLayout."""
+    length = tuple_length(descriptors, labels)
+    tuples = descriptors.reshape(-1, length, descriptors.shape[1])
+    is_positive = labels.reshape(-1, length)[:, 1:] == 1
+    if not bool(is_positive.any(dim=1).all()):
+        raise TupleLayout("every tuple needs a positive (label 1)")
+    return (tuples[:, :1] * tuples[:, 1:]).sum(dim=2), is_positive
+
+
+def _log_one_plus(exponents: Tensor, chosen: Tensor) -> Tensor:
+    """[T] log(1 + sum of exp of those chosen), without overflow."""
+    chosen_only = exponents.masked_fill(~chosen, -torch.inf)
+    return torch.cat([torch.zeros_like(exponents[:, :1]), chosen_only], dim=1).logsumexp(dim=1)
 
 
 def tuple_length(descriptors: Tensor, labels: Tensor) -> int:

@@ -240,8 +240,11 @@ def tuple_gradients(
     gradient of a negative's descriptor depends on query and positive only: its backward pass runs at once,
     and its activations go before the next negative comes. Memory does not grow with their number. A negative
     beyond the margin has no gradient and runs no backward pass. anchors_together: query and positive of equal
-    size share a pass too; both are kept in any case.
+    size share a pass too; both are kept in any case. A loss that is no such sum is asked first, about
+    descriptors without activations; then every photograph passes again.
     """
+    if not getattr(loss, "additive", True):
+        return _in_two_passes(forward, photographs, loss, negatives_at_a_time)
     anchors = [forward(batch) for _, batch in _groups(photographs[:2], 2 if anchors_together else 1)]
     fixed = torch.cat([rows.detach() for rows in anchors])
     negatives = [fixed.new_empty(1, fixed.shape[1]) for _ in photographs[2:]]
@@ -259,6 +262,22 @@ def tuple_gradients(
     (gradient,) = torch.autograd.grad(value, fixed)
     if bool(gradient.any()):
         torch.autograd.backward(anchors, list(gradient.split([len(rows) for rows in anchors])))
+    return float(value.detach())
+
+
+def _in_two_passes(
+    forward: Callable[[Tensor], Tensor], photographs: Sequence[Tensor], loss: Loss, largest: int
+) -> float:
+    groups = _groups(photographs, largest)
+    with torch.no_grad():
+        found = [forward(batch) for _, batch in groups]
+    order = [position for positions, _ in groups for position in positions]
+    rows = torch.cat(found)[np.argsort(order)].requires_grad_()
+    value = loss(rows, tuple_labels(len(photographs) - 2).to(rows.device))
+    (gradient,) = torch.autograd.grad(value, rows)
+    for positions, batch in groups:
+        if bool(gradient[positions].any()):
+            forward(batch).backward(gradient[positions])
     return float(value.detach())
 
 

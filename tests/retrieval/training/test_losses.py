@@ -7,10 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrieval.training.losses import ContrastiveLoss, TripletLoss, TupleLayout, tuple_labels
+from retrieval.training.losses import (
+    ContrastiveLoss,
+    MultiSimilarityLoss,
+    SmoothAPLoss,
+    TripletLoss,
+    TupleLayout,
+    tuple_labels,
+)
 from tests.official import listed, needs, official
 
 ORACLES = listed("*.npz", "oracles", "loss")
+
+
+LOSSES = [ContrastiveLoss(0.9), TripletLoss(0.5), MultiSimilarityLoss(epsilon=0.7), SmoothAPLoss(0.3)]
 
 
 def random_tuples(tuples: int, negatives: int) -> tuple[Tensor, Tensor]:
@@ -31,18 +41,55 @@ def test_triplet_by_hand() -> None:
     assert TripletLoss(0.2)(rows, torch.tensor([-1, 1, 0, 0])).item() == pytest.approx(0.2 + 0.25 - 0.36)
 
 
+def with_similarities(positives: list[float], negatives: list[float]) -> tuple[Tensor, Tensor]:
+    """A tuple whose similarities to the query are these, several positives too."""
+    found = torch.tensor([1.0, *positives, *negatives], dtype=torch.float64)
+    rows = torch.stack([found, (1 - found**2).clamp(min=0).sqrt()], dim=1)
+    return rows, torch.tensor([-1.0] + [1.0] * len(positives) + [0.0] * len(negatives))
+
+
+def test_multi_similarity_by_hand() -> None:
+    rows, labels = with_similarities([0.9, 0.4], [0.8, 0.6, 0.1])
+    # the positive of 0.9 is not below 0.8 + 0.05; the negative of 0.1 is not above 0.4 - 0.05
+    expected = np.log(1 + np.exp(-2 * (0.4 - 0.5))) / 2
+    expected += np.log(1 + np.exp(10 * (0.8 - 0.5)) + np.exp(10 * (0.6 - 0.5))) / 10
+    found = MultiSimilarityLoss(alpha=2, beta=10, base=0.5, epsilon=0.05)(rows, labels)
+    assert found.item() == pytest.approx(expected)
+    far = with_similarities([0.9], [0.1, 0.2])
+    assert MultiSimilarityLoss()(*far).item() == 0
+
+
+def test_smooth_ap_by_hand() -> None:
+    rows, labels = with_similarities([0.9, 0.4], [0.6])
+
+    def step(difference: float) -> float:
+        return 1 / (1 + np.exp(-difference / 0.2))
+
+    first = (1 + step(0.4 - 0.9)) / (1 + step(0.4 - 0.9) + step(0.6 - 0.9))
+    second = (1 + step(0.9 - 0.4)) / (1 + step(0.9 - 0.4) + step(0.6 - 0.4))
+    assert SmoothAPLoss(0.2)(rows, labels).item() == pytest.approx(1 - (first + second) / 2)
+    # with a step that is a step it is the average precision: ranks 1 and 3
+    assert SmoothAPLoss(1e-4)(rows, labels).item() == pytest.approx(1 - (1 / 1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("loss", [MultiSimilarityLoss(), SmoothAPLoss()])
+def test_a_tuple_without_a_positive_is_refused(loss: torch.nn.Module) -> None:
+    with pytest.raises(TupleLayout, match="needs a positive"):
+        loss(torch.eye(3), torch.tensor([-1, 0, 0]))
+
+
 def test_labels_of_tuples() -> None:
     assert tuple_labels(2, 2).tolist() == [-1, 1, 0, 0, -1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("loss", [ContrastiveLoss(0.9), TripletLoss(0.5)])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_several_tuples_sum_up(loss: torch.nn.Module) -> None:
     rows, labels = random_tuples(3, 4)
     alone = [loss(rows[i : i + 6], labels[:6]) for i in (0, 6, 12)]
     torch.testing.assert_close(loss(rows, labels), sum(alone))
 
 
-@pytest.mark.parametrize("loss", [ContrastiveLoss(0.9), TripletLoss(0.5)])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_are_those_of_the_values(loss: torch.nn.Module) -> None:
     rows, labels = random_tuples(2, 3)
     assert torch.autograd.gradcheck(lambda x: loss(x, labels), rows.requires_grad_())

@@ -11,7 +11,13 @@ from torch import nn
 from retrieval.networks.files import NetworkDescription
 from retrieval.networks.network import RetrievalNetwork
 from retrieval.networks.pooling import MAC, GeM, Regional
-from retrieval.training.losses import ContrastiveLoss, TripletLoss, tuple_labels
+from retrieval.training.losses import (
+    ContrastiveLoss,
+    MultiSimilarityLoss,
+    SmoothAPLoss,
+    TripletLoss,
+    tuple_labels,
+)
 from retrieval.training.options import MARGINS, TrainingOptions
 from retrieval.training.step import (
     Learner,
@@ -104,7 +110,15 @@ def test_other_schedules_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [ContrastiveLoss(0.2), ContrastiveLoss(1.5), TripletLoss(0.1), TripletLoss(3.0)]
+    "loss",
+    [
+        ContrastiveLoss(0.2),
+        ContrastiveLoss(1.5),
+        TripletLoss(0.1),
+        TripletLoss(3.0),
+        MultiSimilarityLoss(epsilon=2.0),
+        SmoothAPLoss(0.1),
+    ],
 )
 @pytest.mark.parametrize("sizes", [(32, 20, 24, 32, 24), (32, 32, 24, 24), (32, 20, 24), (20, 20)])
 def test_gradients_are_those_of_one_graph_over_the_whole_tuple(
