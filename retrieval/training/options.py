@@ -65,7 +65,9 @@ class TrainingOptions(Options):
     verify_photographs: int = Field(
         3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
     )
-    loss: Literal["contrastive", "triplet"] = Field("contrastive", description="loss of a tuple")
+    loss: Literal["contrastive", "triplet", "multi_similarity", "smooth_ap"] = Field(
+        "contrastive", description="loss of a tuple; the last two have no margin"
+    )
     margin: float | None = Field(
         None,
         gt=0,

@@ -31,7 +31,13 @@ from torch import Tensor, nn
 
 from retrieval.describe.images import loaded_ahead, normalise
 from retrieval.networks.network import RetrievalNetwork
-from retrieval.training.losses import ContrastiveLoss, TripletLoss, tuple_labels
+from retrieval.training.losses import (
+    ContrastiveLoss,
+    MultiSimilarityLoss,
+    SmoothAPLoss,
+    TripletLoss,
+    tuple_labels,
+)
 from retrieval.training.options import TrainingOptions, TrainingResources
 from retrieval.training.processes import ALONE, Processes
 
@@ -49,9 +55,15 @@ class TrainingDiverged(ValueError):
 
 
 def make_loss(options: TrainingOptions, backbone: str) -> Loss:
-    """The loss of the options with the margin that is in force for the backbone."""
+    """The loss of the options, with the margin that is in force for the backbone where it has one."""
     margin = options.margin_for(backbone)
-    return TripletLoss(margin) if options.loss == "triplet" else ContrastiveLoss(margin)
+    losses: dict[str, Callable[[], Loss]] = {
+        "contrastive": lambda: ContrastiveLoss(margin),
+        "triplet": lambda: TripletLoss(margin),
+        "multi_similarity": MultiSimilarityLoss,
+        "smooth_ap": SmoothAPLoss,
+    }
+    return losses[options.loss]()
 
 
 def make_optimizer(network: RetrievalNetwork, options: TrainingOptions) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from retrieval.training.losses import (
     TripletLoss,
     tuple_labels,
 )
-from retrieval.training.options import MARGINS, TrainingOptions
+from retrieval.training.options import MARGINS, TrainingOptions, TrainingResources
 from retrieval.training.step import (
     Learner,
     Stepping,
@@ -275,3 +275,23 @@ def test_divergence_names_the_tuple() -> None:
     named = TrainingPhotographs(photographs(3).__getitem__, name=lambda image: f"p{image}")
     with pytest.raises(TrainingDiverged, match=r"tuple 1 \(query 'p2', positive 'p0', negatives \['p1'\]\)"):
         train_tuples(learner, np.array([[2, 0, 1]]), named)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet", "multi_similarity", "smooth_ap"])
+def test_every_loss_of_the_options_falls_when_it_is_trained_for(name: str) -> None:
+    torch.manual_seed(0)
+    options = TrainingOptions(loss=name, optimizer="sgd", learning_rate=0.02, tuples_per_step=2)
+    photographs = np.random.default_rng(0).integers(0, 255, (8, 40, 40, 3), dtype=np.uint8)
+    learner = Learner.of(tiny(), options)
+    tuples = np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
+    set_learning_rate(learner.optimizer, 0.02)
+    losses = [
+        train_tuples(
+            learner,
+            tuples,
+            TrainingPhotographs(photographs.__getitem__),
+            Stepping.of(options, TrainingResources()),
+        ).sum()
+        for _ in range(8)
+    ]
+    assert losses[0] > 0 and losses[-1] < losses[0]
