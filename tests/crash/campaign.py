@@ -158,7 +158,8 @@ def judged(ground: Ground, cell: Cell, run: Run, at: float, struck: dict[str, ob
     else:
         again.gone_after()
         wrong += ground.wrong_with(run.bench, cell.stage, done) + not_resumed(again, struck["epoch"])
-    facts = {"at_s": at, "gone_s": gone, "words": words, "resumed_s": time.monotonic() - began}
+    facts: dict[str, object] = {"at_s": at, "gone_s": gone, "resumed_s": time.monotonic() - began}
+    facts |= {"words": words} if wrong else {}
     return {**asdict(cell), **struck, **facts, "done": len(done), "wrong": wrong}
 
 
