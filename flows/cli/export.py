@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flows.cli.common import DIR, StoreOption, complain, say, usage
-from flows.options.names import METHODS
+from flows.options.names import METHODS, NETWORKS
 
 Images = Literal["copy", "hardlink", "symlink", "none"]
-Network = Literal["fine-tuned", "off-the-shelf"]
 if TYPE_CHECKING:
-    Whitening = str
+    Network = Whitening = str
 else:
-    Whitening = Literal[(*sorted(METHODS), "none")]
+    Network, Whitening = Literal[tuple(sorted(NETWORKS))], Literal[(*sorted(METHODS), "none")]
 
 
 def export(
