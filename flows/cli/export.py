@@ -12,9 +12,11 @@ from flows.options.names import METHODS, NETWORKS
 
 Images = Literal["copy", "hardlink", "symlink", "none"]
 if TYPE_CHECKING:
-    Network = Whitening = str
+    Network = str
+    Whitening = str
 else:
-    Network, Whitening = Literal[tuple(sorted(NETWORKS))], Literal[(*sorted(METHODS), "none")]
+    Network = Literal[tuple(sorted(NETWORKS))]
+    Whitening = Literal[(*sorted(METHODS), "none")]
 
 
 def export(
