@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flows.cli.common import DIR, StoreOption, complain, say, usage
-from flows.options.names import METHODS
+from flows.options.names import METHODS, NETWORKS
 
 Images = Literal["copy", "hardlink", "symlink", "none"]
-Network = Literal["fine-tuned", "off-the-shelf"]
 if TYPE_CHECKING:
+    Network = str
     Whitening = str
 else:
+    Network = Literal[tuple(sorted(NETWORKS))]
     Whitening = Literal[(*sorted(METHODS), "none")]
 
 

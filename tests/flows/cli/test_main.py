@@ -430,3 +430,13 @@ def test_what_a_command_imports_is_not_looked_through_for_garbage() -> None:
         assert all(each is not kept[0] for each in gc.get_objects())
     finally:
         gc.unfreeze()
+
+
+def test_export_names_every_network_and_whitening_of_a_run() -> None:
+    from typing import get_args
+
+    from flows.cli import export
+    from flows.options.names import METHODS, NETWORKS
+
+    assert set(get_args(export.Whitening)) == {*METHODS, "none"}
+    assert set(get_args(export.Network)) == set(NETWORKS)
