@@ -1,5 +1,6 @@
 """What stage tasks are given: items in chunks, chunks of items to make, parts of artifacts, values."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,14 @@ from storage.keys.stages import Stage
 from storage.store.store import Store
 
 
-class Input:
+class Input(ABC):
     """An input of a stage task that says itself what the key has of it. refs: artifacts that it lies in."""
 
     refs: Sequence[ArtifactRef]
 
+    @abstractmethod
     def digests(self, store: Store) -> list[str]:
         """What the key has of it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from storage.hdf5 import file as hdf5
 from storage.keys.code import closure
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
+from tests.town.alignment import similarity
 from town import demo
 from town.town import Town, TownOptions, render_town
 
@@ -177,18 +178,6 @@ def test_cameras_are_where_they_were(chain: Chain) -> None:
         cosine = (np.einsum("nij,ij->n", turn, u @ vt) - 1) / 2
         degrees = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
         assert np.median(degrees) < 1 and degrees.max() < 2, f"model {model}: {degrees}"
-
-
-def similarity(
-    source: NDArray[np.float64], target: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Scale, rotation, shift that bring source [n, 3] nearest to target [n, 3]. Source: Umeyama 1991."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, d, vt = np.linalg.svd(b.T @ a)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / (a**2).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
 
 
 @pytest.mark.slow

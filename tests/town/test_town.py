@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.town.alignment import similarity
 from town.details import foliage, person
 from town.geometry import BACK, DOWN, RIGHT, Building, Quad
 from town.photography import look_at, sample_points
@@ -331,7 +332,7 @@ def test_structure_from_motion_recovers_a_building(tmp_path: Path) -> None:
     assert set(registered) == set(names)
     rows = [town.names.index(name) for name in names]
     centers = np.array([registered[name].projection_center() for name in names])
-    scale, rotation, shift = _similarity(centers, town.center_in_world[rows])
+    scale, rotation, shift = similarity(centers, town.center_in_world[rows])
     errors = np.linalg.norm(scale * centers @ rotation.T + shift - town.center_in_world[rows], axis=1)
     assert np.median(errors) < 0.01 * town.extent(0)
     for name, row in zip(names, rows, strict=True):
@@ -361,15 +362,3 @@ def _reconstruct(pycolmap, folder: Path, names: list[str], work: Path):  # type:
     models = pycolmap.incremental_mapping(database, folder, work, options)
     assert len(models) == 1
     return models[0]
-
-
-def _similarity(
-    source: NDArray[np.float64], target: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Scale, rotation and shift that bring source [n,3] nearest to target [n,3] (Umeyama)."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, d, vt = np.linalg.svd(b.T @ a)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / (a**2).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
