@@ -36,11 +36,11 @@ from torch import nn
 from benchmarks import plain_description, plain_training
 from benchmarks.site_labels import average_precisions
 from retrieval.describe.describe import extract
+from retrieval.learning.mining import hard_negatives
 from retrieval.networks.files import NetworkDescription
 from retrieval.networks.network import RetrievalNetwork, build_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.networks.pooling import GeM
-from retrieval.training.mining import hard_negatives
 from retrieval.whitening.whitening import learn_whitening
 
 DIMENSION, PAIRS = 2048, 10_000

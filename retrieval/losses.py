@@ -1,5 +1,5 @@
-"""The losses. Front door of `retrieval.training.losses`."""
+"""The losses. Front door of `retrieval.learning.losses`."""
 
-from retrieval.training.losses import ContrastiveLoss, TripletLoss
+from retrieval.learning.losses import ContrastiveLoss, TripletLoss
 
 __all__ = ["ContrastiveLoss", "TripletLoss"]

@@ -1,5 +1,5 @@
-"""Hard negatives. Front door of `retrieval.training.mining`."""
+"""Hard negatives. Front door of `retrieval.learning.mining`."""
 
-from retrieval.training.mining import hard_negatives
+from retrieval.learning.mining import hard_negatives
 
 __all__ = ["hard_negatives"]

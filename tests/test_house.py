@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
     "storage": "files children outside pictures schemas hdf5 keys inspect store photographs",
     "town": "",
-    "retrieval": "networks describe nearest benchmarks whitening evaluation training search export "
+    "retrieval": "networks describe nearest benchmarks whitening evaluation learning training search export "
     "official/readers official",
     "sfm": "photographs features matching mapping pairing scene training_set lists selection export",
     "report": "tables sheets page",

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from report.sheets.contact_sheet import BLACK, GREEN, RED, ContactSheet
-from retrieval.training.mining import hard_negatives
-from retrieval.training.tuples import TRAIN, forbidden, negative_pool, negative_supply, positive_choices
+from retrieval.learning.mining import hard_negatives
+from retrieval.training.positives import positive_choices
+from retrieval.training.tuples import TRAIN, forbidden, negative_pool, negative_supply
 
 Indices = NDArray[np.int64]
 Load = Callable[[int], NDArray[np.uint8]]

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from retrieval.networks.files import save_whole
+from retrieval.training.beside import Beside
 from retrieval.training.record import EpochProgress, EpochRecord, TrainingState
 from storage.files.whole import sweep_unfinished, write_text
 
@@ -37,15 +39,24 @@ class CheckpointFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim()
 
-    def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self,
+        state: TrainingState,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        measured: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Write the checkpoint of state.epoch, and the network too if it is the best, or the one within the
-        epoch that has begun; drop what is superseded."""
-        if state.within is None and state.best_epoch == state.epoch > 0:
-            _write(self._best(state.epoch), _named("network", network.state_dict()), {"epoch": state.epoch})
+        epoch that has begun; drop what is superseded. measured: the weights that val measured, None: those of
+        the network."""
+        if state.within is None and state.best_epoch == state.epoch:
+            best = network.state_dict() if measured is None else dict(measured)
+            _write(self._best(state.epoch), _named("network", best), {"epoch": state.epoch})
         tensors = _named("network", network.state_dict())
         tensors |= _named("optimizer", _optimizer_tensors(optimizer))
         tensors |= {f"mined.{epoch}": torch.from_numpy(tuples) for epoch, tuples in state.mined.items()}
         tensors["checks"] = torch.from_numpy(state.checks)
+        tensors |= _named("beside", {name: torch.as_tensor(value) for name, value in state.beside.items()})
         facts = {
             "history": [asdict(record) for record in state.history],
             "best_epoch": state.best_epoch,
@@ -66,8 +77,7 @@ class CheckpointFolder:
             try:
                 tensors, facts = _read(path)
                 state = _state(tensors, facts)
-                if state.best_epoch > 0:
-                    self._read_best(state.best_epoch)
+                self._read_best(state.best_epoch)
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 LOGGER.warning("checkpoint %s is damaged (%s): using an older one", path.name, error)
                 continue
@@ -147,22 +157,31 @@ class Journal:
     """What a training has done so far, kept in its folder by the first process."""
 
     def __init__(
-        self, folder: CheckpointFolder, network: nn.Module, optimizer: torch.optim.Optimizer, writes: bool
+        self,
+        folder: CheckpointFolder,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        writes: bool,
+        beside: Beside,
     ) -> None:
         self.state = TrainingState()
         self._folder, self._network, self._optimizer, self._writes = folder, network, optimizer, writes
+        self._beside = beside
 
     def restore(self, epochs: int) -> bool:
         """Go on from the newest checkpoint of at most `epochs`; whether there is one."""
         found = self._folder.restore(self._network, self._optimizer, epochs)
         self.state = found or self.state
+        if found is not None:
+            self._beside.restore(found.beside)
         return found is not None
 
     def save(self, checks: NDArray[np.int64]) -> None:
         """Keep the state with what was checked."""
         self.state.checks = checks
+        self.state.beside = self._beside.kept()
         if self._writes:
-            self._folder.save(self.state, self._network, self._optimizer)
+            self._folder.save(self.state, self._network, self._optimizer, self._beside.measured())
 
     def keep_before(self, rows: NDArray[np.float32]) -> None:
         if self._writes:
@@ -216,6 +235,7 @@ def _state(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TrainingState:
         mined={int(epoch): tuples.numpy() for epoch, tuples in _part("mined", tensors).items()},
         checks=tensors["checks"].numpy(),
         within=_progress(tensors, facts),
+        beside={name: tensor.numpy() for name, tensor in _part("beside", tensors).items()},
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.describe.describe import DescriptorTable, Passes, iterate_descriptors
+from retrieval.learning.processes import ALONE, Processes
 from retrieval.networks.network import RetrievalNetwork
 from retrieval.training.options import TrainingOptions, TrainingResources
-from retrieval.training.processes import ALONE, Processes
 from retrieval.training.step import TrainingDiverged
 
 

@@ -60,7 +60,7 @@ def _end_if_failed(done: Future[Any], first: Child) -> None:
 
 
 def _place(rank: int, processes: int, folder: Path) -> dict[str, str]:
-    """Variables that tell a process its place, see `retrieval.training.processes.launched`."""
+    """Variables that tell a process its place, see `retrieval.learning.processes.launched`."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
     meeting = {"TRAINING_MEETING": (folder / "meeting").as_uri()}
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

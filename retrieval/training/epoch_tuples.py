@@ -5,14 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.describe.describe import DescriptorTable
-from retrieval.training.mining import hard_negatives
+from retrieval.learning.mining import hard_negatives, random_negatives
 from retrieval.training.options import TrainingOptions
+from retrieval.training.positives import (
+    band,
+    draw_positives,
+    nearest_positives,
+    positive_choices,
+    reached,
+    usable_queries,
+)
 from retrieval.training.tuples import (
     SPLIT_NAMES,
     TRAIN,
@@ -20,29 +29,28 @@ from retrieval.training.tuples import (
     Indices,
     NegativePlan,
     draw,
-    draw_positives,
     forbidden,
-    nearest_positives,
     negative_pool,
     negative_supply,
     plan_negatives,
-    positive_choices,
-    usable_queries,
 )
 
 FIXED_DRAW = 0  # epoch number whose generator draws what is drawn once
+NEGATIVES = 1  # beside seed and epoch: what random negatives are drawn with
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn before any descriptor is known. queries [Q], choices of each positive, pool [P]:
-    images."""
+    """What was drawn before any descriptor is known. queries [Q], pool [P]: images; choices: of each query
+    its positives, or where needs_choices what the nearest one is taken from; random: seeds of the draw of
+    negatives, None: the nearest are taken."""
 
     split: int
     queries: Indices
     choices: list[Indices]
     pool: Indices
     needs_choices: bool
+    random: tuple[int, ...] | None = None
 
     @property
     def images(self) -> Indices:
@@ -56,16 +64,23 @@ class Draw:
         places = np.array_split(np.arange(len(self.queries)), min(count, max(1, len(self.queries))))
         choices = [[self.choices[place] for place in each.tolist()] for each in places]
         return [
-            replace(self, queries=self.queries[each], choices=chosen)
-            for each, chosen in zip(places, choices, strict=True)
+            replace(
+                self,
+                queries=self.queries[each],
+                choices=chosen,
+                random=None if self.random is None else (*self.random, number),
+            )
+            for number, (each, chosen) in enumerate(zip(places, choices, strict=True))
         ]
 
 
 @dataclass(frozen=True)
 class MinedTuples:
-    """tuples [T, 2 + n]: images of query, positive and negatives (hardest first), in training order."""
+    """tuples [T, 1 + positives + n]: images of query, positives and negatives (hardest first), in training
+    order."""
 
     tuples: NDArray[np.int64]
+    positives: int
     mean_negative_distance: float
     warnings: tuple[str, ...]
 
@@ -83,14 +98,33 @@ def draw_epoch(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int) 
     choices = positive_choices(arrays, rows, options.positives)
     if options.positives == "m3":
         if options.redraw_positives:
-            positives = draw_positives(choices, generator)
+            choices = list(_drawn(arrays, options, rows, choices, generator, epoch))
         else:
-            once = draw_positives(positive_choices(arrays, usable, "m3"), generator_of(options, FIXED_DRAW))
-            positives = once[np.searchsorted(usable, rows)]
-        choices = list(positives[:, None])
+            everyone = positive_choices(arrays, usable, "m3")
+            once = _drawn(arrays, options, usable, everyone, generator_of(options, FIXED_DRAW), epoch)
+            choices = list(once[np.searchsorted(usable, rows)])
     pool = np.sort(draw(negative_pool(arrays, TRAIN), options.pool_size, generator))
     queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
-    return Draw(TRAIN, queries, choices, pool, options.positives == "m1")
+    seeds = (options.seed, epoch, NEGATIVES) if options.negative_mining == "random" else None
+    return Draw(TRAIN, queries, choices, pool, options.positives == "m1", seeds)
+
+
+def _drawn(
+    arrays: Mapping[str, Any],
+    options: TrainingOptions,
+    rows: Indices,
+    choices: list[Indices],
+    generator: np.random.Generator,
+    epoch: int,
+) -> Indices:
+    """m3: the positives of the queries of these rows in an epoch, [Q, positives_per_tuple] images."""
+    if options.overlap_order == "easy_to_hard":
+        choices = [
+            band(arrays, row, choice, epoch, options.epochs)
+            for row, choice in zip(rows.tolist(), choices, strict=True)
+        ]
+    beyond = [reached(arrays, row) for row in rows.tolist()] if options.through_model else None
+    return draw_positives(choices, generator, options.positives_per_tuple, beyond, options.through_model)
 
 
 def draw_validation(arrays: Mapping[str, Any], options: TrainingOptions) -> Draw:
@@ -99,7 +133,7 @@ def draw_validation(arrays: Mapping[str, Any], options: TrainingOptions) -> Draw
     rows = usable_queries(arrays, VAL, options.positives)
     choices = positive_choices(arrays, rows, options.positives)
     if options.positives == "m3":
-        choices = list(draw_positives(choices, generator_of(options, FIXED_DRAW))[:, None])
+        choices = list(draw_positives(choices, generator_of(options, FIXED_DRAW)))
     queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
     return Draw(VAL, queries, choices, negative_pool(arrays, VAL), options.positives == "m1")
 
@@ -122,12 +156,18 @@ def mine(
 ) -> MinedTuples:
     """Complete the draw with the current network's descriptors; plan: see `plan_of`."""
     queries, pool = drawn.queries, drawn.pool
-    positives = nearest_positives(drawn.choices, queries, described)
+    if drawn.needs_choices:
+        positives = nearest_positives(drawn.choices, queries, described)[:, None]
+    else:
+        positives = np.array(drawn.choices, dtype=np.int64).reshape(len(queries), -1)
     clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
     of_queries, of_pool = described[queries], described[pool]
-    positions = hard_negatives(
-        of_queries,
-        of_pool,
+    choose = (
+        partial(hard_negatives, of_queries, of_pool)
+        if drawn.random is None
+        else partial(random_negatives, np.random.default_rng(drawn.random))
+    )
+    positions = choose(
         clusters[queries],
         clusters[pool],
         plan.count,
@@ -136,4 +176,5 @@ def mine(
     )
     inner = np.einsum("qd,qnd->qn", of_queries, of_pool[positions])
     distance = float(np.sqrt(np.maximum(0, 2 - 2 * inner)).mean())
-    return MinedTuples(np.column_stack([queries, positives, pool[positions]]), distance, plan.warnings)
+    tuples = np.column_stack([queries, positives, pool[positions]])
+    return MinedTuples(tuples, positives.shape[1], distance, plan.warnings)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.describe.describe import DescriptorTable
+from retrieval.learning.mining import TooFewClusters
 from retrieval.training.epoch_tuples import Draw, MinedTuples, mine, plan_of
-from retrieval.training.mining import TooFewClusters
 from retrieval.training.options import Matcher
-from retrieval.training.tuples import SPLIT_NAMES, Indices, NegativePlan, negative_supply, rows_of_queries
+from retrieval.training.positives import Indices, rows_of_queries
+from retrieval.training.tuples import SPLIT_NAMES, NegativePlan, negative_supply
 
 COLUMNS = ("epoch", "image", "cluster", "max_inliers")
 Name = Callable[[int], str]
@@ -148,9 +149,9 @@ def suspicious(
     The range reaches to the farthest positive (m2, m3, and that of the tuple) whose descriptor is at hand.
     """
     clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
-    queries, negatives = mined.tuples[:, 0], mined.tuples[:, 2:]
+    queries, negatives = mined.tuples[:, 0], mined.tuples[:, 1 + mined.positives :]
     similarity = np.einsum("qd,qnd->qn", described[queries], described[negatives])
-    lowest = _lowest_of_positives(arrays, mined.tuples, described)
+    lowest = _lowest_of_positives(arrays, mined, described)
     row, column = np.nonzero(similarity >= lowest[:, None])
     image, query = negatives[row, column], queries[row]
     order = np.lexsort((query, -similarity[row, column], clusters[query], image))
@@ -171,9 +172,10 @@ def _key(image: Indices, cluster: Indices, clusters: Indices) -> Indices:
 
 
 def _lowest_of_positives(
-    arrays: Mapping[str, Any], tuples: NDArray[np.int64], described: DescriptorTable
+    arrays: Mapping[str, Any], mined: MinedTuples, described: DescriptorTable
 ) -> NDArray[np.float32]:
     """[T] similarity of each query's farthest positive; -inf where none has a descriptor."""
+    tuples = mined.tuples
     rows = rows_of_queries(arrays, tuples[:, 0])
     indptr, image = (
         np.asarray(arrays[f"positives/m3/{part}"], dtype=np.int64) for part in ("indptr", "image")
@@ -183,7 +185,8 @@ def _lowest_of_positives(
     held[described.images] = True
     lowest = np.full(len(tuples), -np.inf, dtype=np.float32)
     for place, row in enumerate(rows.tolist()):
-        own = np.append(image[indptr[row] : indptr[row + 1]], [m2[row], tuples[place, 1]])
+        of_tuple = tuples[place, 1 : 1 + mined.positives]
+        own = np.concatenate([image[indptr[row] : indptr[row + 1]], m2[[row]], of_tuple])
         own = own[(own >= 0) & held[own]]
         if own.size:
             lowest[place] = (described[own] @ described[tuples[place, 0]]).min()

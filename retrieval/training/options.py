@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.options import Precision
@@ -44,6 +44,24 @@ class TrainingOptions(Options):
     positives: Strategy = Field(
         "m3", description="m1: nearest descriptor, m2: most shared points, m3: a random one of enough overlap"
     )
+    positives_per_tuple: int = Field(
+        1, ge=1, description="m3: different positives of a query in its tuple, as far as it has them"
+    )
+    overlap_order: Literal["any", "easy_to_hard"] = Field(
+        "any",
+        description="m3: from which of a query's positives is drawn: all, or from band to band over the "
+        "epochs, those that overlap most first",
+    )
+    through_model: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="m3: probability that a positive is one that shares no 3D point with the query, only "
+        "with a photograph that shares some with it",
+    )
+    positive_weights: Literal["equal", "overlap"] = Field(
+        "equal", description="what a positive weighs in the loss: all the same, or its overlap with the query"
+    )
     redraw_positives: bool = Field(
         True, description="m3: draw again every epoch; else once, as in the published lists"
     )
@@ -56,6 +74,15 @@ class TrainingOptions(Options):
         None,
         description="at most one negative of a cluster (N2); none: true, given up where clusters are missing",
     )
+    negative_mining: Literal["hard", "random"] = Field(
+        "hard", description="negatives: the nearest to the query by the network of the moment, or any"
+    )
+    memory: int = Field(
+        0,
+        ge=0,
+        description="photographs whose last descriptors are further negatives of every tuple (their number "
+        "is beside those of `negatives`); 0: none",
+    )
     verify_negatives: bool = Field(
         True, description="match hard negatives as near as the query's positives before they are used"
     )
@@ -65,8 +92,8 @@ class TrainingOptions(Options):
     verify_photographs: int = Field(
         3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
     )
-    loss: Literal["contrastive", "triplet", "multi_similarity", "smooth_ap"] = Field(
-        "contrastive", description="loss of a tuple; the last two have no margin"
+    loss: Literal["contrastive", "triplet", "multi_similarity", "smooth_ap", "supervised_contrastive"] = (
+        Field("contrastive", description="loss of a tuple; the last three have no margin")
     )
     margin: float | None = Field(
         None,
@@ -86,6 +113,20 @@ class TrainingOptions(Options):
     tuples_per_step: int = Field(5, ge=1, description="tuples whose gradients are summed for one update")
     early_stopping: int | None = Field(
         None, ge=1, description="epochs without a better val mAP before it stops"
+    )
+    average: Literal["none", "steps", "epochs"] = Field(
+        "none",
+        description="the network that is measured and kept: as trained, or a mean of its weights over steps "
+        "(EMA) or over epochs (SWA)",
+    )
+    average_decay: float = Field(
+        0.99, gt=0, lt=1, description="what a step leaves of the mean over steps; the rest is the new weights"
+    )
+    off_the_shelf_shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0,),
+        min_length=1,
+        description="shares of the network before training in the weights of the one that is kept; the best "
+        "on val wins, of equal ones the largest",
     )
     augment_scale: float = Field(
         1.0, gt=0, le=1, description="training photographs are scaled by a random factor from this to 1"
@@ -121,7 +162,24 @@ class TrainingOptions(Options):
 
     def resumable(self) -> TrainingOptions:
         """The same training without its length: two that agree here can share checkpoints."""
-        return self.model_copy(update={"epochs": 1, "early_stopping": None})
+        given: dict[str, Any] = {"early_stopping": None, "off_the_shelf_shares": (0.0,)}
+        if self.overlap_order == "any":  # else every epoch's draw depends on how many there are
+            given["epochs"] = 1
+        return self.model_copy(update=given)
+
+    @model_validator(mode="after")
+    def _positives_agree(self) -> TrainingOptions:
+        of_m3 = {"positives_per_tuple": 1, "overlap_order": "any", "through_model": 0.0}
+        for name, plain in of_m3.items():
+            if self.positives != "m3" and getattr(self, name) != plain:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} with positives={self.positives}: only m3 has it"
+                )
+        if self.through_model and self.positive_weights == "overlap":
+            raise ValueError(
+                "through_model with positive_weights=overlap: what shares no point has no overlap; choose one"
+            )
+        return self
 
 
 class TrainingResources(Resources):

@@ -65,12 +65,23 @@ class EpochProgress:
         return float((self.distances * self.counts).sum() / max(1, self.counts.sum()))
 
 
+@dataclass(frozen=True)
+class Blends:
+    """Mixtures of the kept epoch with the network before training. share [B] of the latter, map_val [B],
+    kept: the share of the network that is the result."""
+
+    share: NDArray[np.float64]
+    map_val: NDArray[np.float64]
+    kept: float
+
+
 @dataclass
 class TrainingState:
     """Everything of a training that is not in the network and the optimiser.
 
     mined: epoch -> tuples [T, 2 + n]; checks [V, 4]: epoch, image, query cluster, most inliers with it;
-    within: the epoch that has begun.
+    within: the epoch that has begun; beside: what options need beside that, by name (the memory's images and
+    rows, the mean of the weights); blends: what was tried after the last epoch.
     """
 
     history: list[EpochRecord] = field(default_factory=list)
@@ -79,6 +90,8 @@ class TrainingState:
     mined: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     checks: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
     within: EpochProgress | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
+    blends: Blends | None = None
 
     @property
     def epoch(self) -> int:
@@ -98,22 +111,18 @@ class TrainingState:
 
 
 def best_epoch(history: Sequence[EpochRecord]) -> int:
-    """The trained epoch (from 1) with the highest val mAP; without a val benchmark the lowest val loss, else
-    the last.
+    """The epoch with the highest val mAP, 0 (before training) too; without a val benchmark the lowest val
+    loss, else the last.
 
-    Of equal mAP the lowest val loss: a small val benchmark is soon at 100. The earlier one of equals. 0 where
-    nothing was trained.
+    Of equal mAP the lowest val loss: a small val benchmark is soon at 100. The earlier one of equals.
     """
-    trained = [record for record in history if record.epoch > 0]
-    if not trained:
-        return 0
-    by_map = [record for record in trained if math.isfinite(record.map_val)]
+    by_map = [record for record in history if math.isfinite(record.map_val)]
     if by_map:
         return min(by_map, key=lambda record: (-record.map_val, _loss(record), record.epoch)).epoch
-    by_loss = [record for record in trained if math.isfinite(record.loss_val)]
+    by_loss = [record for record in history if math.isfinite(record.loss_val)]
     if by_loss:
         return min(by_loss, key=lambda record: (record.loss_val, record.epoch)).epoch
-    return trained[-1].epoch
+    return history[-1].epoch if history else 0
 
 
 def _loss(record: EpochRecord) -> float:
@@ -141,7 +150,10 @@ def write_training(
         arrays[f"epochs/{name}"] = np.array(
             [getattr(record, name) for record in state.history], dtype=np.float64
         )
-    arrays |= _mined(state)
+    arrays |= _mined(state, options.positives_per_tuple)
+    if state.blends is not None:
+        arrays |= {"blends/share": state.blends.share, "blends/map_val": state.blends.map_val}
+        arrays["blends/kept"] = np.float64(state.blends.kept)
     for column, name in enumerate(("epoch", "image", "cluster", "max_inliers")):
         arrays[f"checks/{name}"] = state.checks[:, column]
     for column, name in enumerate(("first", "second", "inliers")):
@@ -178,18 +190,19 @@ def summarise(state: TrainingState, shift: NDArray[np.float32]) -> TrainingSumma
     )
 
 
-def _mined(state: TrainingState) -> dict[str, NDArray[np.int64]]:
+def _mined(state: TrainingState, positives: int) -> dict[str, NDArray[np.int64]]:
     """The tuples of all epochs below each other; epochs with fewer negatives are filled up with -1."""
-    widest = max((tuples.shape[1] for tuples in state.mined.values()), default=2)
+    widest = max((tuples.shape[1] for tuples in state.mined.values()), default=1 + positives)
     epochs = [np.full(len(tuples), epoch, dtype=np.int64) for epoch, tuples in sorted(state.mined.items())]
     filled = [
         np.pad(tuples, ((0, 0), (0, widest - tuples.shape[1])), constant_values=-1)
         for _, tuples in sorted(state.mined.items())
     ]
     rows = np.concatenate([np.empty((0, widest), dtype=np.int64), *filled])
-    return {
+    found = {
         "mined/epoch": np.concatenate([np.empty(0, dtype=np.int64), *epochs]),
         "mined/query": rows[:, 0],
         "mined/positive": rows[:, 1],
-        "mined/negatives": rows[:, 2:],
+        "mined/negatives": rows[:, 1 + positives :],
     }
+    return found if positives == 1 else found | {"mined/further_positives": rows[:, 2 : 1 + positives]}

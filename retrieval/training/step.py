@@ -30,22 +30,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrieval.describe.images import loaded_ahead, normalise
-from retrieval.networks.network import RetrievalNetwork
-from retrieval.training.losses import (
+from retrieval.learning.gradients import Loss, tuple_gradients
+from retrieval.learning.losses import (
     ContrastiveLoss,
     MultiSimilarityLoss,
     SmoothAPLoss,
+    SupervisedContrastiveLoss,
     TripletLoss,
-    tuple_labels,
 )
+from retrieval.learning.processes import ALONE, Processes
+from retrieval.networks.network import RetrievalNetwork
 from retrieval.training.options import TrainingOptions, TrainingResources
-from retrieval.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from retrieval.training.augmentation import Change
+    from retrieval.training.memory import Memory
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of descriptors and labels, see `retrieval.training.losses`: a sum over the negatives of a tuple."""
 NEGATIVES_ON_A_GPU = 5
 AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
 
@@ -62,6 +62,7 @@ def make_loss(options: TrainingOptions, backbone: str) -> Loss:
         "triplet": lambda: TripletLoss(margin),
         "multi_similarity": MultiSimilarityLoss,
         "smooth_ap": SmoothAPLoss,
+        "supervised_contrastive": SupervisedContrastiveLoss,
     }
     return losses[options.loss]()
 
@@ -166,32 +167,43 @@ def train_tuples(
     photographs: TrainingPhotographs,
     stepping: Stepping | None = None,
     *,
+    weights: NDArray[np.float32] | None = None,
+    memory: Memory | None = None,
     after_tuple: Callable[[int, float], None] | None = None,
     after_step: Callable[[NDArray[np.float64]], None] | None = None,
     processes: Processes = ALONE,
 ) -> NDArray[np.float64]:
-    """Train on tuples [T, 2 + n] of image numbers (query, positive, negatives) in the given order -> losses
-    [T].
+    """Train on tuples [T, 1 + P + n] of image numbers (query, positives, negatives) in the given order ->
+    losses [T].
 
-    The loss of a tuple is the one before its step. after_tuple(position, loss); after_step(losses so far).
-    Several processes share the tuples of a step. Raises TrainingDiverged naming the tuple.
+    weights: [T, P] of the positives, None: one positive of weight 1; memory: gives further negatives and
+    takes what a step described. The loss of a tuple is the one before its step. after_tuple(position, loss);
+    after_step(losses so far). Several processes share the tuples of a step. Raises TrainingDiverged naming
+    the tuple.
     """
     stepping = stepping or Stepping()
     losses, steps = np.zeros(len(tuples)), stepping.steps(len(tuples))
+    weights = np.ones((len(tuples), 1), dtype=np.float32) if weights is None else weights
     learner.network.train()
     _zero_gradients(learner.network)
     loaded = _loaded(learner.network, tuples, photographs, stepping, processes)
     for step in steps:
+        described: list[NDArray[np.float32]] = []
         for position in processes.share(step):
             batches = [next(loaded) for _ in range(tuples.shape[1])]
-            losses[position] = _add_gradients(learner, batches, stepping)
+            further = None if memory is None else memory.negatives_of(tuples[position], weights.shape[1])
+            losses[position], rows = _add_gradients(learner, batches, weights[position], further, stepping)
+            described.append(rows)
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
         losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
         for position in step:
             if not np.isfinite(losses[position]):
                 names = [photographs.name(image) for image in tuples[position].tolist()]
-                raise TrainingDiverged(_diverged(names, losses[position], position))
+                raise TrainingDiverged(_diverged(names, weights.shape[1], losses[position], position))
+        if memory is not None:
+            for rank, part in enumerate(processes.gather(described)):
+                memory.add(tuples[step.start : step.stop][rank :: processes.size], part)
         if len(step) == stepping.tuples_per_step or stepping.step_remainder:
             learner.update(processes)
             if after_step is not None:
@@ -222,88 +234,29 @@ def _loaded(
         yield batch.to(device, memory_format=torch.channels_last)
 
 
-def _add_gradients(learner: Learner, photographs: Sequence[Tensor], stepping: Stepping) -> float:
+def _add_gradients(
+    learner: Learner,
+    photographs: Sequence[Tensor],
+    weights: NDArray[np.float32],
+    further: NDArray[np.float32] | None,
+    stepping: Stepping,
+) -> tuple[float, NDArray[np.float32]]:
     """`tuple_gradients` in the precision and the batches of the device."""
-    device, reduced = photographs[0].device.type, stepping.precision == "bfloat16"
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=reduced):  # whole tuple: weights are cast once
-        return tuple_gradients(
+    device, reduced = photographs[0].device, stepping.precision == "bfloat16"
+    on_cpu = device.type == "cpu"
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):  # of a tuple: weights cast once
+        value, rows = tuple_gradients(
             lambda batch: learner.network(batch).float(),
             photographs,
             learner.loss,
-            negatives_at_a_time=stepping.negatives_at_a_time
-            or (1 if device == "cpu" else NEGATIVES_ON_A_GPU),
+            weights=torch.from_numpy(weights).to(device),
+            further=None if further is None else torch.from_numpy(further).to(device),
+            negatives_at_a_time=stepping.negatives_at_a_time or (1 if on_cpu else NEGATIVES_ON_A_GPU),
             # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
             # the photograph; in float32 on a CPU a batch gains nothing
-            anchors_together=device != "cpu" or reduced,
+            anchors_together=not on_cpu or reduced,
         )
-
-
-def tuple_gradients(
-    forward: Callable[[Tensor], Tensor],
-    photographs: Sequence[Tensor],
-    loss: Loss,
-    *,
-    negatives_at_a_time: int = 1,
-    anchors_together: bool = False,
-) -> float:
-    """Add the gradients of one tuple's loss to the parameters; returns the loss.
-
-    photographs: query, positive, negatives, [1, 3, H, W] each. The losses are sums over negatives, so the
-    gradient of a negative's descriptor depends on query and positive only: its backward pass runs at once,
-    and its activations go before the next negative comes. Memory does not grow with their number. A negative
-    beyond the margin has no gradient and runs no backward pass. anchors_together: query and positive of equal
-    size share a pass too; both are kept in any case. A loss that is no such sum is asked first, about
-    descriptors without activations; then every photograph passes again.
-    """
-    if not getattr(loss, "additive", True):
-        return _in_two_passes(forward, photographs, loss, negatives_at_a_time)
-    anchors = [forward(batch) for _, batch in _groups(photographs[:2], 2 if anchors_together else 1)]
-    fixed = torch.cat([rows.detach() for rows in anchors])
-    negatives = [fixed.new_empty(1, fixed.shape[1]) for _ in photographs[2:]]
-    for positions, batch in _groups(photographs[2:], negatives_at_a_time):
-        rows = forward(batch)
-        leaf = rows.detach().requires_grad_()
-        value = loss(torch.cat([fixed, leaf]), tuple_labels(len(positions)).to(leaf.device))
-        (gradient,) = torch.autograd.grad(value, leaf)
-        if bool(gradient.any()):
-            rows.backward(gradient)
-        for place, position in enumerate(positions):
-            negatives[position] = leaf.detach()[place : place + 1]
-    fixed.requires_grad_()
-    value = loss(torch.cat([fixed, *negatives]), tuple_labels(len(negatives)).to(fixed.device))
-    (gradient,) = torch.autograd.grad(value, fixed)
-    if bool(gradient.any()):
-        torch.autograd.backward(anchors, list(gradient.split([len(rows) for rows in anchors])))
-    return float(value.detach())
-
-
-def _in_two_passes(
-    forward: Callable[[Tensor], Tensor], photographs: Sequence[Tensor], loss: Loss, largest: int
-) -> float:
-    groups = _groups(photographs, largest)
-    with torch.no_grad():
-        found = [forward(batch) for _, batch in groups]
-    order = [position for positions, _ in groups for position in positions]
-    rows = torch.cat(found)[np.argsort(order)].requires_grad_()
-    value = loss(rows, tuple_labels(len(photographs) - 2).to(rows.device))
-    (gradient,) = torch.autograd.grad(value, rows)
-    for positions, batch in groups:
-        if bool(gradient[positions].any()):
-            forward(batch).backward(gradient[positions])
-    return float(value.detach())
-
-
-def _groups(photographs: Sequence[Tensor], largest: int) -> list[tuple[list[int], Tensor]]:
-    """Photographs of equal size in batches: (positions, [B, 3, H, W])."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for position, photograph in enumerate(photographs):
-        by_size.setdefault(tuple(photograph.shape), []).append(position)
-    groups = [
-        positions[start : start + largest]
-        for positions in by_size.values()
-        for start in range(0, len(positions), largest)
-    ]
-    return [(positions, torch.cat([photographs[p] for p in positions])) for positions in groups]
+    return value, rows.cpu().numpy()
 
 
 def _zero_gradients(network: nn.Module) -> None:
@@ -313,10 +266,10 @@ def _zero_gradients(network: nn.Module) -> None:
         parameter.grad = torch.zeros_like(parameter)
 
 
-def _diverged(names: Sequence[str], value: float, position: int) -> str:
-    query, positive, *negatives = names
+def _diverged(names: Sequence[str], positives: int, value: float, position: int) -> str:
+    query, chosen, negatives = names[0], names[1 : 1 + positives], names[1 + positives :]
     return (
-        f"tuple {position + 1} (query {query!r}, positive {positive!r}, negatives {negatives}): loss "
+        f"tuple {position + 1} (query {query!r}, positives {chosen}, negatives {negatives}): loss "
         f"{value}; lower training.learning_rate, or look at these photographs; the last good checkpoint is "
         "kept"
     )

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from retrieval.describe.compute import deterministic, fixed_threads, pick_device
 from retrieval.describe.describe import DescriptorTable
 from retrieval.describe.images import PhotographCache, load_photograph
+from retrieval.learning.averaging import blend, copied
+from retrieval.learning.processes import ALONE, Processes, launched
 from retrieval.networks.network import RetrievalNetwork, load_network, save_network
 from retrieval.training.augmentation import changes
+from retrieval.training.beside import Beside
 from retrieval.training.checkpoints import CheckpointFolder, Journal
 from retrieval.training.current_descriptors import CurrentDescriptors
 from retrieval.training.epoch_tuples import Draw, draw_epoch
@@ -32,8 +36,15 @@ from retrieval.training.options import (
     TrainingProgress,
     TrainingSummary,
 )
-from retrieval.training.processes import ALONE, Processes, launched
-from retrieval.training.record import EpochProgress, EpochRecord, TrainingState, summarise, write_training
+from retrieval.training.positives import Indices, NoQueries, overlap_weights, usable_queries
+from retrieval.training.record import (
+    Blends,
+    EpochProgress,
+    EpochRecord,
+    TrainingState,
+    summarise,
+    write_training,
+)
 from retrieval.training.step import (
     Learner,
     Stepping,
@@ -42,7 +53,7 @@ from retrieval.training.step import (
     set_learning_rate,
     train_tuples,
 )
-from retrieval.training.tuples import TRAIN, Indices, NegativePlan, NoQueries, usable_queries
+from retrieval.training.tuples import TRAIN, NegativePlan
 from retrieval.training.validation import Validation
 from storage.files.digests import json_sha256
 from storage.hdf5 import file as hdf5
@@ -70,6 +81,7 @@ def run_training(call: TrainingCall, progress: Report) -> TrainingSummary:
             state = trainer.run()
             processes.wait()
             folder.load_best(network, state.best_epoch)
+            trainer.blend(load_network(call.network).state_dict())
             shift = trainer.descriptor_shift()
     if processes.first:
         call.out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +138,8 @@ class Trainer:
         self._learner = Learner.of(network, options)
         self._photographs = TrainingPhotographs(load, name=names.__getitem__)
         self._describing = CurrentDescriptors(network, load, names, options, call.resources, processes)
-        self._journal = Journal(folder, network, self._learner.optimizer, processes.first)
+        self._beside = Beside.of(network, options)
+        self._journal = Journal(folder, network, self._learner.optimizer, processes.first, self._beside)
         self._miner = Miner(
             arrays, names.__getitem__, options.one_per_cluster, self.checks, self._journal.warn
         )
@@ -149,6 +162,25 @@ class Trainer:
             self._report.epoch = self.checks.epoch = state.epoch + 1
             self._run_epoch(state.epoch + 1)
         return state
+
+    def blend(self, before: Mapping[str, Tensor]) -> None:
+        """Mix the network with its weights before training as is best on val, where mixtures are asked for.
+
+        Of equal ones the one with the largest share of the network before training.
+        """
+        shares = sorted(set(self._options.off_the_shelf_shares), reverse=True)
+        if shares == [0.0] or self._journal.state.best_epoch == 0:
+            return
+        network, trained = self._learner.network, copied(self._learner.network.state_dict())
+        mixed, found = [], []
+        for share in shares:
+            mixed.append(copied(trained))
+            blend(mixed[-1], before, share)
+            network.load_state_dict(mixed[-1])
+            found.append(self._validate()[1])
+        best = int(np.argmax(np.nan_to_num(found, nan=-1.0)))
+        network.load_state_dict(mixed[best])
+        self._journal.state.blends = Blends(np.array(shares), np.array(found), shares[best])
 
     def descriptor_shift(self) -> tuple[Indices, NDArray[np.float32]]:
         """Train photographs [S], and 1 - cosine of their descriptors before and after training [S]."""
@@ -177,7 +209,9 @@ class Trainer:
             if number > progress.part:
                 progress = self._mine_part(part, plan, progress)
             progress = self._train_part(progress, rate)
-        loss_val, map_val, progress.seconds["validate"] = self._validate()
+        self._beside.average.after_epoch()
+        with self._beside.average.applied():
+            loss_val, map_val, progress.seconds["validate"] = self._validate()
         record = EpochRecord(
             epoch, float(progress.losses.mean()), loss_val, map_val, rate,
             self._learner.network.mean_exponent, progress.mean_negative_distance, progress.seconds,
@@ -213,12 +247,15 @@ class Trainer:
         def after_step(losses: NDArray[np.float64]) -> None:
             nonlocal steps, saved
             steps += 1
+            self._beside.average.after_step()
             due = steps % self._resources.checkpoint_steps == 0
             if due and time.perf_counter() - saved >= self._resources.checkpoint_pause_s:
                 self._journal.state.within = progress.trained(losses)
                 self._journal.save(self.checks.found)
                 saved = time.perf_counter()
 
+        if self._beside.memory is not None:
+            self._beside.memory.know(self.checks.applied(self._arrays), np.unique(progress.tuples[:, 0]))
         set_learning_rate(self._learner.optimizer, rate)
         try:
             losses = train_tuples(
@@ -226,6 +263,8 @@ class Trainer:
                 progress.tuples[done:],
                 replace(self._photographs, changed=changes(self._options, progress.epoch, done)),
                 Stepping.of(self._options, self._resources),
+                weights=self._weights(progress.tuples[done:]),
+                memory=self._beside.memory,
                 after_tuple=after_tuple,
                 after_step=after_step,
                 processes=self._processes,
@@ -234,6 +273,13 @@ class Trainer:
             raise TrainingDiverged(f"epoch {progress.epoch}, {error}") from error
         _add(progress.seconds, train=time.perf_counter() - clock)
         return progress.trained(losses)
+
+    def _weights(self, tuples: Indices) -> NDArray[np.float32]:
+        """What the positives of tuples weigh."""
+        count = self._options.positives_per_tuple
+        if self._options.positive_weights == "overlap":
+            return overlap_weights(self._arrays, tuples, count)
+        return np.ones((len(tuples), count), dtype=np.float32)
 
     def _validate(self) -> tuple[float, float, float]:
         """Loss per tuple and Medium mAP on val, and the seconds that took."""

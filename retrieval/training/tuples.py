@@ -1,34 +1,23 @@
-"""Which photographs make a tuple: the positive of a query, and where its negatives may come from."""
+"""Where the negatives of a tuple may come from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from retrieval.training.mining import TooFewClusters, supply_of
-from retrieval.training.options import DEFAULT_NEGATIVES, Strategy
+from retrieval.learning.mining import TooFewClusters, supply_of
+from retrieval.training.options import DEFAULT_NEGATIVES
+from retrieval.training.positives import Indices, rows_of_queries
 
-Indices = NDArray[np.int64]
 TRAIN, VAL = 0, 1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val"}
-_CSR = {"m1": "m1_pool", "m3": "m3"}
 EXCLUDED = "negatives/excluded/indptr"
 """Where it is there, every query names its exclusions, and no photograph needs a verdict."""
-
-
-class RowsByImage(Protocol):
-    """Descriptors that can be indexed by image: an array [N, D], or a table of some images."""
-
-    def __getitem__(self, images: Any, /) -> NDArray[np.float32]: ...
-
-
-class NoQueries(ValueError):
-    """A training set without a query to train on."""
 
 
 @dataclass(frozen=True)
@@ -47,50 +36,6 @@ class Supply:
 
     clusters: Indices
     photographs: Indices
-
-
-def usable_queries(arrays: Mapping[str, Any], split: int, strategy: Strategy) -> Indices:
-    """Rows of the queries table in the split that have a positive under the strategy. arrays:
-    training_set.h5."""
-    rows = np.flatnonzero(np.asarray(arrays["queries/split"]) == split)
-    if strategy == "m2":
-        return rows[np.asarray(arrays["positives/m2"])[rows] >= 0]
-    indptr = np.asarray(arrays[f"positives/{_CSR[strategy]}/indptr"], dtype=np.int64)
-    return rows[indptr[rows + 1] > indptr[rows]]
-
-
-def positive_choices(arrays: Mapping[str, Any], rows: Indices, strategy: Strategy) -> list[Indices]:
-    """The images each query's positive is chosen from, one array per row."""
-    if strategy == "m2":
-        return list(np.asarray(arrays["positives/m2"], dtype=np.int64)[rows][:, None])
-    base = f"positives/{_CSR[strategy]}"
-    indptr = np.asarray(arrays[f"{base}/indptr"], dtype=np.int64)
-    image = np.asarray(arrays[f"{base}/image"], dtype=np.int64)
-    return [image[indptr[row] : indptr[row + 1]] for row in rows]
-
-
-def draw_positives(choices: list[Indices], generator: np.random.Generator) -> Indices:
-    """One of each query's choices at random (m3; for m2 the only one): [Q] images."""
-    draws = generator.random(len(choices))
-    return np.array(
-        [choice[int(draw * len(choice))] for choice, draw in zip(choices, draws, strict=True)], dtype=np.int64
-    )
-
-
-def nearest_positives(choices: list[Indices], queries: Indices, descriptors: RowsByImage) -> Indices:
-    """m1: of each query's choices the one with the nearest descriptor: [Q] images.
-
-    descriptors[images] -> rows [., D]. A single choice is taken without looking at its descriptor.
-    """
-    return np.array(
-        [
-            choice[0]
-            if len(choice) == 1
-            else choice[int(np.argmax(descriptors[choice] @ descriptors[query]))]
-            for choice, query in zip(choices, queries, strict=True)
-        ],
-        dtype=np.int64,
-    )
 
 
 def draw(items: Indices, count: int | None, generator: np.random.Generator) -> Indices:
@@ -134,13 +79,6 @@ def excluded_positions(arrays: Mapping[str, Any], queries: Indices, pool: Indice
     rows = rows_of_queries(arrays, queries)
     found = [position[image[indptr[row] : indptr[row + 1]]] for row in rows.tolist()]
     return [each[each >= 0] for each in found]
-
-
-def rows_of_queries(arrays: Mapping[str, Any], queries: Indices) -> Indices:
-    """[Q] rows of the queries table for images that are queries."""
-    of_queries = np.asarray(arrays["queries/image"], dtype=np.int64)
-    order = np.argsort(of_queries)
-    return np.asarray(order[np.searchsorted(of_queries, queries, sorter=order)])
 
 
 def forbidden(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> csr_array:

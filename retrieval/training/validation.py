@@ -12,13 +12,13 @@ import torch
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.describe.describe import DescriptorTable
+from retrieval.learning.gradients import Loss
+from retrieval.learning.losses import tuple_labels
+from retrieval.learning.mining import TooFewClusters
 from retrieval.training.epoch_tuples import Draw, draw_validation
-from retrieval.training.losses import tuple_labels
-from retrieval.training.mining import TooFewClusters
 from retrieval.training.negative_checks import Miner
 from retrieval.training.options import TrainingOptions
-from retrieval.training.step import Loss
-from retrieval.training.tuples import Indices
+from retrieval.training.positives import Indices
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,14 +21,23 @@ def epochs(columns: Columns) -> Iterator[tuple[str, str]]:
 
 
 def tuples(columns: Columns) -> Iterator[tuple[str, str]]:
-    """Query, positive and negatives of a tuple are different images."""
+    """Query, positives and negatives of a tuple are different images."""
     query, positive, chosen = (columns[f"mined/{name}"] for name in ("query", "positive", "negatives"))
     at = first(query == positive)
     if at is not None:
         yield "mined/positive", f"has {positive[at]} at [{at}], the query itself"
-    at = first(((chosen == query[:, None]) | (chosen == positive[:, None])).any(axis=1))
+    others = positive[:, None]
+    if "mined/further_positives" in columns:
+        further = columns["mined/further_positives"]
+        others = np.concatenate([others, further], axis=1)
+        at = first((further == query[:, None]).any(axis=1))
+        if at is not None:
+            yield "mined/further_positives", f"holds the query of its tuple at [{at}]"
+    at = first(
+        (chosen == query[:, None]).any(axis=1) | (chosen[:, :, None] == others[:, None]).any(axis=(1, 2))
+    )
     if at is not None:
-        yield "mined/negatives", f"holds the query or the positive of its tuple at [{at}]"
+        yield "mined/negatives", f"holds the query or a positive of its tuple at [{at}]"
     ordered = np.sort(chosen, axis=1)
     at = first(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1))
     if at is not None:
@@ -36,7 +46,7 @@ def tuples(columns: Columns) -> Iterator[tuple[str, str]]:
 
 TRAINING = Layout(
     name="training",
-    version=1,
+    version=2,
     description="What happened in a training, epoch by epoch.",
     groups={
         "epochs": "one row per epoch",
@@ -44,6 +54,7 @@ TRAINING = Layout(
         "checks": "negatives as near as the query's positives: what matching them with its cluster found",
         "may_match": "clusters that turned out to show one place: no negatives of each other since",
         "descriptor_shift": "how far the training moved each photograph's descriptor",
+        "blends": "the kept epoch mixed with the network before training, measured on val",
         "warnings": "what the training could not do as asked",
     },
     attributes={"seconds_*": "duration of each part, per epoch"},
@@ -81,6 +92,14 @@ TRAINING = Layout(
         Dataset("mined/query", ("T",), "int64", "image of the training set", minimum=0),
         Dataset("mined/positive", ("T",), "int64", "image of the training set", minimum=0),
         Dataset(
+            "mined/further_positives",
+            ("T", "H"),
+            "int64",
+            "more images that are positives of the tuple",
+            minimum=0,
+            optional=True,
+        ),
+        Dataset(
             "mined/negatives",
             ("T", "J"),
             "int64",
@@ -107,6 +126,26 @@ TRAINING = Layout(
             minimum=-1e-3,
             maximum=2.001,
         ),
+        Dataset(
+            "blends/share",
+            ("B",),
+            "float64",
+            "of the weights before training",
+            minimum=0,
+            maximum=1,
+            optional=True,
+        ),
+        Dataset(
+            "blends/map_val",
+            ("B",),
+            "float64",
+            "mAP on the val benchmark; nan = none",
+            optional=True,
+            **SHARE,
+        ),
+        Dataset(
+            "blends/kept", (), "float64", "share of the kept network", minimum=0, maximum=1, optional=True
+        ),
         Dataset("warnings/text", ("W",), "str", "one sentence each", optional=True),
     ),
     rules=(
@@ -117,4 +156,11 @@ TRAINING = Layout(
 )
 
 
-LAYOUTS = (TRAINING,)
+_NEW = {"mined/further_positives", "blends/share", "blends/map_val", "blends/kept"}
+_FIRST = replace(
+    TRAINING,
+    version=1,
+    datasets=tuple(each for each in TRAINING.datasets if each.path not in _NEW),
+    groups={name: text for name, text in TRAINING.groups.items() if name != "blends"},
+)
+LAYOUTS = (replace(TRAINING, previous=(_FIRST,)),)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from retrieval.learning.mining import TooFewClusters
 from retrieval.networks.make import make_network
 from retrieval.networks.network import load_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.training.finetune import finetune
-from retrieval.training.mining import TooFewClusters
 from retrieval.training.options import NETWORK_FILE, STAGE, TRAINING_FILE, TrainingOptions, TrainingResources
+from retrieval.training.positives import NoQueries
 from retrieval.training.step import TrainingDiverged
-from retrieval.training.tuples import NoQueries
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.killed_children import killing_children
@@ -175,7 +175,7 @@ def test_record_says_what_happened(world: Path, trained: Path) -> None:
     np.testing.assert_allclose(record["epochs/learning_rate"], [0, *(1e-4 * np.exp(-0.01 * np.arange(1, 4)))])
     assert record["epochs/gem_p"][0] == 3 and record["epochs/gem_p"][3] != 3
     best = int(record["best_epoch"])
-    assert best >= 1 and record["epochs/map_val"][best] == record["epochs/map_val"][1:].max()
+    assert record["epochs/map_val"][best] == record["epochs/map_val"].max()
     clusters, split = arrays["images/cluster"], arrays["images/split"]
     query, positive, negatives = (record[f"mined/{name}"] for name in ("query", "positive", "negatives"))
     assert len(query) == 3 * 8 and negatives.shape[1] == 3
@@ -323,14 +323,28 @@ def test_other_options_do_not_inherit_checkpoints(world: Path, tmp_path: Path) -
     assert (1, "training") in phases
 
 
-def test_a_training_killed_within_an_epoch_goes_on_from_its_last_step(world: Path, tmp_path: Path) -> None:
+FURTHER = {
+    "positives_per_tuple": 2,
+    "positive_weights": "overlap",
+    "loss": "smooth_ap",
+    "memory": 20,
+    "negative_mining": "random",
+    "average": "steps",
+}
+KILLED_AT = ((4, 4), (7, 7), (8, 7), (10, 9), (11, 9), (13, 12))
+
+
+@pytest.mark.parametrize(("further", "kills"), [({}, KILLED_AT), (FURTHER, KILLED_AT[2::2])])
+def test_a_training_killed_within_an_epoch_goes_on_from_its_last_step(
+    world: Path, tmp_path: Path, further: dict, kills: tuple
+) -> None:
     """Two minings an epoch, a checkpoint after every step (5 tuples, then the rest of a part)."""
     options = OPTIONS.model_copy(
-        update={"queries_per_epoch": 16, "minings_per_epoch": 2, "tuples_per_step": 3}
+        update={"queries_per_epoch": 16, "minings_per_epoch": 2, "tuples_per_step": 3, **further}
     )
     often = RESOURCES.model_copy(update={"checkpoint_steps": 1, "checkpoint_pause_s": 0.0})
     train(world, tmp_path / "calm", options)
-    for kill_at, first in ((4, 4), (7, 7), (8, 7), (10, 9), (11, 9), (13, 12)):
+    for kill_at, first in kills:
         place = tmp_path / str(kill_at)
 
         def kill(event, kill_at=kill_at) -> None:
@@ -473,7 +487,7 @@ def test_a_loss_that_is_no_number_names_its_tuple_and_keeps_the_checkpoint(
 def test_early_stopping(world: Path, tmp_path: Path) -> None:
     options = OPTIONS.model_copy(update={"epochs": 6, "learning_rate": 1e-12, "early_stopping": 1})
     summary = train(world, tmp_path, options)
-    assert summary.best_epoch == 1 and summary.last_epoch == 2
+    assert summary.best_epoch == 0 and summary.last_epoch == 1
     assert summary.median_descriptor_shift == pytest.approx(0, abs=1e-6)
     assert math.isclose(summary.map_before, summary.map_best)
 
@@ -505,3 +519,52 @@ def test_global_state_is_restored(world: Path, tmp_path: Path) -> None:
 def test_stage_is_a_folder_of_network_and_record(trained: Path) -> None:
     assert STAGE.kind == "directory"
     assert sorted(path.name for path in (trained / "out").iterdir()) == sorted([NETWORK_FILE, TRAINING_FILE])
+
+
+def test_several_positives_of_a_query_are_in_the_record(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 1, "positives_per_tuple": 3}))
+    record = history(tmp_path)
+    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
+    positives = np.column_stack([record["mined/positive"], record["mined/further_positives"]])
+    assert positives.shape == (8, 3) and record["mined/negatives"].shape == (8, 3)
+    assert (clusters[positives] == clusters[record["mined/query"]][:, None]).all()
+    assert all(
+        len({int(query), *row}) == 4 for query, row in zip(record["mined/query"], positives, strict=True)
+    )
+
+
+@pytest.mark.parametrize("average", ["epochs", "steps"])
+def test_the_mean_of_the_weights_is_measured_and_kept(world: Path, tmp_path: Path, average: str) -> None:
+    options = OPTIONS.model_copy(update={"learning_rate": 1e-3})
+    networks = []
+    for name in ("none", average):
+        each = options.model_copy(update={"average": name, "average_decay": 0.5})
+        train(world, tmp_path / name, each)
+        networks.append(history(tmp_path / name))
+    plain, mean = networks
+    assert mean["mined/negatives"].tolist() == plain["mined/negatives"].tolist()  # training is as it was
+    np.testing.assert_array_equal(mean["epochs/loss_train"], plain["epochs/loss_train"])
+    assert mean["epochs/loss_val"][2] != plain["epochs/loss_val"][2]
+
+
+def test_the_kept_network_may_be_mixed_with_the_one_before(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 3, "off_the_shelf_shares": (0.0, 0.25, 0.75)})
+    train(world, tmp_path, options)
+    record = history(tmp_path)
+    assert record["blends/share"].tolist() == [0.75, 0.25, 0.0]
+    best = int(np.argmax(record["blends/map_val"]))  # the first of equals has the largest share
+    assert record["blends/kept"] == record["blends/share"][best]
+    before, after, mixed = (
+        load_network(path).state_dict()
+        for path in (
+            world / "network.safetensors",
+            trained / "out" / NETWORK_FILE,
+            tmp_path / "out" / NETWORK_FILE,
+        )
+    )
+    share = float(record["blends/kept"])
+    for name, tensor in mixed.items():
+        expected = share * before[name] + (1 - share) * after[name]
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)

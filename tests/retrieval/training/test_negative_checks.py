@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval.describe.describe import DescriptorTable
+from retrieval.learning.mining import TooFewClusters
 from retrieval.training.epoch_tuples import Draw, mine, plan_of
-from retrieval.training.mining import TooFewClusters
 from retrieval.training.negative_checks import NegativeChecks, mine_verified, suspicious
 from retrieval.training.tuples import NegativePlan
 

@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.networks.files import NetworkDescription
-from retrieval.networks.network import RetrievalNetwork
-from retrieval.networks.pooling import MAC, GeM, Regional
-from retrieval.training.losses import (
+from retrieval.learning.gradients import tuple_gradients
+from retrieval.learning.losses import (
     ContrastiveLoss,
     MultiSimilarityLoss,
     SmoothAPLoss,
+    SupervisedContrastiveLoss,
     TripletLoss,
-    tuple_labels,
 )
+from retrieval.networks.files import NetworkDescription
+from retrieval.networks.network import RetrievalNetwork
+from retrieval.networks.pooling import MAC, GeM, Regional
 from retrieval.training.options import MARGINS, TrainingOptions, TrainingResources
 from retrieval.training.step import (
     Learner,
@@ -28,7 +29,6 @@ from retrieval.training.step import (
     make_optimizer,
     set_learning_rate,
     train_tuples,
-    tuple_gradients,
 )
 from tests.official import listed, needs, official
 
@@ -118,25 +118,39 @@ def test_other_schedules_by_hand() -> None:
         TripletLoss(3.0),
         MultiSimilarityLoss(epsilon=2.0),
         SmoothAPLoss(0.1),
+        SupervisedContrastiveLoss(0.2),
     ],
 )
 @pytest.mark.parametrize("sizes", [(32, 20, 24, 32, 24), (32, 32, 24, 24), (32, 20, 24), (20, 20)])
+@pytest.mark.parametrize(("weights", "further"), [([1.0], 0), ([1.0], 3), ([0.7, 0.2], 2)])
 def test_gradients_are_those_of_one_graph_over_the_whole_tuple(
-    loss: nn.Module, sizes: tuple[int, ...]
+    loss: nn.Module, sizes: tuple[int, ...], weights: list[float], further: int
 ) -> None:
     torch.manual_seed(0)
-    network, labels = tiny().double().train(), tuple_labels(len(sizes) - 2)
+    if len(sizes) <= len(weights):
+        weights = weights[:1]
+    network = tiny().double().train()
+    labels = torch.tensor([-1.0, *weights, *[0.0] * (len(sizes) - 1 - len(weights) + further)])
     batch = [torch.randn(1, 3, 24, size, dtype=torch.float64) for size in sizes]
-    value = loss(torch.cat([network(photo) for photo in batch]), labels)
+    more = nn.functional.normalize(torch.randn(further, 8, dtype=torch.float64))
+    described = torch.cat([network(photo) for photo in batch])
+    value = loss(torch.cat([described, more]), labels.double())
     value.backward()
     expected = [parameter.grad.clone() for parameter in network.parameters()]
     for together in (1, 2, 8):
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        found = tuple_gradients(
-            network, batch, loss, negatives_at_a_time=together, anchors_together=together > 1
+        found, rows = tuple_gradients(
+            network,
+            batch,
+            loss,
+            weights=torch.tensor(weights, dtype=torch.float64),
+            further=more if further else None,
+            negatives_at_a_time=together,
+            anchors_together=together > 1,
         )
         assert found == pytest.approx(value.item())
+        torch.testing.assert_close(rows, described.detach())
         for parameter, gradient in zip(network.parameters(), expected, strict=True):
             torch.testing.assert_close(parameter.grad, gradient)
 
@@ -273,11 +287,15 @@ def test_divergence_names_the_tuple() -> None:
     network.features[0].weight.data.fill_(float("nan"))
     learner = Learner(network, make_optimizer(network, TrainingOptions()), ContrastiveLoss(0.7))
     named = TrainingPhotographs(photographs(3).__getitem__, name=lambda image: f"p{image}")
-    with pytest.raises(TrainingDiverged, match=r"tuple 1 \(query 'p2', positive 'p0', negatives \['p1'\]\)"):
+    with pytest.raises(
+        TrainingDiverged, match=r"tuple 1 \(query 'p2', positives \['p0'\], negatives \['p1'\]\)"
+    ):
         train_tuples(learner, np.array([[2, 0, 1]]), named)
 
 
-@pytest.mark.parametrize("name", ["contrastive", "triplet", "multi_similarity", "smooth_ap"])
+@pytest.mark.parametrize(
+    "name", ["contrastive", "triplet", "multi_similarity", "smooth_ap", "supervised_contrastive"]
+)
 def test_every_loss_of_the_options_falls_when_it_is_trained_for(name: str) -> None:
     torch.manual_seed(0)
     options = TrainingOptions(loss=name, optimizer="sgd", learning_rate=0.02, tuples_per_step=2)

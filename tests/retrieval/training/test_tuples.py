@@ -6,23 +6,25 @@ import numpy as np
 import pytest
 
 from retrieval.describe.describe import DescriptorTable
+from retrieval.learning.mining import TooFewClusters, hard_negatives
 from retrieval.training.epoch_tuples import draw_epoch, draw_validation, mine, plan_of
-from retrieval.training.mining import TooFewClusters, hard_negatives
 from retrieval.training.options import TrainingOptions
+from retrieval.training.positives import (
+    draw_positives,
+    nearest_positives,
+    positive_choices,
+    usable_queries,
+)
 from retrieval.training.tuples import (
     NegativePlan,
     Supply,
     draw,
-    draw_positives,
     forbidden,
     forbidden_positions,
-    nearest_positives,
     needs_verdict,
     negative_pool,
     negative_supply,
     plan_negatives,
-    positive_choices,
-    usable_queries,
 )
 
 
@@ -64,9 +66,9 @@ def test_choices_of_the_strategies() -> None:
 
 def test_random_positives_reach_every_choice() -> None:
     choices = [np.array([4, 7, 9]), np.array([2])]
-    drawn = np.array([draw_positives(choices, np.random.default_rng(seed)) for seed in range(60)])
+    drawn = np.array([draw_positives(choices, np.random.default_rng(seed))[:, 0] for seed in range(60)])
     assert set(drawn[:, 0]) == {4, 7, 9} and set(drawn[:, 1]) == {2}
-    again = draw_positives(choices, np.random.default_rng(0))
+    again = draw_positives(choices, np.random.default_rng(0))[:, 0]
     np.testing.assert_array_equal(again, drawn[0])
 
 

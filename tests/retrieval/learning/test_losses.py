@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from retrieval.training.losses import (
+from retrieval.learning.losses import (
     ContrastiveLoss,
     MultiSimilarityLoss,
     SmoothAPLoss,
+    SupervisedContrastiveLoss,
     TripletLoss,
     TupleLayout,
     tuple_labels,
@@ -20,7 +21,13 @@ from tests.official import listed, needs, official
 ORACLES = listed("*.npz", "oracles", "loss")
 
 
-LOSSES = [ContrastiveLoss(0.9), TripletLoss(0.5), MultiSimilarityLoss(epsilon=0.7), SmoothAPLoss(0.3)]
+LOSSES = [
+    ContrastiveLoss(0.9),
+    TripletLoss(0.5),
+    MultiSimilarityLoss(epsilon=0.7),
+    SmoothAPLoss(0.3),
+    SupervisedContrastiveLoss(0.3),
+]
 
 
 def random_tuples(tuples: int, negatives: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +79,40 @@ def test_smooth_ap_by_hand() -> None:
     assert SmoothAPLoss(1e-4)(rows, labels).item() == pytest.approx(1 - (1 / 1 + 2 / 3) / 2)
 
 
-@pytest.mark.parametrize("loss", [MultiSimilarityLoss(), SmoothAPLoss()])
+def test_supervised_contrastive_by_hand() -> None:
+    rows, labels = with_similarities([0.9, 0.4], [0.6])
+    labels[2] = 0.25
+    everything = np.exp(np.array([0.9, 0.4, 0.6]) / 0.5)
+    near, far = -np.log(everything[:2] / everything.sum())
+    expected = (1.0 * near + 0.25 * far) / 1.25
+    assert SupervisedContrastiveLoss(0.5)(rows, labels).item() == pytest.approx(expected)
+
+
+def test_weights_of_positives_by_hand() -> None:
+    rows, labels = with_similarities([0.9, 0.4], [0.6])
+    labels[2] = 0.5
+    squared = 2 - 2 * np.array([0.9, 0.4, 0.6])  # rows of unit length
+    pulled = 0.5 * (squared[0] + 0.5 * squared[1])
+    assert ContrastiveLoss(0.1)(rows, labels).item() == pytest.approx(pulled, abs=1e-5)
+    hinges = np.maximum(0, squared[:2] - squared[2] + 0.9)
+    assert TripletLoss(0.9)(rows, labels).item() == pytest.approx(hinges[0] + 0.5 * hinges[1])
+    steps = 1 / (1 + np.exp(-np.array([[0, -0.5, -0.3], [0.5, 0, 0.2]]) / 0.2))
+    precision = [(1 + own[:2].sum() - 0.5) / (1 + own.sum() - 0.5) for own in steps]
+    expected = 1 - (precision[0] + 0.5 * precision[1]) / 1.5
+    assert SmoothAPLoss(0.2)(rows, labels).item() == pytest.approx(expected)
+    pull = 2 * 0.5 * np.exp(-2 * (0.4 - 0.5)) / 2
+    found = MultiSimilarityLoss(alpha=2, beta=10, base=0.5, epsilon=0.05)(rows, labels).item()
+    assert found == pytest.approx(np.log(1 + pull) / 2 + np.log(1 + np.exp(10 * (0.6 - 0.5))) / 10)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_take_several_weighted_positives(loss: torch.nn.Module) -> None:
+    rows, _ = random_tuples(2, 4)
+    labels = torch.tensor([-1, 1, 0.3, 0, 0, 0] * 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels), rows.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", [MultiSimilarityLoss(), SmoothAPLoss(), SupervisedContrastiveLoss()])
 def test_a_tuple_without_a_positive_is_refused(loss: torch.nn.Module) -> None:
     with pytest.raises(TupleLayout, match="needs a positive"):
         loss(torch.eye(3), torch.tensor([-1, 0, 0]))
@@ -80,6 +120,7 @@ def test_a_tuple_without_a_positive_is_refused(loss: torch.nn.Module) -> None:
 
 def test_labels_of_tuples() -> None:
     assert tuple_labels(2, 2).tolist() == [-1, 1, 0, 0, -1, 1, 0, 0]
+    assert tuple_labels(1, positives=3).tolist() == [-1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -115,6 +156,7 @@ def test_equal_descriptors_have_a_finite_gradient() -> None:
         ([-1, 1, 0, 0, -1, 1], "equally long tuples"),
         ([0, 1, 0], "equally long tuples"),
         ([-1, 1, 2], "only -1"),
+        ([-1, 1, -0.5], "only -1"),
         ([-1, -1, -1], "equally long tuples"),
     ],
 )
@@ -124,8 +166,8 @@ def test_broken_layouts_are_refused(loss: torch.nn.Module, labels: list[int], me
         loss(torch.ones(len(labels), 2), torch.tensor(labels))
 
 
-def test_triplets_need_one_positive_and_rows_need_labels() -> None:
-    with pytest.raises(TupleLayout, match="exactly one positive"):
+def test_triplets_need_a_positive_and_rows_need_labels() -> None:
+    with pytest.raises(TupleLayout, match="needs a positive"):
         TripletLoss(0.1)(torch.ones(3, 2), torch.tensor([-1, 0, 0]))
     with pytest.raises(TupleLayout, match=r"\[N, D\]"):
         ContrastiveLoss(0.1)(torch.ones(3, 2), torch.tensor([-1, 1]))

@@ -1,7 +1,8 @@
-"""Hard negatives: the photographs of other clusters that a network finds nearest to a query."""
+"""Negatives: the photographs of other clusters that a network finds nearest to a query, or any of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,43 @@ def hard_negatives(
     """
     check_pair(query_descriptors, pool_descriptors, "query descriptors", "pool descriptors")
     own, pool = _clusters(query_clusters, query_descriptors), _clusters(pool_clusters, pool_descriptors)
+
+    def similarities(rows: slice) -> NDArray[np.float32]:
+        return query_descriptors[rows] @ pool_descriptors.T
+
+    return _chosen(similarities, own, pool, count, one_per_cluster, forbidden)
+
+
+def random_negatives(
+    generator: np.random.Generator,
+    query_clusters: ArrayLike,
+    pool_clusters: ArrayLike,
+    count: int,
+    *,
+    one_per_cluster: bool = True,
+    forbidden: Any = None,
+) -> NDArray[np.int64]:
+    """For each query `count` of the pool from other clusters, each as likely: [Q, count] pool positions.
+
+    As `hard_negatives`, in a random order in place of that of the descriptors. Source: TPAMI 2018, sec. 6.2.
+    """
+    own, pool = np.asarray(query_clusters, dtype=np.int64), np.asarray(pool_clusters, dtype=np.int64)
+
+    def draws(rows: slice) -> NDArray[np.float32]:
+        return generator.random((len(own[rows]), len(pool)), dtype=np.float32)
+
+    return _chosen(draws, own, pool, count, one_per_cluster, forbidden)
+
+
+def _chosen(
+    scores_of: Callable[[slice], NDArray[np.float32]],
+    own: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    count: int,
+    one_per_cluster: bool,
+    forbidden: Any,
+) -> NDArray[np.int64]:
+    """The positions with the highest scores [B, P] of each block of queries, which may be written to."""
     barred = _barred(forbidden, len(own), len(pool))
     _check_supply(own, pool, barred, count, one_per_cluster)
     chosen = np.empty((len(own), count), dtype=np.int64)
@@ -47,7 +85,7 @@ def hard_negatives(
     step = max(1, SCORES_PER_BLOCK // max(1, len(pool)))
     for start in range(0, len(own), step):
         rows = slice(start, start + step)
-        scores = query_descriptors[rows] @ pool_descriptors.T
+        scores = scores_of(rows)
         for q, row in enumerate(scores, start):
             row[members[first[q] : last[q]]] = -np.inf
         if barred is not None:

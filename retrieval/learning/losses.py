@@ -1,8 +1,9 @@
 """Losses on tuples: a query, its positive, its negatives.
 
-Called with descriptors [N, D] and labels [N]: -1 query, 1 positive, 0 negative, tuples one after another and
-equally long, each beginning with its query. All are sums over tuples, not means, as in the published code.
-`additive`: whether the loss of a tuple is a sum over its negatives, so that one can be looked at alone.
+Called with descriptors [N, D] and labels [N]: -1 query, 0 negative, above 0 and at most 1 a positive of that
+weight (1: as published), tuples one after another and equally long, each beginning with its query. All are
+sums over tuples, not means, as in the published code. `additive`: whether the loss of a tuple is a sum over
+its negatives, so that one can be looked at alone.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ class TupleLayout(ValueError):
 
 
 class ContrastiveLoss(nn.Module):
-    """Sum over pairs of 0.5 y d^2 + 0.5 (1 - y) max(0, margin - d)^2 with d = ||x_q - x_j + eps||.
+    """Sum over pairs of 0.5 y d^2, or 0.5 max(0, margin - d)^2 where y = 0, with d = ||x_q - x_j + eps||.
 
-    Source: TPAMI 2018, eq. 3; eps keeps the gradient of d finite for identical descriptors.
+    Source: TPAMI 2018, eq. 3; eps keeps the gradient of d finite for identical descriptors. A weight y below
+    1 pulls less.
     """
 
     additive = True
@@ -31,11 +33,11 @@ class ContrastiveLoss(nn.Module):
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
         length = tuple_length(descriptors, labels)
-        is_positive = labels.reshape(-1, length)[:, 1:].to(descriptors.dtype)
+        weights = labels.reshape(-1, length)[:, 1:].to(descriptors.dtype)
         tuples = descriptors.reshape(-1, length, descriptors.shape[1])
         distance = (tuples[:, :1] - tuples[:, 1:] + self.eps).pow(2).sum(dim=2).sqrt()
-        attract = 0.5 * is_positive * distance.pow(2)
-        repel = 0.5 * (1 - is_positive) * torch.clamp(self.margin - distance, min=0).pow(2)
+        attract = 0.5 * weights * distance.pow(2)
+        repel = 0.5 * (weights == 0) * torch.clamp(self.margin - distance, min=0).pow(2)
         return (attract + repel).sum()
 
     def extra_repr(self) -> str:
@@ -43,7 +45,7 @@ class ContrastiveLoss(nn.Module):
 
 
 class TripletLoss(nn.Module):
-    """Sum over (query, positive, negative) of max(0, margin + d_p^2 - d_n^2). One positive per tuple."""
+    """Sum over (query, positive, negative) of y max(0, margin + d_p^2 - d_n^2), y the positive's weight."""
 
     additive = True
 
@@ -53,17 +55,10 @@ class TripletLoss(nn.Module):
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
-        length = tuple_length(descriptors, labels)
-        by_tuple = labels.reshape(-1, length)
-        if not bool(((by_tuple == 1).sum(dim=1) == 1).all()):
-            raise TupleLayout("triplet loss: every tuple needs exactly one positive (label 1)")
-        dimensions = descriptors.shape[1]
-        queries = descriptors[labels == -1].view(-1, 1, dimensions)
-        positives = descriptors[labels == 1].view(-1, 1, dimensions)
-        negatives = descriptors[labels == 0].view(len(by_tuple), length - 2, dimensions)
-        to_positive = (queries - positives).pow(2).sum(dim=2)
-        to_negative = (queries - negatives).pow(2).sum(dim=2)
-        return torch.clamp(to_positive - to_negative + self.margin, min=0).sum()
+        tuples, weights = _tuples(descriptors, labels)
+        squared = (tuples[:, :1] - tuples[:, 1:]).pow(2).sum(dim=2)
+        of_triplet = torch.clamp(squared[:, :, None] - squared[:, None, :] + self.margin, min=0)
+        return (of_triplet * weights[:, :, None] * (weights == 0)[:, None, :]).sum()
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}"
@@ -87,12 +82,13 @@ class MultiSimilarityLoss(nn.Module):
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
-        similarity, is_positive = _similarities(descriptors, labels)
+        similarity, weights = _similarities(descriptors, labels)
+        is_positive = weights > 0
         nearest = similarity.detach().masked_fill(is_positive, -torch.inf).amax(dim=1, keepdim=True)
         farthest = similarity.detach().masked_fill(~is_positive, torch.inf).amin(dim=1, keepdim=True)
         pulled = is_positive & (similarity.detach() < nearest + self.epsilon)
         pushed = ~is_positive & (similarity.detach() > farthest - self.epsilon)
-        attract = _log_one_plus(-self.alpha * (similarity - self.base), pulled) / self.alpha
+        attract = _log_one_plus(-self.alpha * (similarity - self.base) + weights.log(), pulled) / self.alpha
         repel = _log_one_plus(self.beta * (similarity - self.base), pushed) / self.beta
         return (attract + repel).sum()
 
@@ -115,26 +111,55 @@ class SmoothAPLoss(nn.Module):
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
-        similarity, is_positive = _similarities(descriptors, labels)
+        similarity, weights = _similarities(descriptors, labels)
+        is_positive = weights > 0
         ahead = torch.sigmoid((similarity[:, None, :] - similarity[:, :, None]) / self.temperature)
         ahead = ahead * ~torch.eye(similarity.shape[1], dtype=torch.bool, device=ahead.device)
         rank = 1 + ahead.sum(dim=2)
         among_positives = 1 + (ahead * is_positive[:, None, :]).sum(dim=2)
-        precision = (among_positives / rank * is_positive).sum(dim=1) / is_positive.sum(dim=1)
+        precision = (among_positives / rank * weights).sum(dim=1) / weights.sum(dim=1)
         return (1 - precision).sum()
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"
 
 
-def _similarities(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each query to the others of its tuple, and which are positives: [T, n] each. Raises TupleLayout."""
+class SupervisedContrastiveLoss(nn.Module):
+    """Sum over queries of the mean over positives, by their weights, of -log softmax(s / temperature).
+
+    s: inner products of the query with all others of its tuple, the softmax over all of them. Source: Khosla
+    et al., NeurIPS 2020, eq. 2; weights by overlap as in SupScene (arXiv 2601.11930).
+    """
+
+    additive = False
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
+        similarity, weights = _similarities(descriptors, labels)
+        surprise = -(similarity / self.temperature).log_softmax(dim=1)
+        return ((surprise * weights).sum(dim=1) / weights.sum(dim=1)).sum()
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
+def _tuples(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """[T, 1 + n, D], and the weights of all but the query [T, n], 0 for negatives. Raises TupleLayout."""
     length = tuple_length(descriptors, labels)
-    tuples = descriptors.reshape(-1, length, descriptors.shape[1])
-    is_positive = labels.reshape(-1, length)[:, 1:] == 1
-    if not bool(is_positive.any(dim=1).all()):
-        raise TupleLayout("every tuple needs a positive (label 1)")
-    return (tuples[:, :1] * tuples[:, 1:]).sum(dim=2), is_positive
+    weights = labels.reshape(-1, length)[:, 1:].to(descriptors.dtype)
+    if not bool((weights > 0).any(dim=1).all()):
+        raise TupleLayout("every tuple needs a positive (label above 0)")
+    return descriptors.reshape(-1, length, descriptors.shape[1]), weights
+
+
+def _similarities(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each query to the others of its tuple, and their weights: [T, n] each. Raises TupleLayout."""
+    tuples, weights = _tuples(descriptors, labels)
+    return (tuples[:, :1] * tuples[:, 1:]).sum(dim=2), weights
 
 
 def _log_one_plus(exponents: Tensor, chosen: Tensor) -> Tensor:
@@ -158,14 +183,15 @@ def tuple_length(descriptors: Tensor, labels: Tensor) -> int:
             f"labels {labels.tolist()[:16]}: expected equally long tuples, each a query (-1) and then its "
             "positive (1) and negatives (0)"
         )
-    if not bool(((labels == 0) | (labels == 1) | is_query).all()):
+    if not bool((((labels >= 0) & (labels <= 1)) | is_query).all()):
         raise TupleLayout(
-            f"labels {sorted(set(labels.tolist()))}: only -1 (query), 1 (positive) and 0 (negative)"
+            f"labels {sorted(set(labels.tolist()))}: only -1 (query), 0 (negative) and weights of positives "
+            "up to 1"
         )
     return length
 
 
-def tuple_labels(negatives: int, tuples: int = 1) -> Tensor:
-    """Labels of `tuples` tuples with one positive and `negatives` negatives each: [tuples * (2 +
+def tuple_labels(negatives: int, tuples: int = 1, positives: int = 1) -> Tensor:
+    """Labels of `tuples` tuples with so many positives of weight 1 and negatives: [tuples * (1 + positives +
     negatives)]."""
-    return torch.tensor([-1.0, 1.0] + [0.0] * negatives).repeat(tuples)
+    return torch.tensor([-1.0] + [1.0] * positives + [0.0] * negatives).repeat(tuples)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import coo_array
 
-from retrieval.training.mining import TooFewClusters, hard_negatives
+from retrieval.learning.mining import TooFewClusters, hard_negatives, random_negatives
 from tests.official import needs, official
 
 ORACLES = official("oracles", "mining")
@@ -66,8 +66,8 @@ def test_oracle(name):
 @pytest.mark.parametrize("one_per_cluster", [True, False])
 @pytest.mark.parametrize("block", [1, 3000, 10**7])
 def test_equals_the_walk_with_ties_and_refill(one_per_cluster, block, monkeypatch):
-    monkeypatch.setattr("retrieval.training.mining.SCORES_PER_BLOCK", block)
-    monkeypatch.setattr("retrieval.training.mining.FIRST_LOOK", 1)
+    monkeypatch.setattr("retrieval.learning.mining.SCORES_PER_BLOCK", block)
+    monkeypatch.setattr("retrieval.learning.mining.FIRST_LOOK", 1)
     for seed in range(3):
         case = collection(seed)
         forbidden = np.random.default_rng(seed).random((40, 500)) < 0.3
@@ -124,3 +124,21 @@ def test_bad_shapes():
         hard_negatives(pool[:, :2], pool, range(4), range(4), 1)
     with pytest.raises(ValueError, match="check the descriptors"):
         hard_negatives(pool * np.nan, pool, range(4), range(4), 1)
+
+
+def test_random_negatives_reach_all_that_is_allowed_alike() -> None:
+    pool = np.array([0, 1, 1, 2, 3, 3])
+    barred = np.zeros((400, 6), dtype=bool)
+    barred[:, 4] = True
+    generator = np.random.default_rng(0)
+    found = random_negatives(generator, np.zeros(400, dtype=int), pool, 2, forbidden=barred)
+    assert (pool[found[:, 0]] != pool[found[:, 1]]).all()
+    assert set(np.unique(found)) == {1, 2, 3, 5}
+    counts = np.bincount(found[:, 0], minlength=6)[[1, 2, 3, 5]]
+    assert counts.min() > 70 and counts.max() < 130
+    twice = [
+        random_negatives(np.random.default_rng(1), [0, 1], pool, 2, one_per_cluster=False) for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*twice)
+    with pytest.raises(TooFewClusters):
+        random_negatives(generator, [0], pool, 4)

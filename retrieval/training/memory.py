@@ -1,0 +1,75 @@
+"""The last descriptors of a training, as further negatives that cost no pass of the network.
+
+Source: Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.training.tuples import forbidden
+
+
+class Memory:
+    """The newest descriptor of each of the last `size` photographs that a training described.
+
+    arrays: training_set.h5 by path, with the verdicts found so far; queries [Q]: images that may be asked
+    about. images [M] and rows [M, D], the oldest first, are its whole state.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: dict[int, NDArray[np.float32]] = {}
+        self._clusters = np.empty(0, dtype=np.int64)
+        self._barred: dict[int, NDArray[np.int64]] = {}
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        return np.array(list(self._rows), dtype=np.int64)
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        return np.stack(list(self._rows.values())) if self._rows else np.empty((0, 0), dtype=np.float32)
+
+    def restore(self, images: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        """Hold these instead."""
+        self._rows = dict(zip(images.tolist(), rows, strict=True))
+
+    def know(self, arrays: Mapping[str, Any], queries: NDArray[np.int64]) -> None:
+        """What is no negative of the queries [Q], by the training set and the verdicts in it."""
+        self._clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
+        barred = forbidden(arrays, queries, np.arange(len(self._clusters)))
+        rows = np.split(np.asarray(barred.indices, dtype=np.int64), barred.indptr[1:-1])
+        self._barred = dict(zip(queries.tolist(), rows, strict=True))
+
+    def add(self, tuples: NDArray[np.int64], described: list[NDArray[np.float32]]) -> None:
+        """Take the descriptors [L, D] of tuples [T, L]; what is too old goes."""
+        for images, rows in zip(tuples.tolist(), described, strict=True):
+            for image, row in zip(images, rows, strict=True):
+                self._rows.pop(image, None)
+                self._rows[image] = row
+        for image in list(self._rows)[: max(0, len(self._rows) - self._size)]:
+            del self._rows[image]
+
+    def negatives_of(self, images: NDArray[np.int64], positives: int) -> NDArray[np.float32] | None:
+        """Further negatives [K, D] of a tuple [1 + positives + n]; None where there are none.
+
+        Left out: the tuple's own photographs, the query's cluster, what is barred, and what lies as near as
+        the positives in the memory, since nobody has matched it.
+        """
+        query = int(images[0])
+        held = self.images
+        if not len(held):
+            return None
+        wrong = (self._clusters[held] == self._clusters[query]) | np.isin(held, images)
+        wrong |= np.isin(held, self._barred[query])
+        rows = self.rows
+        if query in self._rows:
+            near = rows @ self._rows[query]
+            own = near[np.isin(held, images[1 : 1 + positives])]
+            wrong |= near >= own.min(initial=np.inf)
+        return rows[~wrong] if not wrong.all() else None
