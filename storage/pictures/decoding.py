@@ -31,6 +31,8 @@ MOST_ELONGATED = 20
 """Longer side / shorter side: of a thinner strip a smaller scale leaves nothing that a network sees."""
 _BYTES_PER_PIXEL = 8  # four channels of 16 bits
 _BYTES_BESIDE = 64 << 20  # metadata and previews
+_MOST_PIXELS_PER_BYTE = {"raw": 8, "jpeg": 1024}
+"""By Pillow's name of the codec: one bit each, six bits for 256 of them with room; others have no limit."""
 
 # Once for the process, as both are its own: what is too large is refused by the header here, in words.
 Image.MAX_IMAGE_PIXELS = CEILING_MEGAPIXELS * 10**6 // 2  # Pillow refuses twice as many
@@ -117,6 +119,16 @@ def check_size(width: int, height: int, max_megapixels: float) -> None:
         )
 
 
+def check_held(image: Image.Image, num_bytes: int) -> None:
+    """Raises Rejected, before memory is taken, for more pixels than the file's bytes can stand for."""
+    most = _MOST_PIXELS_PER_BYTE.get(image.tile[0][0]) if image.tile else None
+    if most is not None and image.width * image.height > most * num_bytes:
+        raise Rejected(
+            f"its header claims {image.width} x {image.height} pixels, which {num_bytes} bytes cannot hold: "
+            "the file is cut off or damaged"
+        )
+
+
 def open_picture(file: IO[bytes]) -> Image.Image:
     """A file as Pillow opens it, not yet decoded: of the formats of photographs, nothing else is tried."""
     return Image.open(file, formats=readable_formats())
@@ -162,6 +174,7 @@ def _decode(file: IO[bytes], num_bytes: int, halved_to: int | None, max_megapixe
         raise TooLarge(f"{num_bytes} bytes: more than {max_megapixels:g} megapixels, the limit, can need")
     try:
         with open_picture(file) as image:
+            check_held(image, num_bytes)
             decoded = _decode_opened(image, halved_to, max_megapixels)
             # MPO: previews and depth. GIF has to look for a second picture, and forgets the first
             several = image.format == "GIF" or (

@@ -418,6 +418,32 @@ def test_a_file_without_end_is_not_read(tmp_path):
         decode(tmp_path / "a.jpg", max_megapixels=200)
 
 
+def claiming(content: bytes, width: int, height: int) -> bytes:
+    """A JPEG or BMP whose header tells another size."""
+    if content.startswith(b"BM"):
+        return content[:18] + struct.pack("<ii", width, height) + content[26:]
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_more_pixels_than_the_bytes_can_hold_take_no_memory(kind, monkeypatch):
+    content = encoded(scene(), kind)
+    width, height = scene().size
+    assert decode(claiming(content, width, height)).pixels.size == (width, height)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were taken"))
+    with pytest.raises(Rejected, match=rf"20000 x 9000 pixels, which {len(content)} bytes cannot hold"):
+        decode(claiming(content, 20_000, 9_000))
+
+
+def test_an_even_picture_takes_few_bytes_and_is_decoded():
+    """The fewest bytes that a pixel can have: an even JPEG, one bit a pixel in PBM."""
+    even = Image.new("L", (8000, 8000), 128)
+    content = encoded(even, "JPEG", quality=1, progressive=True, optimize=True)
+    assert 64_000_000 / len(content) > 200 and decode(content).pixels.size == even.size
+    assert decode(encoded(even.convert("1"), "PPM")).pixels.size == even.size
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_files_are_rejected_and_nothing_else():
     """Mutations of headers and bodies of every format: no other error, and what is accepted can be used."""
