@@ -39,12 +39,14 @@ def finetune_network(
     photos: str,
     features: Part,
     matching: MatchingOptions,
+    descriptors: Items | None = None,
     resources: TrainingResources | None = None,
     slot: str | None = None,
 ) -> dict[str, Any]:
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
-    features: with them suspicious negatives are matched, see `checked_by`. slot: see tasks.engine.slots.
+    features: with them suspicious negatives are matched, see `checked_by`; descriptors: of the network, for a
+    projection. slot: see tasks.engine.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
@@ -65,6 +67,7 @@ def finetune_network(
             progress=show,
             matcher=matcher_of(key, artifact_path(training_set), features.refs, matching, resources),
             inputs=features.facts,
+            descriptors=None if descriptors is None else file_of_items(call.store, descriptors.refs),
         )
     return {"sidecar": {"summary": asdict(summary)}}
 

@@ -1,8 +1,13 @@
 """The training set to a fine-tuned network."""
 
+from flows.steps.reconstruct import describe_all
 from flows.steps.work import Work
+from retrieval.describe.options import ExtractionOptions
+from storage.keys.artifacts import ArtifactRef
 from tasks.describing import make_network
+from tasks.engine.chunks import Items
 from tasks.learning import checked_by, finetune_network
+from tasks.selecting import selected
 
 
 def steps(work: Work) -> None:
@@ -19,7 +24,17 @@ def steps(work: Work) -> None:
         photos=work.photos,
         features=checked_by(work.store, features, chosen, matching),
         matching=matching,
+        descriptors=described(work, network) if training.trainable == "projection" else None,
         resources=work.resources.training(),
         slot=work.resources.gpu_slot,
     )
     work.keep(network=network, finetune=tuned)
+
+
+def described(work: Work, network: ArtifactRef) -> Items:
+    """Descriptors of the training set that a projection is learnt from."""
+    training, shas = work.options.training, selected(work.store, work.one("training_set"))
+    options = ExtractionOptions(
+        image_size=training.image_size, precision=training.precision, draft=training.draft
+    )
+    return Items(describe_all(work, network, shas, options), shas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,32 @@ def finetune(
     progress: Callable[[TrainingProgress], Any] | None = None,
     matcher: Matcher | None = None,
     inputs: Sequence[str] = (),
+    descriptors: Mapping[str, Path] | None = None,
 ) -> TrainingSummary:
     """Train a network on a training set; fill the directory `out` with network.safetensors and training.h5.
 
     work_dir holds a checkpoint per epoch, and one within it: a killed training goes on from the last one and
     ends bit for bit as if undisturbed (CPU, same number of threads); with more epochs a finished one is
     continued. A work_dir that belongs to other options or inputs is emptied. matcher: for suspicious
-    negatives, None = they are taken as they are; inputs: digests of what it depends on. The epoch with the
-    best val mAP of 1..epochs is kept; epoch 0 in training.h5 is the network before training. Global settings
-    of torch are put back. Raises TooFewClusters, NoQueries, TrainingDiverged, UnreadablePhotograph,
-    UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
+    negatives, None = they are taken as they are; inputs: digests of what it depends on; descriptors: sha256
+    of a photograph -> file of its descriptor by this network at training.image_size and one scale, for
+    training.trainable=projection, None = they are made here. The epoch with the best val mAP is kept, epoch 0
+    (before training) is one of them. Global settings of torch are put back. Raises TooFewClusters, NoQueries,
+    WithoutOverlap, TrainingDiverged, UnreadablePhotograph, UnreadableNetwork. Source: TPAMI 2018, sec. 4 and
+    6.
     """
     used, report = resources or TrainingResources(), progress or (lambda event: None)
     call = TrainingCall(
-        training_set, network, photographs, options, out, work_dir, used, matcher, tuple(inputs)
+        training_set,
+        network,
+        photographs,
+        options,
+        out,
+        work_dir,
+        used,
+        matcher,
+        tuple(inputs),
+        descriptors,
     )
     if used.training_processes > 1:
         from retrieval.training.distributed import train_in_processes

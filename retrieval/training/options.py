@@ -41,6 +41,14 @@ class TrainingOptions(Options):
     pool_size: int | None = Field(
         22000, ge=1, description="photographs drawn to mine negatives from; none: all"
     )
+    trainable: Literal["all", "projection"] = Field(
+        "all",
+        description="what is trained: the whole network, or a linear layer after its pooling that begins as "
+        "Lw, from descriptors that are computed once",
+    )
+    projection_dimensions: int | None = Field(
+        None, ge=1, description="dimensions that such a layer keeps; none: all"
+    )
     positives: Strategy = Field(
         "m3", description="m1: nearest descriptor, m2: most shared points, m3: a random one of enough overlap"
     )
@@ -231,6 +239,7 @@ class TrainingCall:
     resources: TrainingResources
     matcher: Matcher | None
     inputs: tuple[str, ...]
+    descriptors: Mapping[str, Path] | None = None
 
 
 @dataclass(frozen=True)

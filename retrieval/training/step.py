@@ -39,6 +39,7 @@ from retrieval.learning.losses import (
     TripletLoss,
 )
 from retrieval.learning.processes import ALONE, Processes
+from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork
 from retrieval.training.options import TrainingOptions, TrainingResources
 
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from retrieval.training.augmentation import Change
     from retrieval.training.memory import Memory
 
-NEGATIVES_ON_A_GPU = 5
+Trained = RetrievalNetwork | Projection
+NEGATIVES_AT_A_TIME = 5  # where they share a pass
 AHEAD = 6  # photographs prepared before their turn, however many negatives a tuple has
 
 
@@ -67,7 +69,7 @@ def make_loss(options: TrainingOptions, backbone: str) -> Loss:
     return losses[options.loss]()
 
 
-def make_optimizer(network: RetrievalNetwork, options: TrainingOptions) -> torch.optim.Optimizer:
+def make_optimizer(network: Trained, options: TrainingOptions) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD over two groups: everything, and GeM's p (faster, without weight decay).
 
     Every group has `factor`: its learning rate / the learning rate. Source: cirtorch train.py.
@@ -96,12 +98,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Learner:
     """A network, what changes it, and the loss of a tuple that it is changed for."""
 
-    network: RetrievalNetwork
+    network: Trained
     optimizer: torch.optim.Optimizer
     loss: Loss
 
     @classmethod
-    def of(cls, network: RetrievalNetwork, options: TrainingOptions) -> Learner:
+    def of(cls, network: Trained, options: TrainingOptions) -> Learner:
         """With the optimiser and the loss of the options."""
         loss = make_loss(options, network.description.architecture)
         return cls(network, make_optimizer(network, options), loss)
@@ -118,11 +120,13 @@ class TrainingPhotographs:
     """Photographs by the number of their image.
 
     load(image) -> [H, W, 3] uint8; changed(photograph, position of the tuple, place in it) -> what is trained
-    on, None: the photograph itself; name(image): for errors.
+    on, None: the photograph itself; tensor: that as a batch of one, None: normalised for the network;
+    name(image): for errors.
     """
 
     load: Callable[[int], NDArray[np.uint8]]
     changed: Change | None = None
+    tensor: Callable[[NDArray[Any]], Tensor] | None = None
     name: Callable[[int], str] = str
 
     def of(self, image: int, position: int, place: int) -> NDArray[np.uint8]:
@@ -137,7 +141,7 @@ class Stepping:
 
     Gradients are summed over tuples_per_step tuples, then one optimiser step; tuples left over at the end
     make a smaller step, or none (step_remainder=False, as in the published code). negatives_at_a_time: of
-    equal size, None: 1 on a CPU, NEGATIVES_ON_A_GPU elsewhere.
+    equal size, None: 1 on a CPU, NEGATIVES_AT_A_TIME elsewhere.
     """
 
     tuples_per_step: int = 5
@@ -213,7 +217,7 @@ def train_tuples(
 
 
 def _loaded(
-    network: RetrievalNetwork,
+    network: Trained,
     tuples: NDArray[np.int64],
     photographs: TrainingPhotographs,
     stepping: Stepping,
@@ -221,17 +225,17 @@ def _loaded(
 ) -> Iterator[Tensor]:
     """The photographs of this process's tuples, one after the other, [1, 3, H, W] on the network's device."""
     device, description = next(network.parameters()).device, network.description
+    tensor = photographs.tensor or partial(normalise, mean=description.mean, std=description.std)
 
     def prepared(at: tuple[int, int]) -> Tensor:
-        photograph = photographs.of(int(tuples[at]), *at)
-        return normalise(photograph, description.mean, description.std)
+        return tensor(photographs.of(int(tuples[at]), *at))
 
     steps = stepping.steps(len(tuples))
     own = [position for step in steps for position in processes.share(step)]
     places = [(position, place) for position in own for place in range(tuples.shape[1])]
     threads = stepping.loader_threads
     for batch in loaded_ahead(places, prepared, threads=threads, ahead=max(AHEAD, 2 * threads)):
-        yield batch.to(device, memory_format=torch.channels_last)
+        yield batch.to(device, memory_format=torch.channels_last) if batch.ndim == 4 else batch.to(device)
 
 
 def _add_gradients(
@@ -243,7 +247,7 @@ def _add_gradients(
 ) -> tuple[float, NDArray[np.float32]]:
     """`tuple_gradients` in the precision and the batches of the device."""
     device, reduced = photographs[0].device, stepping.precision == "bfloat16"
-    on_cpu = device.type == "cpu"
+    apart = device.type == "cpu" and photographs[0].ndim == 4  # rows of a projection share a pass
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):  # of a tuple: weights cast once
         value, rows = tuple_gradients(
             lambda batch: learner.network(batch).float(),
@@ -251,10 +255,10 @@ def _add_gradients(
             learner.loss,
             weights=torch.from_numpy(weights).to(device),
             further=None if further is None else torch.from_numpy(further).to(device),
-            negatives_at_a_time=stepping.negatives_at_a_time or (1 if on_cpu else NEGATIVES_ON_A_GPU),
+            negatives_at_a_time=stepping.negatives_at_a_time or (1 if apart else NEGATIVES_AT_A_TIME),
             # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
             # the photograph; in float32 on a CPU a batch gains nothing
-            anchors_together=not on_cpu or reduced,
+            anchors_together=not apart or reduced,
         )
     return value, rows.cpu().numpy()
 

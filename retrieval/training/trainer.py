@@ -17,14 +17,12 @@ from torch import Tensor
 
 from retrieval.describe.compute import deterministic, fixed_threads, pick_device
 from retrieval.describe.describe import DescriptorTable
-from retrieval.describe.images import PhotographCache, load_photograph
 from retrieval.learning.averaging import blend, copied
 from retrieval.learning.processes import ALONE, Processes, launched
-from retrieval.networks.network import RetrievalNetwork, load_network, save_network
+from retrieval.networks.network import load_network, save_network
 from retrieval.training.augmentation import changes
 from retrieval.training.beside import Beside
 from retrieval.training.checkpoints import CheckpointFolder, Journal
-from retrieval.training.current_descriptors import CurrentDescriptors
 from retrieval.training.epoch_tuples import Draw, draw_epoch
 from retrieval.training.negative_checks import Miner, NegativeChecks
 from retrieval.training.options import (
@@ -53,6 +51,7 @@ from retrieval.training.step import (
     set_learning_rate,
     train_tuples,
 )
+from retrieval.training.subject import Subject, projection, whole_network
 from retrieval.training.tuples import TRAIN, NegativePlan
 from retrieval.training.validation import Validation
 from storage.files.digests import json_sha256
@@ -72,20 +71,21 @@ def run_training(call: TrainingCall, progress: Report) -> TrainingSummary:
     with launched(resources.device) as (processes, name):
         device = pick_device(name)
         with fixed_threads(resources.threads), deterministic(device):
-            network = load_network(call.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             arrays = hdf5.read(call.training_set, "training_set")
+            subject = _subject(call, device, processes, arrays)
+            before = copied(subject.module.state_dict())
             folder = processes.from_first(
                 lambda: CheckpointFolder(call.work_dir, fingerprint, resources.checkpoints_kept)
             )
-            trainer = Trainer(call, network, arrays, folder, progress, processes)
+            trainer = Trainer(call, subject, arrays, folder, progress, processes)
             state = trainer.run()
             processes.wait()
-            folder.load_best(network, state.best_epoch)
-            trainer.blend(load_network(call.network).state_dict())
+            folder.load_best(subject.module, state.best_epoch)
+            trainer.blend(before)
             shift = trainer.descriptor_shift()
     if processes.first:
         call.out.mkdir(parents=True, exist_ok=True)
-        save_network(network, call.out / NETWORK_FILE)
+        save_network(subject.result(), call.out / NETWORK_FILE)
         clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
         may_match = trainer.checks.may_match(clusters)
         write_training(call.out / TRAINING_FILE, state, may_match, shift, options, inputs)
@@ -97,15 +97,15 @@ class Reporter:
     """Turns what is done in an epoch into events."""
 
     progress: Report
-    network: RetrievalNetwork
+    exponent: Callable[[], float]
     epochs: int
     epoch: int = 0
 
     def __call__(
         self, phase: Phase, done: int, total: int, loss: float = math.nan, rate: float = math.nan
     ) -> None:
-        exponent = self.network.mean_exponent
-        self.progress(TrainingProgress(phase, self.epoch, self.epochs, done, total, loss, rate, exponent))
+        told = (phase, self.epoch, self.epochs, done, total, loss, rate)
+        self.progress(TrainingProgress(*told, self.exponent()))
 
 
 class Trainer:
@@ -115,7 +115,7 @@ class Trainer:
     def __init__(
         self,
         call: TrainingCall,
-        network: RetrievalNetwork,
+        subject: Subject,
         arrays: Mapping[str, Any],
         folder: CheckpointFolder,
         progress: Report,
@@ -127,8 +127,7 @@ class Trainer:
                 f"no train query has a positive under {options.positives!r}; choose training.positives=m2 "
                 "or add photographs of the same places"
             )
-        names = [str(name) for name in arrays["images/name"]]
-        load = _loader(call, names)
+        names, network = _names(arrays), subject.module
         self.checks = NegativeChecks(
             _matcher(call, processes), options.verify_inliers, options.verify_photographs
         )
@@ -136,15 +135,15 @@ class Trainer:
         self._options, self._resources = options, call.resources
         self._processes = processes
         self._learner = Learner.of(network, options)
-        self._photographs = TrainingPhotographs(load, name=names.__getitem__)
-        self._describing = CurrentDescriptors(network, load, names, options, call.resources, processes)
+        self._photographs = TrainingPhotographs(subject.load, tensor=subject.tensor, name=names.__getitem__)
+        self._subject = subject
         self._beside = Beside.of(network, options)
         self._journal = Journal(folder, network, self._learner.optimizer, processes.first, self._beside)
         self._miner = Miner(
             arrays, names.__getitem__, options.one_per_cluster, self.checks, self._journal.warn
         )
         self._validation = Validation.of(arrays, options, self._learner.loss)
-        self._report = Reporter(progress, network, options.epochs)
+        self._report = Reporter(progress, lambda: network.mean_exponent, options.epochs)
         self._before: DescriptorTable | None = None
 
     def run(self) -> TrainingState:
@@ -295,22 +294,25 @@ class Trainer:
         return self._describe(images)
 
     def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
-        return self._describing.table(images, self._report.epoch, partial(self._report, phase))
+        return self._subject.describe(images, self._report.epoch, partial(self._report, phase))
 
     def _shift_images(self) -> Indices:
         members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
         return members[:: max(1, -(-len(members) // SHIFT_PHOTOGRAPHS))]
 
 
-def _loader(call: TrainingCall, names: list[str]) -> PhotographCache:
-    """What decodes the photographs of a training and keeps them."""
-    options = call.options
+def _names(arrays: Mapping[str, Any]) -> list[str]:
+    return [str(name) for name in arrays["images/name"]]
 
-    def load(image: int) -> NDArray[np.uint8]:
-        path = call.photographs.path(names[image])
-        return load_photograph(path, options.image_size, draft=options.draft)
 
-    return PhotographCache(load, call.resources.cache_megabytes * 2**20)
+def _subject(
+    call: TrainingCall, device: torch.device, processes: Processes, arrays: Mapping[str, Any]
+) -> Subject:
+    """What the options train."""
+    network = load_network(call.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if call.options.trainable == "projection":
+        return projection(call, network, _names(arrays), processes, arrays)
+    return whole_network(call, network, _names(arrays), processes)
 
 
 def _matcher(call: TrainingCall, processes: Processes) -> Matcher | None:

@@ -121,7 +121,8 @@ def check_size(width: int, height: int, max_megapixels: float) -> None:
 
 def check_held(image: Image.Image, num_bytes: int) -> None:
     """Raises Rejected, before memory is taken, for more pixels than the file's bytes can stand for."""
-    most = _MOST_PIXELS_PER_BYTE.get(image.tile[0][0]) if image.tile else None
+    codecs = [tile[0] for tile in getattr(image, "tile", [])]
+    most = _MOST_PIXELS_PER_BYTE.get(codecs[0]) if codecs else None
     if most is not None and image.width * image.height > most * num_bytes:
         raise Rejected(
             f"its header claims {image.width} x {image.height} pixels, which {num_bytes} bytes cannot hold: "

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from retrieval.describe.describe import extract
 from retrieval.learning.mining import TooFewClusters
 from retrieval.networks.make import make_network
 from retrieval.networks.network import load_network
@@ -18,6 +19,7 @@ from retrieval.training.finetune import finetune
 from retrieval.training.options import NETWORK_FILE, STAGE, TRAINING_FILE, TrainingOptions, TrainingResources
 from retrieval.training.positives import NoQueries
 from retrieval.training.step import TrainingDiverged
+from retrieval.training.subject import learnt
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.killed_children import killing_children
@@ -568,3 +570,55 @@ def test_the_kept_network_may_be_mixed_with_the_one_before(
     for name, tensor in mixed.items():
         expected = share * before[name] + (1 - share) * after[name]
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+
+
+PROJECTING = OPTIONS.model_copy(update={"trainable": "projection", "learning_rate": 1e-3, "epochs": 3})
+
+
+def test_a_projection_begins_as_lw_and_ends_as_a_layer_of_the_network(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path / "still", PROJECTING.model_copy(update={"learning_rate": 1e-30}))
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    before = load_network(world / "network.safetensors")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    rows = extract(before, paths, image_size=48, threads=1, device="cpu")
+    expected = learnt(rows, arrays).apply(rows)
+    still = load_network(tmp_path / "still" / "out" / NETWORK_FILE)
+    assert still.description.whitening
+    found = extract(still, paths, image_size=48, threads=1, device="cpu")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    all_queries = {"projection_dimensions": 16, "queries_per_epoch": None, "learning_rate": 3e-3}
+    train(world, tmp_path / "moved", PROJECTING.model_copy(update=all_queries))
+    moved = load_network(tmp_path / "moved" / "out" / NETWORK_FILE)
+    assert moved.description.dimension == 16
+    for name, tensor in before.features.state_dict().items():
+        assert torch.equal(moved.features.state_dict()[name], tensor)
+    record = history(tmp_path / "moved")
+    assert record["epochs/loss_train"][3] < record["epochs/loss_train"][1]
+
+
+def test_a_projection_goes_on_from_a_layer_and_from_a_kill(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path / "first", PROJECTING.model_copy(update={"epochs": 1}))
+
+    def kill(event) -> None:
+        if (event.epoch, event.phase, event.done) == (2, "training", 3):
+            raise Killed
+
+    for place in ("killed", "calm"):
+        options = PROJECTING.model_copy(update={"seed": 3})
+        if place == "killed":
+            with pytest.raises(Killed):
+                train(world, tmp_path / place, options, progress=kill)
+        train(world, tmp_path / place, options)
+    assert content_sha256(tmp_path / "killed" / "out") == content_sha256(tmp_path / "calm" / "out")
+    again = finetune(
+        world / "set.h5",
+        tmp_path / "first" / "out" / NETWORK_FILE,
+        Folder(world / "photos"),
+        PROJECTING,
+        out=tmp_path / "again",
+        work_dir=tmp_path / "work",
+        resources=RESOURCES,
+    )
+    assert again.map_before == pytest.approx(
+        history(tmp_path / "first")["epochs/map_val"][int(history(tmp_path / "first")["best_epoch"])]
+    )
