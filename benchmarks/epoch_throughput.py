@@ -37,10 +37,10 @@ from retrieval.networks.files import NetworkDescription
 from retrieval.networks.network import RetrievalNetwork, build_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.networks.pooling import GeM
-from retrieval.training.current_descriptors import CurrentDescriptors
 from retrieval.training.epoch_tuples import Draw, draw_epoch, mine, plan_of
 from retrieval.training.options import TrainingOptions, TrainingResources
 from retrieval.training.step import Learner, Stepping, TrainingPhotographs, train_tuples
+from retrieval.training.subject import CurrentDescriptors
 from storage.hdf5 import file as hdf5
 
 Seconds = dict[str, float]

@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retrieval.describe.describe import DescriptorTable
+from retrieval.describe.describe import DescriptorTable, Passes, iterate_descriptors
 from retrieval.describe.images import PhotographCache, load_photograph, normalise
 from retrieval.describe.rows import training_rows
-from retrieval.learning.processes import Processes
+from retrieval.learning.processes import ALONE, Processes
 from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork, initialise_whitening
-from retrieval.training.current_descriptors import CurrentDescriptors
-from retrieval.training.options import TrainingCall
+from retrieval.training.options import TrainingCall, TrainingOptions, TrainingResources
 from retrieval.training.positives import Indices
+from retrieval.training.step import TrainingDiverged
 from retrieval.whitening.whitening import (
     Whitening,
     WhiteningOptions,
@@ -50,6 +50,46 @@ class Subject:
     tensor: Callable[[NDArray[Any]], Tensor]
     describe: Describe
     result: Callable[[], RetrievalNetwork]
+
+
+@dataclass(frozen=True)
+class CurrentDescriptors:
+    """Describes images of a training set. load: image -> [H, W, 3] uint8; names: for errors."""
+
+    network: RetrievalNetwork
+    load: Callable[[int], NDArray[np.uint8]]
+    names: list[str]
+    options: TrainingOptions
+    resources: TrainingResources
+    processes: Processes = ALONE
+
+    def table(
+        self, images: NDArray[np.int64], epoch: int, report: Callable[[int, int], None]
+    ) -> DescriptorTable:
+        """Descriptors of images [K], ascending; report(done, total). Raises TrainingDiverged."""
+        own = self.processes.share(images)
+        rows = np.empty((len(own), self.network.description.dimension), dtype=np.float32)
+        passes = Passes(
+            precision=self.options.precision,
+            batch_size=self.resources.batch_size,
+            device=str(next(self.network.parameters()).device),
+            loader_threads=self.resources.loader_threads,
+        )
+        described = iterate_descriptors(self.network, self.load, own.tolist(), passes)
+        for done, (position, descriptor) in enumerate(described, start=1):
+            rows[position] = descriptor
+            report(done, len(own))
+        parts = self.processes.gather(rows)
+        rows = np.empty((len(images), rows.shape[1]), dtype=np.float32)
+        for rank, part in enumerate(parts):
+            rows[rank :: len(parts)] = part
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise TrainingDiverged(
+                f"epoch {epoch}: the descriptor of {self.names[images[~finite][0]]!r} is not finite; lower "
+                "training.learning_rate; the last good checkpoint is kept"
+            )
+        return DescriptorTable(images, rows)
 
 
 def whole_network(
