@@ -5,10 +5,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from retrieval.training.options import TrainingProgress
+from retrieval.training.options import Phase, TrainingProgress
 
+Report = Callable[[TrainingProgress], Any]
 UNITS = {"describing": "photographs", "training": "tuples", "validating": "photographs"}
+
+
+@dataclass
+class Reporter:
+    """Turns what is done in an epoch into events."""
+
+    progress: Report
+    exponent: Callable[[], float]
+    epochs: int
+    epoch: int = 0
+
+    def __call__(
+        self, phase: Phase, done: int, total: int, loss: float = math.nan, rate: float = math.nan
+    ) -> None:
+        told = (phase, self.epoch, self.epochs, done, total, loss, rate)
+        self.progress(TrainingProgress(*told, self.exponent()))
 
 
 class Pace:

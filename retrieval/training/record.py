@@ -27,6 +27,7 @@ class EpochRecord:
     gem_p: float
     mean_negative_distance: float
     seconds: dict[str, float] = field(default_factory=dict)
+    val_average_precisions: list[float] = field(default_factory=list)
 
 
 COLUMNS = ("loss_train", "loss_val", "map_val", "learning_rate", "gem_p", "mean_negative_distance")
@@ -150,6 +151,9 @@ def write_training(
         arrays[f"epochs/{name}"] = np.array(
             [getattr(record, name) for record in state.history], dtype=np.float64
         )
+    arrays["epochs/val_average_precision"] = np.array(
+        [record.val_average_precisions for record in state.history], dtype=np.float64
+    ).reshape(len(state.history), -1)
     arrays |= _mined(state, options.positives_per_tuple)
     if state.blends is not None:
         arrays |= {"blends/share": state.blends.share, "blends/map_val": state.blends.map_val}

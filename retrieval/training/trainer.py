@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,9 +31,9 @@ from retrieval.training.options import (
     Matcher,
     Phase,
     TrainingCall,
-    TrainingProgress,
     TrainingSummary,
 )
+from retrieval.training.pace import Report, Reporter
 from retrieval.training.positives import Indices, NoQueries, overlap_weights, usable_queries
 from retrieval.training.record import (
     Blends,
@@ -53,14 +53,13 @@ from retrieval.training.step import (
 )
 from retrieval.training.subject import Subject, projection, whole_network
 from retrieval.training.tuples import TRAIN, NegativePlan
-from retrieval.training.validation import Validation
+from retrieval.training.validation import Measured, Validation
 from storage.files.digests import json_sha256
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 
 LOGGER = logging.getLogger(__name__)
 SHIFT_PHOTOGRAPHS = 20_000  # of larger training sets evenly spaced ones stand for all in descriptor_shift
-Report = Callable[[TrainingProgress], Any]
 
 
 def run_training(call: TrainingCall, progress: Report) -> TrainingSummary:
@@ -90,22 +89,6 @@ def run_training(call: TrainingCall, progress: Report) -> TrainingSummary:
         may_match = trainer.checks.may_match(clusters)
         write_training(call.out / TRAINING_FILE, state, may_match, shift, options, inputs)
     return summarise(state, shift[1])
-
-
-@dataclass
-class Reporter:
-    """Turns what is done in an epoch into events."""
-
-    progress: Report
-    exponent: Callable[[], float]
-    epochs: int
-    epoch: int = 0
-
-    def __call__(
-        self, phase: Phase, done: int, total: int, loss: float = math.nan, rate: float = math.nan
-    ) -> None:
-        told = (phase, self.epoch, self.epochs, done, total, loss, rate)
-        self.progress(TrainingProgress(*told, self.exponent()))
 
 
 class Trainer:
@@ -176,7 +159,7 @@ class Trainer:
             mixed.append(copied(trained))
             blend(mixed[-1], before, share)
             network.load_state_dict(mixed[-1])
-            found.append(self._validate()[1])
+            found.append(self._validate()[0].mean_average_precision)
         best = int(np.argmax(np.nan_to_num(found, nan=-1.0)))
         network.load_state_dict(mixed[best])
         self._journal.state.blends = Blends(np.array(shares), np.array(found), shares[best])
@@ -192,9 +175,11 @@ class Trainer:
         """Epoch 0: what the network can do as it comes."""
         self._before = self._describe(self._shift_images())
         self._journal.keep_before(self._before.rows)
-        loss_val, map_val, seconds = self._validate()
-        exponent = self._learner.network.mean_exponent
-        record = EpochRecord(0, math.nan, loss_val, map_val, 0.0, exponent, math.nan, {"validate": seconds})
+        measured, seconds = self._validate()
+        record = EpochRecord(
+            0, math.nan, measured.loss, measured.mean_average_precision, 0.0,
+            self._learner.network.mean_exponent, math.nan, {"validate": seconds}, measured.average_precisions,
+        )  # fmt: skip
         self._journal.state.history.append(record)
         self._journal.save(self.checks.found)
 
@@ -210,16 +195,17 @@ class Trainer:
             progress = self._train_part(progress, rate)
         self._beside.average.after_epoch()
         with self._beside.average.applied():
-            loss_val, map_val, progress.seconds["validate"] = self._validate()
+            measured, progress.seconds["validate"] = self._validate()
         record = EpochRecord(
-            epoch, float(progress.losses.mean()), loss_val, map_val, rate,
+            epoch, float(progress.losses.mean()), measured.loss, measured.mean_average_precision, rate,
             self._learner.network.mean_exponent, progress.mean_negative_distance, progress.seconds,
+            measured.average_precisions,
         )  # fmt: skip
         self._journal.state.finish(record, progress.tuples)
         self._journal.save(self.checks.found)
         LOGGER.info(
             "epoch %d/%d: loss %.5f, val loss %.5f, val mAP %.4f, p %.3f, %.0f s",
-            *(epoch, self._options.epochs, record.loss_train, loss_val, map_val, record.gem_p),
+            *(epoch, self._options.epochs, record.loss_train, record.loss_val, record.map_val, record.gem_p),
             time.perf_counter() - started,
         )
 
@@ -280,12 +266,11 @@ class Trainer:
             return overlap_weights(self._arrays, tuples, count)
         return np.ones((len(tuples), count), dtype=np.float32)
 
-    def _validate(self) -> tuple[float, float, float]:
-        """Loss per tuple and Medium mAP on val, and the seconds that took."""
+    def _validate(self) -> tuple[Measured, float]:
+        """What val says, and the seconds that took."""
         clock = time.perf_counter()
         described = self._describe(self._validation.images, "validating")
-        loss_val, map_val = self._validation.measured(described, self._miner)
-        return loss_val, map_val, time.perf_counter() - clock
+        return self._validation.measured(described, self._miner), time.perf_counter() - clock
 
     def _current(self, images: Indices, untrained: bool) -> DescriptorTable:
         """Descriptors of the network as it is; those of the untrained network are there already."""

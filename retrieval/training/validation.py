@@ -21,6 +21,15 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.positives import Indices
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Loss per tuple of val, Medium mAP, and the Medium AP of each query of the val benchmark; nan = none."""
+
+    loss: float
+    mean_average_precision: float
+    average_precisions: list[float]
+
+
 @dataclass(frozen=True, eq=False)
 class Validation:
     """The geometry benchmark and the tuples of val, the same every epoch."""
@@ -39,19 +48,24 @@ class Validation:
         """Images whose descriptors it needs, ascending."""
         return np.unique(np.concatenate([self.benchmark.database, self.drawn.images]))
 
-    def measured(self, described: DescriptorTable, miner: Miner) -> tuple[float, float]:
-        """Loss per tuple and Medium mAP; nan where val has no queries or too few clusters."""
-        benchmark, map_val = self.benchmark, math.nan
-        if len(benchmark.queries):
-            of_queries, of_database = described[benchmark.queries], described[benchmark.database]
-            map_val = score(benchmark, of_queries, of_database).mean_average_precision
+    def measured(self, described: DescriptorTable, miner: Miner) -> Measured:
+        """By these descriptors; nan where val has no queries or too few clusters."""
+        benchmark = self.benchmark
+        if not len(benchmark.queries):
+            return Measured(self._loss_of(described, miner), math.nan, [])
+        of_queries, of_database = described[benchmark.queries], described[benchmark.database]
+        medium = score(benchmark, of_queries, of_database).medium
+        each = medium.average_precisions.tolist()
+        return Measured(self._loss_of(described, miner), medium.mean_average_precision, each)
+
+    def _loss_of(self, described: DescriptorTable, miner: Miner) -> float:
         if len(self.drawn.queries) == 0:
-            return math.nan, map_val
+            return math.nan
         try:
             tuples = miner.mine(self.drawn, described, miner.plan(self.drawn, None)).tuples
         except TooFewClusters as error:
             miner.warn(f"no validation loss: {error}")
-            return math.nan, map_val
+            return math.nan
         rows = torch.from_numpy(described[tuples.ravel()]).double()
         loss = self.loss(rows, tuple_labels(tuples.shape[1] - 2, len(tuples)))
-        return float(loss) / len(tuples), map_val
+        return float(loss) / len(tuples)

@@ -72,6 +72,14 @@ TRAINING = Layout(
             "epochs/loss_val", ("E",), "float64", "mean loss of the validation tuples; nan = none", nan=True
         ),
         Dataset("epochs/map_val", ("E",), "float64", "mAP on the val benchmark; nan = none", **SHARE),
+        Dataset(
+            "epochs/val_average_precision",
+            ("E", "Q"),
+            "float64",
+            "AP of each query of the val benchmark; nan = none",
+            optional=True,
+            **SHARE,
+        ),
         Dataset("epochs/learning_rate", ("E",), "float64", "learning rate of the backbone", minimum=0),
         Dataset(
             "epochs/gem_p",
@@ -156,7 +164,13 @@ TRAINING = Layout(
 )
 
 
-_NEW = {"mined/further_positives", "blends/share", "blends/map_val", "blends/kept"}
+_NEW = {
+    "epochs/val_average_precision",
+    "mined/further_positives",
+    "blends/share",
+    "blends/map_val",
+    "blends/kept",
+}
 _FIRST = replace(
     TRAINING,
     version=1,

@@ -114,6 +114,7 @@ def training() -> dict[str, Any]:
         "epochs/loss_train": np.array([0.5, 0.25]),
         "epochs/loss_val": np.array([np.nan, 0.3]),
         "epochs/map_val": np.array([0.75, 0.8]),
+        "epochs/val_average_precision": np.array([[0.5, 1.0, np.nan], [0.6, 1.0, np.nan]]),
         "epochs/learning_rate": np.array([1e-6, 9e-7]),
         "epochs/gem_p": np.array([3.0, 2.9]),
         "epochs/mean_negative_distance": np.array([0.9, 1.0]),

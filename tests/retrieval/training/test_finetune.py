@@ -175,6 +175,9 @@ def test_record_says_what_happened(world: Path, trained: Path) -> None:
     assert np.isnan(record["epochs/loss_train"][0]) and np.isfinite(record["epochs/loss_train"][1:]).all()
     assert np.isfinite(record["epochs/loss_val"]).all() and np.isfinite(record["epochs/map_val"]).all()
     np.testing.assert_allclose(record["epochs/learning_rate"], [0, *(1e-4 * np.exp(-0.01 * np.arange(1, 4)))])
+    each = record["epochs/val_average_precision"]
+    assert each.shape == (4, 3 * VIEWS)
+    np.testing.assert_allclose(each.mean(axis=1), record["epochs/map_val"])
     assert record["epochs/gem_p"][0] == 3 and record["epochs/gem_p"][3] != 3
     best = int(record["best_epoch"])
     assert record["epochs/map_val"][best] == record["epochs/map_val"].max()
