@@ -37,6 +37,7 @@ from sfm.photographs.outcome import read_outcomes
 from sfm.scene import assembly
 from sfm.scene.scene import Scene
 from sfm.selection import stages
+from storage.hdf5.open import open_artifact
 from storage.photographs.scanning import PhotoSource, scan
 from tasks.engine.torch_process import end_torch_process, with_torch
 
@@ -201,7 +202,9 @@ class PlainRun:
         stages.guard_pairs(scene, rows, options, guard)
         self.match_new([guard])
         self.chosen = self.new("training_set")
-        stages.select_training_set(scene, self.attempts([guard]), options, self.chosen)
+        with open_artifact(self.scene, "scene") as file:
+            pixels = file.dataset("visibility/xy_px")
+            stages.select_training_set(scene, self.attempts([guard]), options, self.chosen, pixels=pixels)
 
     def finetune(self) -> None:
         from retrieval.training.finetune import finetune

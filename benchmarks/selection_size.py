@@ -101,6 +101,7 @@ def select(scene_file: Path, root: Path) -> dict[str, float]:
     from sfm.selection.stages import SplitOptions
     from storage.hdf5.access import open_file
     from storage.hdf5.digests import content_sha256
+    from storage.hdf5.open import open_artifact
     from storage.store.store import Store
 
     store, options = Store.create(root, min_free_bytes=0), SplitOptions()
@@ -113,7 +114,9 @@ def select(scene_file: Path, root: Path) -> dict[str, float]:
             models=scene.models.cluster.size, photographs=scene.cameras.photo.size,
             observations=scene.visibility.point.size, largest=int(scene.models.num_photos.max()),
         )  # fmt: skip
-        stages.select_training_set(scene, None, options, out, inputs=[])
+        with open_artifact(scene_file, "scene") as file:
+            pixels = file.dataset("visibility/xy_px")
+            stages.select_training_set(scene, None, options, out, pixels=pixels, inputs=[])
 
     ref = store.produce(stages.STAGE, options, [content_sha256(scene_file)], build)
     seconds = time.monotonic() - started

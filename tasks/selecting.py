@@ -38,7 +38,9 @@ def select_training_set(
     """Splits, queries, positives, guarded negatives, geometry benchmark."""
     loaded = Scene.from_h5(artifact_path(scene), for_selection=True)
     attempts = attempts_of([guard], matches)
-    summary = stages.select_training_set(loaded, attempts, options, out, inputs=running().inputs)
+    with hdf5.open_artifact(artifact_path(scene), "scene") as file:
+        pixels, inputs = file.dataset("visibility/xy_px"), running().inputs
+        summary = stages.select_training_set(loaded, attempts, options, out, pixels=pixels, inputs=inputs)
     return {"sidecar": {"summary": dict(summary)}}
 
 

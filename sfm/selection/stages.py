@@ -8,6 +8,7 @@ First the guard: pairs of a photograph without verified pairs and a query cluste
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sfm.scene.tables import Pairs
-from sfm.selection import choosing, cluster_guards, guards
+from sfm.selection import choosing, cluster_guards, details, guards
 from sfm.selection.choosing import SelectionOptions
 from sfm.selection.decontamination import DecontaminationOptions
 from storage.hdf5 import file as hdf5
@@ -86,16 +87,24 @@ def guard_pairs(
 
 
 def select_training_set(
-    scene: Scene, attempts: Attempts | None, options: SplitOptions, out: Path, *, inputs: Sequence[str] = ()
+    scene: Scene,
+    attempts: Attempts | None,
+    options: SplitOptions,
+    out: Path,
+    *,
+    pixels: details.Rows,
+    inputs: Sequence[str] = (),
 ) -> Mapping[str, Any]:
     """Select and write training_set.h5; the summary of the selection.
 
-    attempts: the guard's pairs with their raw inliers. Raises NoModels, NoQueries.
+    attempts: the guard's pairs with their raw inliers; pixels: visibility/xy_px of the scene, which may stay
+    in its file. Raises NoModels, NoQueries.
     """
     accepted = np.where(scene.photos.cluster >= 0, scene.photos.sha256.astype("S64"), b"")
     matched = None if attempts is None else Pairs.of_digests(accepted, *attempts)
     splits = choosing.assign_splits(scene, options, options.seed)
     table = guards.verdicts(scene, splits, matched, options.guards)
     chosen = choosing.select(scene, options, options.seed, table)
+    chosen = replace(chosen, harder=details.of_benchmarks(scene, chosen.benchmark, pixels))
     chosen.to_h5(out, stage=STAGE.name, options=options.model_dump(mode="json"), inputs=list(inputs))
     return chosen.summary

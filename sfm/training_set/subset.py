@@ -38,6 +38,10 @@ def without_clusters(chosen: TrainingSet, clusters: Indices) -> TrainingSet:
         ),
         negatives=_negatives(chosen.negatives, clusters, asked, new),
         benchmark=_benchmarks(chosen.benchmark, keep, new),
+        harder={
+            split: details.taken(keep[chosen.benchmark[split].queries])
+            for split, details in chosen.harder.items()
+        },
     )
 
 

@@ -16,9 +16,10 @@ from storage.hdf5 import file as hdf5
 from storage.outside.guarded import read_outside
 from storage.schemas import training_set as schema
 from storage.schemas.table import Ragged, Table
-from storage.schemas.training_set import Benchmark, Dropped, Images, Positives, Queries
+from storage.schemas.training_set import Benchmark, Dropped, Harder, Images, Positives, Queries
 
 SCHEMA = "training_set"
+_MEASURED = ("val", "test")
 _GROUPS = ("images", "queries", "candidates", "positives", "negatives", "dropped")
 
 
@@ -45,7 +46,8 @@ class Negatives(schema.Negatives):
 class TrainingTables:
     """All arrays of training_set.h5.
 
-    `summary`: counts, reasons and warnings of the selection; no part of the content.
+    `summary`: counts, reasons and warnings of the selection; no part of the content. harder: by split; none
+    where no 3D model says what the queries show.
     """
 
     images: Images
@@ -56,6 +58,7 @@ class TrainingTables:
     benchmark: Mapping[str, Benchmark]
     summary: Mapping[str, Any] = field(default_factory=dict)
     dropped: Dropped | None = None
+    harder: Mapping[str, Harder] = field(default_factory=dict)
 
     @classmethod
     def from_h5(cls, path: Path | str) -> Self:
@@ -84,9 +87,10 @@ class TrainingTables:
             Candidates.of(arrays, "candidates"),
             Positives.of(arrays, "positives"),
             Negatives.of(arrays, "negatives"),
-            {split: Benchmark.of(arrays, f"benchmark/{split}") for split in ("val", "test")},
+            {split: Benchmark.of(arrays, f"benchmark/{split}") for split in _MEASURED},
             json.loads(str(summary)),
             Dropped.of(arrays, "dropped") if "dropped/cluster" in arrays else None,
+            {s: Harder.of(arrays, f"harder/{s}") for s in _MEASURED if f"harder/{s}/box" in arrays},
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -94,6 +98,7 @@ class TrainingTables:
         tables: dict[str, Table | None] = {
             **{name: getattr(self, name) for name in _GROUPS},
             **{f"benchmark/{split}": labels for split, labels in self.benchmark.items()},
+            **{f"harder/{split}": details for split, details in self.harder.items()},
         }
         return {
             at: array for group, table in tables.items() if table for at, array in table.arrays(group).items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.schemas.layout import Layout
+from storage.schemas.layout import SHARE, Layout
 from storage.schemas.rules import Columns, Rule, first, repeated, rows_from
 from storage.schemas.table import Ints, Ragged, Table, Texts, column, ragged
 
@@ -151,6 +151,23 @@ class Benchmark(Table, rows="Q_{tag}"):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Harder(Table, rows="Q_{tag}"):
+    """What makes harder rows of the benchmark's queries [.]: a detail of each.
+
+    box: left, top, right, bottom as shares of the upright photograph's sides.
+    """
+
+    box: NDArray[np.float32] | None = column(
+        "float32",
+        "left, top, right, bottom of what the query shares with its easy and hard images, as shares of the "
+        "upright photograph's sides; nan = it has none",
+        dims=(4,),
+        optional=True,
+        **SHARE,
+    )
+
+
 def _benchmark_groups(split: str) -> dict[str, str]:
     at = f"benchmark/{split}"
     labels = {
@@ -257,9 +274,29 @@ def benchmark(split: str, number: int) -> Rule:
     return rule
 
 
+def harder(split: str) -> Rule:
+    """A query with an answer has a detail, any other has none; a detail has an extent."""
+
+    def rule(columns: Columns) -> Iterator[tuple[str, str]]:
+        path = f"harder/{split}/box"
+        if path not in columns:
+            return
+        box = columns[path]
+        answers = sum(np.diff(columns[f"benchmark/{split}/{label}/indptr"]) for label in ("easy", "hard"))
+        none = np.isnan(box)
+        at = first((none != (answers == 0)[:, None]).any(axis=1))
+        if at is not None:
+            yield path, f"has {box[at].tolist()} at [{at}], a query with {answers[at]} easy and hard images"
+        at = first((box[:, :2] >= box[:, 2:]).any(axis=1))
+        if at is not None:
+            yield path, f"has {box[at].tolist()} at [{at}]; left, top lie before right, bottom"
+
+    return rule
+
+
 TRAINING_SET = Layout(
     name="training_set",
-    version=1,
+    version=2,
     description="Queries, positives, guarded negatives and the geometry benchmark, selected from a scene.",
     groups={
         "images": "accepted photographs; every other index of this file points here",
@@ -276,6 +313,9 @@ TRAINING_SET = Layout(
         "benchmark": "geometry benchmark: labels that no person made",
         **_benchmark_groups("val"),
         **_benchmark_groups("test"),
+        "harder": "the benchmark's queries made harder: which detail of each is asked for alone",
+        "harder/val": "one row per query of benchmark/val",
+        "harder/test": "one row per query of benchmark/test",
     },
     datasets=(
         *Images.datasets("images"),
@@ -286,6 +326,8 @@ TRAINING_SET = Layout(
         *Dropped.datasets("dropped", optional=True),
         *Benchmark.datasets("benchmark/val", split="val", tag="VAL"),
         *Benchmark.datasets("benchmark/test", split="test", tag="TEST"),
+        *Harder.datasets("harder/val", tag="VAL"),
+        *Harder.datasets("harder/test", tag="TEST"),
     ),
     rules=(
         splits,
@@ -294,8 +336,16 @@ TRAINING_SET = Layout(
         negatives,
         benchmark("val", 1),
         benchmark("test", 2),
+        harder("val"),
+        harder("test"),
     ),
 )
 
 
-LAYOUTS = (TRAINING_SET,)
+_FIRST = replace(
+    TRAINING_SET,
+    version=1,
+    datasets=tuple(each for each in TRAINING_SET.datasets if not each.path.startswith("harder/")),
+    groups={name: text for name, text in TRAINING_SET.groups.items() if not name.startswith("harder")},
+)
+LAYOUTS = (replace(TRAINING_SET, previous=(_FIRST,)),)

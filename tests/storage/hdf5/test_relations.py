@@ -125,6 +125,12 @@ DEFECTS: dict[str, tuple[str, Plant, str, str]] = {
         "positives/m1_pool/image",
         "no candidate",
     ),
+    "a detail of nothing": (
+        "training_set",
+        put("harder/val/box", 0, [0, 0, 0.5, 1]),
+        "harder/val/box",
+        "a query with 0 easy and hard images",
+    ),
     "m2 is no candidate": ("training_set", put("positives/m2", 1, 2), "positives/m2", "has 2 at [1]"),
     "m3 is no candidate": (
         "training_set",
@@ -275,6 +281,23 @@ def test_a_contradiction_is_found_at_its_place(
         plant(file)
     found = describe(path).violations
     assert [each for each in found if each.path == place and text in each.message], found
+
+
+@pytest.mark.parametrize(
+    ("box", "text"), [((0.5, 0, 0.5, 1), "lie before"), ((np.nan,) * 4, "a query with 1 easy and hard")]
+)
+def test_a_query_with_an_answer_has_a_detail_with_an_extent(
+    tmp_path: Path, box: tuple[float, ...], text: str
+) -> None:
+    answer = {f"benchmark/val/{label}/image": np.array([], np.int64) for label in ("hard", "junk")}
+    answer |= {f"benchmark/val/{label}/indptr": np.array([0, 0]) for label in ("hard", "junk")}
+    answer |= {"benchmark/val/easy/image": np.array([3]), "benchmark/val/easy/indptr": np.array([0, 1])}
+    good = np.array([[0, 0.25, 0.5, 1]], np.float32)
+    path = write_sample(tmp_path / "a.h5", "training_set", **answer, **{"harder/val/box": good})
+    assert describe(path).violations == ()
+    with h5py.File(path, "r+") as file:
+        file["harder/val/box"][0] = box
+    assert [text in each.message for each in describe(path).violations] == [True]
 
 
 def test_every_kind_of_file_has_its_defects() -> None:
