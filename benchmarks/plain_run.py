@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from flows.options.loading import load
 from flows.options.pipeline import PipelineOptions, PipelineResources
+from retrieval.describe import altered
 from retrieval.describe.options import ExtractionOptions
 from retrieval.describe.rows import descriptor_rows
 from retrieval.training.options import NETWORK_FILE
@@ -37,6 +38,8 @@ from sfm.photographs.outcome import read_outcomes
 from sfm.scene import assembly
 from sfm.scene.scene import Scene
 from sfm.selection import stages
+from storage.files.digests import safetensors_sha256
+from storage.hdf5 import file as hdf5
 from storage.hdf5.open import open_artifact
 from storage.photographs.scanning import PhotoSource, scan
 from tasks.engine.torch_process import end_torch_process, with_torch
@@ -237,17 +240,39 @@ class PlainRun:
 
         tuned = self.made["finetune"][0] / NETWORK_FILE
         found: list[evaluate.Configuration] = []
+        training_set = hdf5.read(self.chosen, "training_set")
         for name, network in (("off-the-shelf", self.network), ("fine-tuned", tuned)):
             for scales, options in self.options.description.scale_sets().items():
                 described = self.describe("descriptors", network, options)
                 rows = descriptor_rows(described, self.images)
-                found.append(evaluate.Configuration(name, "raw", scales, rows))
+                files = self.describe_altered(network, options, training_set) if scales == "1" else {}
+                more = altered.altered_rows(training_set, files) if files else {}
+                found.append(evaluate.Configuration(name, "raw", scales, rows, altered=more))
                 for method in ("pcaw", "lw"):
                     out = self.new("whiten")
                     whitening.whiten(self.chosen, rows, self.options.whitening.of(method), out=out)
                     learnt = whitening.Whitening.load(out)
-                    found.append(evaluate.Configuration(name, method, scales, rows, learnt))
+                    found.append(evaluate.Configuration(name, method, scales, rows, learnt, more))
         evaluate.evaluate(self.chosen, found, self.options.evaluation, out=self.new("evaluation"))
+
+    def describe_altered(
+        self, network: Path, options: ExtractionOptions, training_set: Mapping[str, Any]
+    ) -> dict[str, Path]:
+        """Item of an altered query -> file with its descriptor."""
+        asked = [q for split in altered.SPLITS for *_, q in altered.altered_queries(training_set, split)]
+        chunks = self.chunks(asked, self.resources.photographs_per_task)
+        files = [self.new("altered_descriptors") for _ in chunks]
+        for chunk, file in zip(chunks, files, strict=True):
+            with_torch(
+                "retrieval.describe.altered:describe_chunk",
+                network,
+                [(q.item, self.source.path(self.names[q.sha256]), q.change, q.box) for q in chunk],
+                options,
+                out=file,
+                input_digests={q.item: q.made_from(safetensors_sha256(network)) for q in chunk},
+                resources=self.resources.extraction(),
+            )
+        return holding([[q.item for q in chunk] for chunk in chunks], files)
 
     @staticmethod
     def chunks(items: Sequence[Any], size: int) -> list[list[Any]]:
@@ -261,8 +286,6 @@ def holding(chunks: Sequence[Sequence[Any]], places: Sequence[Path]) -> dict[Any
 
 def images_of(training_set: Path) -> list[str]:
     """sha256 of a training set's images."""
-    from storage.hdf5 import file as hdf5
-
     column: NDArray[np.bytes_] = hdf5.read(training_set, "training_set", ["images/sha256"])["images/sha256"]
     return [str(sha) for sha in column.astype(str)]
 

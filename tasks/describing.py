@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from retrieval.describe import altered
 from retrieval.describe import options as extraction
+from retrieval.describe.altered import AlteredQuery
 from retrieval.describe.options import ExtractionOptions, ExtractionResources
 from retrieval.networks import options as network_options
 from retrieval.networks.options import NetworkOptions
 from retrieval.training.options import NETWORK_FILE
+from storage.hdf5.open import open_artifact
 from storage.keys.artifacts import ArtifactRef
 from storage.store.store import Store
 from tasks.engine.caching import artifact_path, running, stage_task
@@ -58,4 +61,40 @@ def describe_photographs(
             input_digests=chunk.made_from,
             resources=resources,
             on_news=lambda done, total: report(done, total, "photographs"),
+        )
+
+
+def altered_queries(store: Store, training_set: ArtifactRef) -> list[AlteredQuery]:
+    """The queries of val and test that are described altered, in order; none where no 3D model says what they
+    show."""
+    with open_artifact(store.path(training_set), "training_set") as file:
+        arrays = {path: file[path] for path in altered.NEEDED if path in file}
+    return [query for split in altered.SPLITS for _, _, query in altered.altered_queries(arrays, split)]
+
+
+@stage_task(altered.STAGE, labels=("queries", "photos", "slot"))
+def describe_altered(
+    out: Path,
+    options: ExtractionOptions,
+    chunk: Chunk,
+    queries: list[AlteredQuery],
+    photos: str,
+    resources: ExtractionResources | None = None,
+    slot: str | None = None,
+) -> Any:
+    """Global descriptors of a chunk of altered photographs by a network (queries: those of the chunk's
+    items, in order; slot: see tasks.engine.slots)."""
+    (network,) = chunk.refs
+    report = reporter("descriptors")
+    files = dict(files_of(running().store, photos, {query.sha256 for query in queries}))
+    with held(slot):
+        return with_torch(
+            "retrieval.describe.altered:describe_chunk",
+            network_file(artifact_path(network)),
+            [(query.item, files[query.sha256], query.change, query.box) for query in queries],
+            options,
+            out=out,
+            input_digests=chunk.made_from,
+            resources=resources,
+            on_news=lambda done, total: report(done, total, "altered photographs"),
         )

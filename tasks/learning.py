@@ -135,14 +135,17 @@ def evaluate_configurations(
     whitenings: list[ArtifactRef],
     described: list[DescribedBy],
     sources: list[str],
+    altered: list[DescribedBy],
 ) -> None:
-    """All networks and scales on the geometry benchmark, raw and by each of their whitenings."""
+    """All networks and scales on the geometry benchmark, raw and by each of their whitenings; altered: the
+    same of altered queries, where harder rows are asked for."""
     call, configurations = running(), []
+    harder = {(each.network, each.scales): file_of_items(call.store, each.refs) for each in altered}
     for each in described:
-        files = file_of_items(call.store, each.refs)
+        files, more = file_of_items(call.store, each.refs), harder.get((each.network, each.scales), {})
         for method, ref in {"raw": None, **each.whitenings}.items():
             transform = artifact_path(ref) if ref else None
-            configurations.append(Described(each.network, method, each.scales, files, transform))
+            configurations.append(Described(each.network, method, each.scales, files, transform, more))
     evaluate.evaluate_files(
         artifact_path(training_set),
         configurations,

@@ -41,7 +41,7 @@ TABLE = (
     ),
     StageOfRun("finetune", makes=("network", "finetune"), needed=("finetune",)),
     StageOfRun("whiten", makes=("descriptors", "whiten"), needed=("whiten",)),
-    StageOfRun("evaluate", makes=("evaluation",), opened=("evaluation",)),
+    StageOfRun("evaluate", makes=("altered_descriptors", "evaluation"), opened=("evaluation",)),
 )  # fmt: skip
 """In the order in which `end_to_end` runs them."""
 

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Cost] = {
     "catalogue": Cost(0.05, 100_000),
     "network": Cost(4.0, 13_700_000),
     "descriptors": Cost(0.08, 5_100),
+    "altered_descriptors": Cost(0.06, 5_100),
     "features": Cost(0.5, 340_000),
     "pairs": Cost(1.0, 350_000),
     "expansion": Cost(0.1, 12_000),
@@ -50,7 +51,7 @@ _DEFAULT_QUERIES = 2000  # where a training takes all queries, whose number is n
 
 def load(stage: str, options: Mapping[str, Any]) -> float:
     """How much work one item is under some options (JSON values) beside the default ones."""
-    if stage == "descriptors":
+    if stage in ("descriptors", "altered_descriptors"):
         area = (options["image_size"] / _DESCRIPTION_PX) ** 2
         return float(area * sum(scale**2 for scale in options["scales"]))
     if stage == "finetune":

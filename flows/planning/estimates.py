@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from flows.options.pipeline import PipelineOptions
+from retrieval.describe import altered
 from retrieval.describe import options as extraction
 from retrieval.evaluation import evaluate
 from retrieval.networks import options as network_options
@@ -111,7 +112,14 @@ class Estimates:
         return [*described, row(whitening.STAGE, self.options.whitening.of("lw"), 0, 4 * len(sets))]
 
     def _evaluate(self) -> list[Row]:
-        return [Row("evaluate", evaluate.STAGE, self.options.evaluation, 0, 1)]
+        row, chosen = partial(Row, "evaluate"), self.options.evaluation
+        measured = [row(evaluate.STAGE, chosen, 0, 1)]
+        if not chosen.harder or self.options.selection.list is not None:
+            return measured
+        held_back = self.options.selection.val_fraction + self.options.selection.test_fraction
+        asked = round(held_back * len(self.shas)) * 2 * len(altered.CHANGES)
+        options = next(iter(self.options.description.scale_sets().values()))
+        return [row(altered.STAGE, options, 0, asked), *measured]
 
     def _photographs(self, flow: str, stage: Stage, options: Options) -> Row:
         cached = len(self._there(stage, options) & set(self.shas))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from report.page.markup import Safe, details, section, table, tag
 from report.page.material import Material, Section
-from report.tables.evaluation import EvaluationTable, read_table, whitening_shown
+from report.tables.evaluation import HARDER, EvaluationTable, harder_cells, read_table, whitening_shown
 from retrieval.evaluation.bootstrap import Estimate
 from storage.hdf5 import file as hdf5
 from storage.hdf5.open import Artifact
@@ -43,6 +43,7 @@ def evaluation_section(material: Material) -> Safe | None:
         ),
         _table_of(found),
         *_gains(found),
+        *_harder(found),
     ]
     with hdf5.open_artifact(path, "evaluation") as artifact:
         parts += _queries(material, artifact)
@@ -78,6 +79,27 @@ def _gains(found: EvaluationTable) -> list[Safe]:
         return []
     shown = table(("what", "scales", "protocol", "difference in points of mAP"), rows)
     return [details("what fine-tuning and whitening gain, paired", shown, open_=True)]
+
+
+def _harder(found: EvaluationTable) -> list[Safe]:
+    """The harder rows of both splits, where there are any."""
+    changes = list(dict.fromkeys(row.change for row in found.harder))
+    lines = [
+        (split, network, whitening_shown(whitening), *(_estimate(cells[name]) for name in changes))
+        for split in ("test", "val")
+        for (network, whitening), cells in harder_cells(found, split).items()
+    ]
+    if not lines:
+        return []
+    words = (
+        f"The same labels with harder queries ({HARDER}), medium mAP in %: where the rows above are full, "
+        "these still tell networks apart."
+    )
+    return [
+        tag("h3", "Harder queries"),
+        tag("p", words),
+        table(("split", "network", "whitening", *changes), lines),
+    ]
 
 
 def _estimate(value: Estimate, form: str = ".1f") -> str:

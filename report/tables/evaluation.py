@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BASELINE, TUNED = "off-the-shelf", "fine-tuned"
 WHITENINGS = {"raw": "raw", **METHODS}
 """As stored -> as shown."""
+HARDER = "detail alone, half and quarter size, dark; among the photographs of all splits"
+"""What the harder rows are, in a few words."""
 WIDE = 118
 """Columns of a terminal from which intervals have decimals and the mean over clusters is shown."""
 _COLUMNS = ("network", "whitening", "scales", "expansion", "protocol")
@@ -61,11 +63,22 @@ class DifferenceRow:
 
 
 @dataclass(frozen=True)
+class HarderRow:
+    """A configuration with altered queries of one split among all photographs: medium mAP in 0..1."""
+
+    split: str
+    network: str
+    whitening: str
+    change: str
+    mean_average_precision: Estimate
+
+
+@dataclass(frozen=True)
 class EvaluationTable:
     """All rows of one evaluation.h5, the differences at equal whitening, and what the whole chain gains.
 
     gains: the tuned network with Lw minus the baseline raw; num_database: photographs that are searched;
-    confidence: of all intervals.
+    confidence: of all intervals; harder: of test, then val, none in files of earlier versions.
     """
 
     benchmark: str
@@ -74,6 +87,7 @@ class EvaluationTable:
     gains: tuple[DifferenceRow, ...] = ()
     num_database: int = 0
     confidence: float = 0.95
+    harder: tuple[HarderRow, ...] = ()
 
 
 def read_table(path: Path) -> EvaluationTable:
@@ -98,7 +112,18 @@ def read_table(path: Path) -> EvaluationTable:
         tuple(_differences(arrays, options, ("lw", "raw"))),
         len(arrays["database/name"]),
         _resampling(options)["confidence"],
+        tuple(_harder(arrays, options)),
     )
+
+
+def _harder(arrays: dict[str, Any], options: dict[str, Any]) -> Iterator[HarderRow]:
+    if "harder/change" not in arrays:
+        return
+    columns = [arrays[f"harder/{name}"].tolist() for name in ("network", "whitening", "change")]
+    for split in ("test", "val"):
+        precisions, clusters = (arrays[f"harder/{split}/{name}"] for name in ("average_precision", "cluster"))
+        for *names, values in zip(*columns, precisions, strict=True):
+            yield HarderRow(split, *names, bootstrap_mean(values, clusters, **_resampling(options)))
 
 
 def _row(arrays: dict[str, Any], options: dict[str, Any], index: int) -> TableRow:
@@ -145,14 +170,38 @@ def _resampling(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def render(table: EvaluationTable, width: int = WIDE) -> tuple[Table, Table]:
-    """Two tables for `width` columns (80 suffice): mAP in % per configuration and protocol, and the
-    differences in points of mAP.
+def render(table: EvaluationTable, width: int = WIDE) -> tuple[Table, ...]:
+    """Tables for `width` columns (80 suffice): mAP in % per configuration and protocol, the differences in
+    points of mAP, and the harder rows of test where there are any.
     """
     protocols = list(dict.fromkeys(row.protocol for row in table.rows))
     names = scale_names([row.scales for row in table.rows])
     wide = width >= WIDE
-    return _map_table(table, protocols, names, wide), _difference_table(table, protocols, names)
+    harder = [_harder_table(table)] if table.harder else []
+    return _map_table(table, protocols, names, wide), _difference_table(table, protocols, names), *harder
+
+
+def _harder_table(table: EvaluationTable) -> Table:
+    rows = harder_cells(table, "test")
+    changes = list(dict.fromkeys(row.change for row in table.harder))
+    grid = plain_table(f"harder queries of test, mAP in %: {HARDER}")
+    for name in ("network", "whitening"):
+        grid.add_column(name, no_wrap=True)
+    for name in changes:
+        grid.add_column(name, justify="right")
+    for (network, whitening), cells in rows.items():
+        texts = [_interval(cells[name], ".0f") for name in changes]
+        grid.add_row(network, whitening_shown(whitening), *texts)
+    return grid
+
+
+def harder_cells(table: EvaluationTable, split: str) -> dict[tuple[str, str], dict[str, Estimate]]:
+    """(network, whitening) -> change -> mAP, of the harder rows of a split."""
+    cells: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for row in table.harder:
+        if row.split == split:
+            cells.setdefault((row.network, row.whitening), {})[row.change] = row.mean_average_precision
+    return cells
 
 
 def _map_table(table: EvaluationTable, protocols: Sequence[str], names: dict[str, str], wide: bool) -> Table:
@@ -234,12 +283,19 @@ def _count(number: int, what: str) -> str:
 def _map_cell(row: TableRow | None, wide: bool) -> str:
     if row is None or not row.mean_average_precision.num_queries:
         return "no query"
-    estimate = row.mean_average_precision
+    text = _interval(row.mean_average_precision, ".1f" if wide else ".0f")
+    return f"{text} c {_number(row.mean_average_precision.over_clusters, '.1f')}" if wide else text
+
+
+def _interval(estimate: Estimate, form: str) -> str:
+    """mAP in % with its interval, whose ends have this form."""
+    if not estimate.num_queries:
+        return "no query"
     text = _number(estimate.value, ".1f")
-    if not np.isnan(estimate.low):
-        low, high = (_number(end, ".1f" if wide else ".0f") for end in (estimate.low, estimate.high))
-        text += f" ({low}–{high})"
-    return f"{text} c {_number(estimate.over_clusters, '.1f')}" if wide else text
+    if np.isnan(estimate.low):
+        return text
+    low, high = (_number(end, form) for end in (estimate.low, estimate.high))
+    return f"{text} ({low}–{high})"
 
 
 def _difference_cell(row: DifferenceRow | None) -> str:

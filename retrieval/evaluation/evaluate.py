@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,8 +20,10 @@ from retrieval.benchmarks.geometry import (
     Split,
     score,
 )
+from retrieval.describe.altered import altered_rows
 from retrieval.describe.rows import Files, training_rows
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
+from retrieval.evaluation.harder import harder_arrays
 from retrieval.nearest.expansion import alpha_query_expansion
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.digests import content_sha256
@@ -52,6 +54,11 @@ class EvaluationOptions(Options):
     query_expansion: bool = Field(False, description="adds a row with alpha query expansion to each one")
     expansion_neighbours: int = Field(50, ge=1, description="photographs that expand a query, at most")
     expansion_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
+    harder: bool = Field(
+        True,
+        description="adds rows whose queries are cropped, small or dark, searched among the photographs of "
+        "all splits; where 3D models say what queries show",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +66,8 @@ class Configuration:
     """One way to describe the photographs of a training set.
 
     network, whitening, scales: its names in the table; descriptors: [N, D], row i belongs to image i of the
-    training set; transform: applied to them, None = as they are.
+    training set; transform: applied to them, None = as they are; altered: (split, change) -> [Q, D] of the
+    altered queries, where there are harder rows.
     """
 
     network: str
@@ -67,6 +75,7 @@ class Configuration:
     scales: str
     descriptors: NDArray[np.float32]
     transform: Whitening | None = None
+    altered: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -75,13 +84,14 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """A configuration whose descriptors and whitening are still in files."""
+    """A configuration whose descriptors and whitening are still in files. altered: of altered queries."""
 
     network: str
     whitening: str
     scales: str
     files: Files
     transform: Path | None
+    altered: Files = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,13 +129,14 @@ def evaluate_files(
 ) -> list[EvaluationRow]:
     """`evaluate` of what is still in files; descriptors of one network at the same scales are read once."""
     rows: dict[tuple[str, str], NDArray[np.float32]] = {}
-    found = []
+    arrays, found = read(training_set, "training_set"), []
     for each in described:
         name = (each.network, each.scales)
         if name not in rows:
             rows[name] = training_rows(training_set, each.files)
         transform = Whitening.load(each.transform) if each.transform else None
-        found.append(Configuration(each.network, each.whitening, each.scales, rows[name], transform))
+        altered = altered_rows(arrays, each.altered) if each.altered else {}
+        found.append(Configuration(each.network, each.whitening, each.scales, rows[name], transform, altered))
     return evaluate(training_set, found, options, out=out, inputs=inputs, attributes=attributes)
 
 
@@ -154,10 +165,11 @@ def evaluate(
     rows = [
         _row(found, protocol, benchmark.clusters, options) for found in measured for protocol in PROTOCOLS
     ]
+    harder = harder_arrays(arrays, configurations) if options.harder else {}
     write(
         out,
         "evaluation",
-        _arrays(measured, rows, benchmark, arrays["images/name"], options),
+        _arrays(measured, rows, benchmark, arrays["images/name"], options) | harder,
         stage=STAGE.name,
         options=options.model_dump(mode="json"),
         inputs=inputs or [content_sha256(training_set)],

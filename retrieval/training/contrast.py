@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.training.tuples import EXCLUDED, TRAIN, negative_pool, negative_supply
+from retrieval.benchmarks.verdicts import EXCLUDED
+from retrieval.training.tuples import TRAIN, negative_pool, negative_supply
 from storage.hdf5.open import open_artifact
 
 _NEEDED = (

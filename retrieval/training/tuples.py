@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from retrieval.benchmarks.verdicts import EXCLUDED, forbidden_positions, needs_verdict
 from retrieval.learning.mining import TooFewClusters, supply_of
 from retrieval.training.options import DEFAULT_NEGATIVES
 from retrieval.training.positives import Indices, rows_of_queries
 
 TRAIN, VAL = 0, 1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val"}
-EXCLUDED = "negatives/excluded/indptr"
-"""Where it is there, every query names its exclusions, and no photograph needs a verdict."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +47,6 @@ def negative_pool(arrays: Mapping[str, Any], split: int) -> Indices:
     members = np.flatnonzero(np.asarray(arrays["images/split"]) == split)
     cleared = np.asarray(arrays["negatives/image"])[np.asarray(arrays["negatives/allowed"], dtype=bool)]
     return members[~needs_verdict(arrays)[members] | np.isin(members, cleared)]
-
-
-def needs_verdict(arrays: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """[N]: whether the image is the only one of its cluster, and what it shows is not known either."""
-    _, member, sizes = np.unique(
-        np.asarray(arrays["images/cluster"]), return_inverse=True, return_counts=True
-    )
-    return np.asarray((sizes[member] == 1) & (EXCLUDED not in arrays))
-
-
-def forbidden_positions(arrays: Mapping[str, Any], cluster: int, pool: Indices) -> Indices:
-    """Positions in the pool that must not serve any query of the cluster: singletons without an allowed
-    verdict, and whatever was refused."""
-    here = np.asarray(arrays["negatives/cluster"]) == cluster
-    allowed = np.asarray(arrays["negatives/allowed"], dtype=bool)
-    images = np.asarray(arrays["negatives/image"])
-    uncleared = needs_verdict(arrays)[pool] & ~np.isin(pool, images[here & allowed])
-    return np.flatnonzero(uncleared | np.isin(pool, images[here & ~allowed]))
 
 
 def excluded_positions(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> list[Indices]:

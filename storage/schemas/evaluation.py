@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from storage.schemas.layout import SHARE, Dataset, ItemsListed, Layout
 from storage.schemas.rules import Columns, Unsound, first, ranking, rises
+
+_CHANGES = "detail (cropped), half, quarter (smaller), dark (late light)"
 
 
 def _configurations() -> tuple[Dataset, ...]:
@@ -61,9 +64,39 @@ def configurations(columns: Columns) -> Iterator[tuple[str, str]]:
             return
 
 
+def harder(columns: Columns) -> Iterator[tuple[str, str]]:
+    """A configuration has one harder row of each change."""
+    names = ("network", "whitening", "scales", "change")
+    if "harder/change" not in columns:
+        return
+    rows = list(zip(*(columns[f"harder/{name}"].tolist() for name in names), strict=True))
+    for at, row in enumerate(rows):
+        if row in rows[:at]:
+            yield "harder/change", f"has {row[-1]!r} at [{at}], a second time for {', '.join(row[:-1])}"
+            return
+
+
+def _harder(split: str, tag: str) -> tuple[Dataset, ...]:
+    at, size = f"harder/{split}", f"Q_{tag}"
+    return (
+        Dataset(
+            f"{at}/query", (size,), "str", "name of the query's image, before it is altered", optional=True
+        ),
+        Dataset(f"{at}/cluster", (size,), "int64", "cluster of the query", optional=True, minimum=0),
+        Dataset(
+            f"{at}/average_precision",
+            ("H", size),
+            "float64",
+            "medium AP of the altered query among all photographs; nan = it has no positive",
+            optional=True,
+            **SHARE,
+        ),
+    )
+
+
 EVALUATION = Layout(
     name="evaluation",
-    version=1,
+    version=2,
     description="One benchmark, measured for configurations of network, whitening, scales and protocol.",
     groups={
         "configurations": "one row per configuration",
@@ -74,6 +107,9 @@ EVALUATION = Layout(
         "average_precisions": "one per configuration, named by configurations/name",
         "precision_at": "mean precision of the first k",
         "recall_at": "share of queries with a positive among the first k",
+        "harder": "altered queries against all photographs: one row per configuration and change",
+        "harder/val": "queries of val",
+        "harder/test": "queries of test",
     },
     attributes={"benchmark": "name", "pair_sources": "JSON: what proposed the pairs behind the labels"},
     listed=(
@@ -100,14 +136,27 @@ EVALUATION = Layout(
         Dataset("precision_at/value", ("C", "T"), "float64", "mean over queries", optional=True, **SHARE),
         Dataset("recall_at/k", ("U",), "int64", "how many are counted", optional=True, minimum=1),
         Dataset("recall_at/value", ("C", "U"), "float64", "mean over queries", optional=True, **SHARE),
+        Dataset("harder/network", ("H",), "str", "as in configurations", optional=True),
+        Dataset("harder/whitening", ("H",), "str", "as in configurations", optional=True),
+        Dataset("harder/scales", ("H",), "str", "as in configurations", optional=True),
+        Dataset("harder/change", ("H",), "str", "what is done to the queries: " + _CHANGES, optional=True),
+        *_harder("val", "VAL"),
+        *_harder("test", "TEST"),
     ),
     rules=(
         rankings,
         configurations,
         rises("precision_at/k"),
         rises("recall_at/k"),
+        harder,
     ),
 )
 
 
-LAYOUTS = (EVALUATION,)
+_FIRST = replace(
+    EVALUATION,
+    version=1,
+    datasets=tuple(each for each in EVALUATION.datasets if not each.path.startswith("harder/")),
+    groups={name: text for name, text in EVALUATION.groups.items() if not name.startswith("harder")},
+)
+LAYOUTS = (replace(EVALUATION, previous=(_FIRST,)),)

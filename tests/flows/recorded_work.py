@@ -12,6 +12,7 @@ from flows.options.pipeline import PipelineOptions, PipelineResources
 from flows.options.stages import STAGES
 from flows.steps.table import STEPS
 from flows.steps.work import Work
+from retrieval.describe.altered import AlteredQuery
 from storage.files.digests import json_sha256
 from storage.keys.artifacts import ArtifactRef, now
 from storage.keys.keys import family_key
@@ -101,6 +102,7 @@ def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
             {"name": SHAS[0], "features": Part([], ["x"]), "matches": Part([], []), "working": Part([], [])}
         ],
         "pair_sources": lambda store, proposals: ["exhaustive"],
+        "altered_queries": lambda store, training_set: [AlteredQuery(SHAS[0], "half", None)],
     }
     for name in (*(f"flows.steps.{stage}" for stage in STAGES), "tasks.engine.chunks"):
         module = import_module(name)

@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from typer.testing import CliRunner
 
 from flows.cli import common, main
 from report.tables.evaluation import read_table
+from retrieval.describe.altered import CHANGES
 from sfm.lists import identities
 from sfm.training_set.training_set import TrainingSet
 from storage.hdf5 import file as hdf5
+from storage.schemas.training_set import Benchmark, Harder
 from storage.store import ledger
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
@@ -62,9 +65,9 @@ class World:
     def chosen(self, record: RunRecord) -> TrainingSet:
         return TrainingSet.from_h5(self.store.path(record.refs_of("training_set")[0]))
 
-    def check_measured(self, record: RunRecord, source: str) -> None:
+    def check_measured(self, record: RunRecord, source: str, more: Sequence[str] = ()) -> None:
         """Nothing but what is needed was made, and the table has every row with a number."""
-        assert set(record.refs) == MADE and record.status == "completed"
+        assert set(record.refs) == MADE | set(more) and record.status == "completed"
         path = self.store.path(record.refs_of("evaluation")[0])
         table = read_table(path)
         assert len(table.rows) == ROWS
@@ -95,6 +98,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     chosen = identities.from_csv(found.root / "people.csv", found.photos)
     chosen.to_cirtorch(found.root / "ct" / "list.pkl", found.root / "ct" / "ims", found.photos)
     return found
+
+
+def details(labels: Benchmark) -> Harder:
+    """The middle of every query that has a positive, as a 3D model would say it."""
+    box = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (labels.queries.size, 1))
+    box[np.diff(labels.easy.indptr) + np.diff(labels.hard.indptr) == 0] = np.nan
+    return Harder(box)
 
 
 @pytest.fixture(autouse=True)
@@ -157,10 +167,24 @@ def test_a_list_of_the_reference(world: World) -> None:
 def test_the_training_set_of_another_store(world: World) -> None:
     world = World(world.root, "another store")
     first = identities.from_csv(world.root / "people.csv", world.photos)
+    first = replace(first, harder={split: details(labels) for split, labels in first.benchmark.items()})
     first.to_h5(world.root / "set.h5")
     record = world.run(world.photos, world.root / "set.h5")
-    world.check_measured(record, "training_set")
+    world.check_measured(record, "training_set", ["altered_descriptors"])
     assert world.chosen(record).images.sha256.tolist() == first.images.sha256.tolist()
+    queries = sum(labels.queries.size for labels in first.benchmark.values())
+    items = [item for ref in record.refs_of("altered_descriptors") for item in world.store.item_digests(ref)]
+    assert len(items) == 2 * len(CHANGES) * queries  # of two networks
+    table = read_table(world.store.path(record.refs_of("evaluation")[0]))
+    assert len(table.harder) == 2 * 2 * 3 * len(CHANGES)  # splits, networks, raw and two whitenings
+    found = [row.mean_average_precision for row in table.harder]
+    assert all(0 < each.value <= 1 for each in found) and len({each.value for each in found}) > 1
+    assert {each.num_queries for each in found} == {each.queries.size for each in first.benchmark.values()}
+    code, output = world.call(
+        "stage", "evaluate", "--store", world.store.root, "--set", "evaluation.harder=false"
+    )
+    assert code == 0 and "harder queries" not in output
+    assert "altered_descriptors" not in ledger.load(world.store, "latest").refs
 
 
 def test_a_photograph_that_is_not_there(world: World) -> None:

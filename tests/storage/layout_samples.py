@@ -159,6 +159,16 @@ def evaluation() -> dict[str, Any]:
         "scores/raw": np.array([[0.9, 0.5, 0.1]], np.float32),
         "average_precisions/raw-easy": np.array([0.5]),
         "average_precisions/raw-hard": np.array([np.nan]),
+        "harder/network": ["off-the-shelf", "off-the-shelf"],
+        "harder/whitening": ["raw", "raw"],
+        "harder/scales": ["1", "1"],
+        "harder/change": ["half", "dark"],
+        "harder/val/query": [],
+        "harder/val/cluster": ints(),
+        "harder/val/average_precision": np.empty((2, 0)),
+        "harder/test/query": ["q", "r"],
+        "harder/test/cluster": ints(0, 3),
+        "harder/test/average_precision": np.array([[0.5, np.nan], [0.25, np.nan]]),
     }
 
 

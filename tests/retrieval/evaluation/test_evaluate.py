@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from rich.console import Console
 
 from report.tables.evaluation import read_table, render, scale_names
 from retrieval.benchmarks.geometry import geometry_map
+from retrieval.benchmarks.harder import harder_precisions
+from retrieval.describe.altered import CHANGES
 from retrieval.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from retrieval.evaluation.evaluate import (
     Configuration,
@@ -156,6 +159,48 @@ def test_differences_are_paired_at_equal_whitening(case):
     assert table.differences[1].difference == wanted and wanted.value > 0
     alone = bootstrap_mean(fine, np.arange(CLUSTERS), np.random.default_rng(4), resamples=500)
     assert alone in [row.mean_average_precision for row in table.rows]
+
+
+def with_altered(configurations):
+    """The configurations, at the single scale with queries that are altered at random."""
+    generator = np.random.default_rng(5)
+    noise = {("test", change): generator.normal(size=(CLUSTERS, 8)) for change in CHANGES}
+
+    def altered(each):
+        queries = each.descriptors[: CLUSTERS * VIEWS : VIEWS]
+        return {key: (queries + rows).astype(np.float32) for key, rows in noise.items()}
+
+    return [replace(each, altered=altered(each)) if each.scales == "1" else each for each in configurations]
+
+
+def test_harder_rows_are_of_altered_queries_among_all_photographs(case):
+    path, arrays, configurations, out = case
+    configurations = with_altered(configurations)
+    evaluate(path, configurations, EvaluationOptions(), out=out)
+    stored, table = read(out, "evaluation"), read_table(out)
+    assert stored["harder/change"].tolist() == list(CHANGES) * 4
+    assert stored["harder/val/average_precision"].shape == (16, 0)
+    lw = configurations[1]
+    queries = {change: lw.transform.apply(lw.altered["test", change]) for change in CHANGES}
+    wanted = harder_precisions(arrays, "test", queries, lw.transform.apply(lw.descriptors))
+    for row, change in enumerate(CHANGES, 4):
+        assert stored["harder/whitening"][row] == "lw"
+        np.testing.assert_allclose(stored["harder/test/average_precision"][row], wanted[change], atol=1e-9)
+    assert wanted["dark"].min() > 0 and wanted["dark"].mean() < 1
+    rows = {(row.split, row.network, row.whitening, row.change): row for row in table.harder}
+    shown_row = rows["test", "off-the-shelf", "lw", "dark"]
+    assert shown_row.mean_average_precision.value == pytest.approx(wanted["dark"].mean())
+    assert shown_row.mean_average_precision.num_clusters == CLUSTERS
+    lines = shown(table, 80)
+    assert max(map(len, lines)) <= 80 and "quarter" in " ".join(lines)
+    (line,) = [each for each in lines if each.startswith("off-the-shelf  Lw")][1:]
+    assert f"{100 * wanted['dark'].mean():.1f}" in line
+
+
+def test_harder_rows_can_be_left_out(case):
+    path, _, configurations, out = case
+    evaluate(path, with_altered(configurations), EvaluationOptions(harder=False), out=out)
+    assert not any(name.startswith("harder") for name in read(out)) and read_table(out).harder == ()
 
 
 def test_query_expansion_adds_rows_and_never_uses_the_query_itself(case):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retrieval.benchmarks.verdicts import forbidden_positions, needs_verdict
 from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.mining import TooFewClusters, hard_negatives
 from retrieval.training.epoch_tuples import draw_epoch, draw_validation, mine, plan_of
@@ -20,8 +21,6 @@ from retrieval.training.tuples import (
     Supply,
     draw,
     forbidden,
-    forbidden_positions,
-    needs_verdict,
     negative_pool,
     negative_supply,
     plan_negatives,

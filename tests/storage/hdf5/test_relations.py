@@ -125,6 +125,7 @@ DEFECTS: dict[str, tuple[str, Plant, str, str]] = {
         "positives/m1_pool/image",
         "no candidate",
     ),
+    "a change twice": ("evaluation", put("harder/change", 1, "half"), "harder/change", "'half' at [1]"),
     "a detail of nothing": (
         "training_set",
         put("harder/val/box", 0, [0, 0, 0.5, 1]),
