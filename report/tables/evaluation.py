@@ -122,8 +122,9 @@ def _harder(arrays: dict[str, Any], options: dict[str, Any]) -> Iterator[HarderR
     columns = [arrays[f"harder/{name}"].tolist() for name in ("network", "whitening", "change")]
     for split in ("test", "val"):
         precisions, clusters = (arrays[f"harder/{split}/{name}"] for name in ("average_precision", "cluster"))
-        for *names, values in zip(*columns, precisions, strict=True):
-            yield HarderRow(split, *names, bootstrap_mean(values, clusters, **_resampling(options)))
+        for network, whitening, change, values in zip(*columns, precisions, strict=True):
+            estimate = bootstrap_mean(values, clusters, **_resampling(options))
+            yield HarderRow(split, network, whitening, change, estimate)
 
 
 def _row(arrays: dict[str, Any], options: dict[str, Any], index: int) -> TableRow:

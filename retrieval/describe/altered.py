@@ -106,7 +106,7 @@ def altered_queries(arrays: Mapping[str, Any], split: str) -> Iterator[tuple[str
 def altered_rows(arrays: Mapping[str, Any], files: Files) -> dict[tuple[str, str], NDArray[np.float32]]:
     """(split, change) -> [Q, D] descriptors of the benchmark's queries, zeros where there is no detail; no
     split without details. arrays: of training_set.h5; files: item -> file."""
-    found = {}
+    found: dict[tuple[str, str], NDArray[np.float32]] = {}
     for split in SPLITS:
         if f"harder/{split}/box" in arrays:
             items = {change: [""] * len(arrays[f"benchmark/{split}/queries"]) for change in CHANGES}

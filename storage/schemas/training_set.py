@@ -282,8 +282,8 @@ def harder(split: str) -> Rule:
         if path not in columns:
             return
         box = columns[path]
-        answers = sum(np.diff(columns[f"benchmark/{split}/{label}/indptr"]) for label in ("easy", "hard"))
-        none = np.isnan(box)
+        easy, hard = (np.diff(columns[f"benchmark/{split}/{label}/indptr"]) for label in ("easy", "hard"))
+        answers, none = easy + hard, np.isnan(box)
         at = first((none != (answers == 0)[:, None]).any(axis=1))
         if at is not None:
             yield path, f"has {box[at].tolist()} at [{at}], a query with {answers[at]} easy and hard images"
