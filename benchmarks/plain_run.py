@@ -26,7 +26,8 @@ from flows.options.pipeline import PipelineOptions, PipelineResources
 from retrieval.describe import altered
 from retrieval.describe.options import ExtractionOptions
 from retrieval.describe.rows import descriptor_rows
-from retrieval.training.options import NETWORK_FILE
+from retrieval.evaluation.judging import Judging
+from retrieval.training.options import NETWORK_FILE, TRAINING_FILE
 from sfm.features import sift
 from sfm.mapping import cluster_files, clusters
 from sfm.mapping import map as mapping
@@ -253,7 +254,9 @@ class PlainRun:
                     whitening.whiten(self.chosen, rows, self.options.whitening.of(method), out=out)
                     learnt = whitening.Whitening.load(out)
                     found.append(evaluate.Configuration(name, method, scales, rows, learnt, more))
-        evaluate.evaluate(self.chosen, found, self.options.evaluation, out=self.new("evaluation"))
+        judging = Judging.of(self.made["finetune"][0] / TRAINING_FILE, self.made["whiten"][1])
+        out, options = self.new("evaluation"), self.options.evaluation
+        evaluate.evaluate(self.chosen, found, options, out=out, judging=judging)
 
     def describe_altered(
         self, network: Path, options: ExtractionOptions, training_set: Mapping[str, Any]

@@ -11,7 +11,13 @@ from retrieval.evaluation import evaluate
 from retrieval.evaluation.evaluate import Described, EvaluationOptions
 from retrieval.training.finetune import finetune
 from retrieval.training.options import STAGE as FINETUNE
-from retrieval.training.options import Matcher, TrainingOptions, TrainingProgress, TrainingResources
+from retrieval.training.options import (
+    TRAINING_FILE,
+    Matcher,
+    TrainingOptions,
+    TrainingProgress,
+    TrainingResources,
+)
 from retrieval.training.pace import Pace
 from retrieval.whitening import whitening
 from retrieval.whitening.whitening import WhiteningOptions
@@ -136,9 +142,10 @@ def evaluate_configurations(
     described: list[DescribedBy],
     sources: list[str],
     altered: list[DescribedBy],
+    finetune: ArtifactRef,
 ) -> None:
-    """All networks and scales on the geometry benchmark, raw and by each of their whitenings; altered: the
-    same of altered queries, where harder rows are asked for."""
+    """All networks and scales on the geometry benchmark, raw and by each of their whitenings, and what of it
+    is used; altered: the same of altered queries, where harder rows are asked for."""
     call, configurations = running(), []
     harder = {(each.network, each.scales): file_of_items(call.store, each.refs) for each in altered}
     for each in described:
@@ -153,4 +160,5 @@ def evaluate_configurations(
         out=out,
         inputs=call.inputs,
         attributes={"pair_sources": sources},
+        training=artifact_path(finetune) / TRAINING_FILE,
     )

@@ -31,6 +31,7 @@ def steps(work: Work) -> None:
         ],
         sources=sources(work),
         altered=harder,
+        finetune=work.one("finetune"),
     )
     if harder:
         work.keep(altered_descriptors=[ref for each in harder for ref in each.refs])

@@ -24,6 +24,7 @@ from retrieval.describe.altered import altered_rows
 from retrieval.describe.rows import Files, training_rows
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.evaluation.harder import harder_arrays
+from retrieval.evaluation.judging import Judging, verdict_arrays
 from retrieval.nearest.expansion import alpha_query_expansion
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.digests import content_sha256
@@ -126,8 +127,12 @@ def evaluate_files(
     out: Path,
     inputs: Sequence[str],
     attributes: Mapping[str, Any],
+    training: Path | None = None,
 ) -> list[EvaluationRow]:
-    """`evaluate` of what is still in files; descriptors of one network at the same scales are read once."""
+    """`evaluate` of what is still in files; descriptors of one network at the same scales are read once.
+
+    training: training.h5, for a verdict on what is used, where there is an Lw too.
+    """
     rows: dict[tuple[str, str], NDArray[np.float32]] = {}
     arrays, found = read(training_set, "training_set"), []
     for each in described:
@@ -137,7 +142,10 @@ def evaluate_files(
         transform = Whitening.load(each.transform) if each.transform else None
         altered = altered_rows(arrays, each.altered) if each.altered else {}
         found.append(Configuration(each.network, each.whitening, each.scales, rows[name], transform, altered))
-    return evaluate(training_set, found, options, out=out, inputs=inputs, attributes=attributes)
+    learnt = next((each.transform for each in described if each.whitening == "lw" and each.transform), None)
+    judging = None if training is None or learnt is None else Judging.of(training, learnt)
+    more: dict[str, Any] = {"inputs": inputs, "attributes": attributes, "judging": judging}
+    return evaluate(training_set, found, options, out=out, **more)
 
 
 def evaluate(
@@ -148,11 +156,13 @@ def evaluate(
     out: Path,
     inputs: Sequence[str] | None = None,
     attributes: Mapping[str, Any] | None = None,
+    judging: Judging | None = None,
 ) -> list[EvaluationRow]:
     """Measure every configuration under Easy, Medium and Hard and write `evaluation.h5`.
 
     inputs: content digests for provenance (default: the training set's); attributes: facts for the file's
-    root, such as what proposed the pairs. Returns the rows, three per configuration in the given order.
+    root, such as what proposed the pairs; judging: for a verdict on what is used. Returns the rows, three per
+    configuration in the given order.
     Raises DuplicateConfiguration, InvalidBenchmark, ValueError.
     """
     started = perf_counter()
@@ -165,11 +175,13 @@ def evaluate(
     rows = [
         _row(found, protocol, benchmark.clusters, options) for found in measured for protocol in PROTOCOLS
     ]
-    harder = harder_arrays(arrays, configurations) if options.harder else {}
+    more = harder_arrays(arrays, configurations) if options.harder else {}
+    if judging is not None:
+        more |= verdict_arrays(arrays, configurations, judging, options.seed)
     write(
         out,
         "evaluation",
-        _arrays(measured, rows, benchmark, arrays["images/name"], options) | harder,
+        _arrays(measured, rows, benchmark, arrays["images/name"], options) | more,
         stage=STAGE.name,
         options=options.model_dump(mode="json"),
         inputs=inputs or [content_sha256(training_set)],

@@ -259,9 +259,9 @@ def choose_shrinkage(
     benchmark = GeometryBenchmark.from_arrays(arrays, "val")
     tried: dict[float, float] = {}
     for value in sorted(set(grid)):
-        unrotated = Whitening(statistics.mean, inverse(cholesky(statistics.within, value)))
+        tried_one = unrotated(statistics, value)
         queries, database = (
-            unrotated.apply(descriptors[rows]) for rows in (benchmark.queries, benchmark.database)
+            tried_one.apply(descriptors[rows]) for rows in (benchmark.queries, benchmark.database)
         )
         tried[value] = score(benchmark, queries, database).mean_average_precision
     measured = {value: result for value, result in tried.items() if np.isfinite(result)}
@@ -271,6 +271,11 @@ def choose_shrinkage(
         chosen = FALLBACK_SHRINKAGE
         logger.warning("val has no query with a positive: shrinkage %g is taken unmeasured", chosen)
     return WhiteningChoice(_rotate(statistics, chosen), chosen, tried)
+
+
+def unrotated(statistics: PairStatistics, shrinkage: float) -> Whitening:
+    """Lw without its rotation, which changes no similarity at full size."""
+    return Whitening(statistics.mean, inverse(cholesky(statistics.within, shrinkage)))
 
 
 def _write_choice(

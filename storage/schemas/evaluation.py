@@ -94,6 +94,40 @@ def _harder(split: str, tag: str) -> tuple[Dataset, ...]:
     )
 
 
+def verdict(columns: Columns) -> Iterator[tuple[str, str]]:
+    """What is less careful is used only where it gains for sure."""
+    if "verdict/chosen" not in columns:
+        return
+    chosen, low = int(columns["verdict/chosen"]), columns["verdict/gain_low"]
+    if chosen >= len(low) or (chosen and not low[chosen] > 0):
+        yield "verdict/chosen", f"has {chosen}, a candidate whose gain is not above zero in verdict/gain_low"
+
+
+def _verdict() -> tuple[Dataset, ...]:
+    texts = {
+        "candidate": "as it was, only whiten, fine-tuned",
+        "network": "as in configurations",
+        "whitening": "the one that val chooses for it",
+        "against": "the candidate that its gain is over; empty = none",
+    }
+    numbers = {
+        "estimate": "mean over clusters of AP, standing and harder rows, cross-fitted; nan = cannot tell",
+        "gain": "of that over the other candidate, mean over clusters; nan = none",
+        "gain_low": "lower end of its interval over clusters; nan = none",
+        "gain_high": "upper end of the interval; nan = none",
+    }
+    at = "verdict"
+    return (
+        *(Dataset(f"{at}/{name}", ("K",), "str", text, optional=True) for name, text in texts.items()),
+        *(
+            Dataset(f"{at}/{n}", ("K",), "float64", text, optional=True, nan=True)
+            for n, text in numbers.items()
+        ),
+        Dataset(f"{at}/chosen", (), "int64", "the candidate that is used", optional=True, values=(0, 1, 2)),
+        Dataset(f"{at}/sentence", ("Y",), "str", "why, in a sentence", optional=True),
+    )
+
+
 EVALUATION = Layout(
     name="evaluation",
     version=2,
@@ -110,6 +144,7 @@ EVALUATION = Layout(
         "harder": "altered queries against all photographs: one row per configuration and change",
         "harder/val": "queries of val",
         "harder/test": "queries of test",
+        "verdict": "what is used, decided on val: candidates from the most careful one on",
     },
     attributes={"benchmark": "name", "pair_sources": "JSON: what proposed the pairs behind the labels"},
     listed=(
@@ -142,6 +177,7 @@ EVALUATION = Layout(
         Dataset("harder/change", ("H",), "str", "what is done to the queries: " + _CHANGES, optional=True),
         *_harder("val", "VAL"),
         *_harder("test", "TEST"),
+        *_verdict(),
     ),
     rules=(
         rankings,
@@ -149,14 +185,16 @@ EVALUATION = Layout(
         rises("precision_at/k"),
         rises("recall_at/k"),
         harder,
+        verdict,
     ),
 )
 
 
+_NEW = ("harder", "verdict")
 _FIRST = replace(
     EVALUATION,
     version=1,
-    datasets=tuple(each for each in EVALUATION.datasets if not each.path.startswith("harder/")),
-    groups={name: text for name, text in EVALUATION.groups.items() if not name.startswith("harder")},
+    datasets=tuple(each for each in EVALUATION.datasets if not each.path.startswith(_NEW)),
+    groups={name: text for name, text in EVALUATION.groups.items() if not name.startswith(_NEW)},
 )
 LAYOUTS = (replace(EVALUATION, previous=(_FIRST,)),)

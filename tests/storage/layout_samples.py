@@ -169,6 +169,16 @@ def evaluation() -> dict[str, Any]:
         "harder/test/query": ["q", "r"],
         "harder/test/cluster": ints(0, 3),
         "harder/test/average_precision": np.array([[0.5, np.nan], [0.25, np.nan]]),
+        "verdict/candidate": ["as it was", "only whiten", "fine-tuned"],
+        "verdict/network": ["off-the-shelf", "off-the-shelf", "fine-tuned"],
+        "verdict/whitening": ["raw", "lw", "raw"],
+        "verdict/against": ["", "as it was", "only whiten"],
+        "verdict/estimate": np.array([0.5, 0.75, 0.625]),
+        "verdict/gain": np.array([np.nan, 0.25, -0.125]),
+        "verdict/gain_low": np.array([np.nan, 0.125, -0.25]),
+        "verdict/gain_high": np.array([np.nan, 0.375, 0.0]),
+        "verdict/chosen": 1,
+        "verdict/sentence": ["only whiten: it gains"],
     }
 
 

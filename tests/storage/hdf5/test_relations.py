@@ -126,6 +126,12 @@ DEFECTS: dict[str, tuple[str, Plant, str, str]] = {
         "no candidate",
     ),
     "a change twice": ("evaluation", put("harder/change", 1, "half"), "harder/change", "'half' at [1]"),
+    "used without a gain": (
+        "evaluation",
+        put("verdict/chosen", (), 2),
+        "verdict/chosen",
+        "a candidate whose gain is not above zero",
+    ),
     "a detail of nothing": (
         "training_set",
         put("harder/val/box", 0, [0, 0, 0.5, 1]),
