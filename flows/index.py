@@ -1,5 +1,6 @@
 """A collection made searchable: its photographs described by anybody's network, whitened, indexed."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import flow
@@ -7,7 +8,7 @@ from prefect import flow
 from flows.options.loading import load
 from flows.options.names import METHODS
 from flows.options.pipeline import DescriptionOptions, PipelineOptions, PipelineResources
-from flows.run.networks import chosen_network
+from flows.run.networks import chosen_network, named
 from flows.run.record import collection_of, recorded, started
 from flows.steps.reconstruct import describe_all, read_folder
 from flows.steps.whitenings import whitenings
@@ -43,13 +44,15 @@ def index(
 ) -> RunRecord:
     """Make the photographs of a folder searchable; the store keeps every descriptor.
 
-    network: a file, or a run of this store (its fine-tuned network); none: off the shelf. whitening: lw or
-    pcaw of that run, in place of a file in the options, with so many dimensions; none: all. Raises
-    UnknownNetwork, NoWhitening, NothingToIndex.
+    network: a file, or a run of this store as `flows.run.networks.named` reads it; none: off the shelf.
+    whitening: lw or pcaw of that network, in place of a file in the options, with so many dimensions (none:
+    all), or raw; none: that of the run's verdict. Raises UnknownNetwork, NoWhitening, NothingToIndex.
     """
     opened = Store.create(store)
     used = options or IndexingOptions()
-    if whitening is not None:
+    if whitening is None and used.whitening is None:
+        whitening = whitening_by_verdict(opened, network)
+    if whitening not in (None, "raw"):
         file = whitening_of(opened, network, whitening, used.description)
         used = IndexingOptions.model_validate(
             used.model_dump() | {"whitening": file, "dimensions": dimensions}
@@ -94,20 +97,31 @@ def pipeline_options(store: Store, collection: str) -> PipelineOptions:
     return PipelineOptions.model_validate(record.options) if record else load(None, [])[0]
 
 
+def whitening_by_verdict(store: Store, network: str | None) -> str | None:
+    """The whitening that the verdict of a run says; None where no run with a verdict is asked for."""
+    if network is None or Path(network).is_file():
+        return None
+    with suppress(ledger.UnknownRun):  # said where its network is looked for
+        used = named(store, network)[2]
+        return used.whitening if used else None
+    return None
+
+
 def whitening_of(store: Store, network: str | None, method: str, description: ExtractionOptions) -> Path:
-    """The file of a run's whitening of its fine-tuned network, for these scales. Raises NoWhitening."""
+    """The file of a whitening of a run's network, for these scales. Raises NoWhitening."""
     if network is None or Path(network).is_file() or method not in METHODS:
         raise NoWhitening(
             f"whitening {method!r} is one of a run; give a run as the network and lw or pcaw, or the "
             "file of a whitening"
         )
-    record = ledger.load(store, network)
+    record, of_network, _ = named(store, network)
     known = DescriptionOptions.model_validate(record.options.get("description", {})).scale_sets()
     wanted = next((name for name, each in known.items() if each.scales == description.scales), None)
     for name, ref in whitenings(record).items():
-        if name == ("fine-tuned", wanted, method) and store.is_intact(ref):
+        if name == (of_network, wanted, method) and store.is_intact(ref):
             return store.path(ref)
     raise NoWhitening(
         f"run {record.id} has no intact whitening {method} for scales "
-        f"{'+'.join(f'{scale:g}' for scale in description.scales)}; run as far as whiten, or use its scales"
+        f"{'+'.join(f'{scale:g}' for scale in description.scales)} of its {of_network} network; run as far "
+        "as whiten, use its scales, or no whitening (raw)"
     )

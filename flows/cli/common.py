@@ -37,7 +37,9 @@ SetOption = Annotated[
 NetworkOption = Annotated[
     str | None,
     typer.Option(
-        help="network.safetensors, a published .pth, or a run; none: off the shelf", metavar="FILE|RUN"
+        help="network.safetensors, a published .pth, or a run: the network that its verdict says, or "
+        "RUN/fine-tuned, RUN/off-the-shelf; none: off the shelf",
+        metavar="FILE|RUN",
     ),
 ]
 VerifyOption = Annotated[

@@ -36,11 +36,16 @@ def export(
         Path | None, DIR(help="new folder for the network as tensors of this project")
     ] = None,
     network: Annotated[
-        Network, typer.Option(help="with --onnx, --safetensors: which network")
-    ] = "fine-tuned",
+        Network | None,
+        typer.Option(help="with --onnx, --safetensors: which network; none: as the run's verdict says"),
+    ] = None,
     whitening: Annotated[
-        Whitening, typer.Option(help="with --onnx, --safetensors: whitening that becomes the last layer")
-    ] = "none",
+        Whitening | None,
+        typer.Option(
+            help="with --onnx, --safetensors: whitening that becomes the last layer; none given: with the "
+            "network of the run's verdict the one that it says"
+        ),
+    ] = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="with --whitening: dimensions that are kept; none: all")
     ] = None,
@@ -55,7 +60,7 @@ def export(
             )
         if database and colmap is None:
             raise ValueError("--database is a part of --colmap; give --colmap DIR too")
-        if dimensions is not None and whitening == "none":
+        if dimensions is not None and whitening in (None, "none"):
             raise ValueError(f"--dimensions {dimensions} needs --whitening lw or pcaw, which sorts them")
         from flows.serving import export as exports
 

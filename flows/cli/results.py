@@ -53,7 +53,10 @@ def parts(record: RunRecord, root: Path, width: int) -> Iterator[RenderableType]
     for ref in record.refs_of("evaluation"):
         from report.tables.evaluation import read_table, render
 
-        yield from render(read_table(root / ref.path), width)
+        table = read_table(root / ref.path)
+        yield from render(table, width)
+        if table.verdict:
+            yield f"verdict: {table.verdict}"
 
 
 def stage_table(record: RunRecord) -> Table:

@@ -44,7 +44,11 @@ def index(
     store: StoreOption,
     network: NetworkOption = None,
     whitening: Annotated[
-        str | None, typer.Option(help="whitening.h5, or that of the run", metavar="FILE|lw|pcaw")
+        str | None,
+        typer.Option(
+            help="whitening.h5, or one of the run; none: as the run's verdict says",
+            metavar="FILE|lw|pcaw|raw",
+        ),
     ] = None,
     dba: Annotated[
         str | None, NEIGHBOURS(help="augment the database by K neighbours with exponent ALPHA (3)")
@@ -67,8 +71,9 @@ def index(
         from storage.store.store import Store
 
         read_scales(options)
-        method, dimensions = (whitening, options.pop("dimensions")) if whitening in METHODS else (None, None)
-        hint = "; give a whitening.h5, or lw or pcaw of a run"
+        of_run = whitening in (*METHODS, "raw")
+        method, dimensions = (whitening, options.pop("dimensions")) if of_run else (None, None)
+        hint = "; give a whitening.h5, lw or pcaw of a run, or raw"
         options["whitening"] = None if method else file_of(whitening, hint)
         options["index"] = {**key_values(set_ or [], "--set"), **options["index"]}
         options |= neighbours(dba, "--dba", "augmentation_neighbours", "augmentation_alpha")

@@ -85,7 +85,9 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
 def show_results(store: Store, record: RunRecord) -> None:
     """The table of what was measured."""
     for ref in record.refs_of("evaluation"):
+        verdict = read_table(store.root / ref.path).verdict
         words = "mAP in %, geometry benchmark, interval over clusters"
+        words += f"; verdict: {verdict}" if verdict else ""
         _table("evaluate-results", result_rows(store, ref.path), words)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.options.names import NETWORKS
 from flows.options.pipeline import DescriptionOptions
+from flows.run.networks import used_by
 from flows.serving.export import only_artifact
 from flows.steps.whitenings import whitenings
 from sfm.export.names import UnusableExport
@@ -59,20 +60,26 @@ class ChosenNetwork:
 def choose(
     store: str,
     run: str,
-    network: str,
-    whitening: str = "none",
+    network: str | None = None,
+    whitening: str | None = None,
     dimensions: int | None = None,
 ) -> ChosenNetwork:
     """A network of a run ('fine-tuned' or 'off-the-shelf') with its whitening for a single scale.
 
+    network None: that of the run's verdict, with its whitening where that is None too; without a verdict the
+    fine-tuned one. whitening None: none.
     Raises UnknownRun, NoStore, UnusableExport, ValueError for dimensions that it has not.
     """
     from retrieval.networks.network import load_network
 
     opened = Store.open(store)
     record = ledger.load(opened, run)
+    used = used_by(opened, record) if network is None else None
+    if used is not None:
+        whitening = whitening or used.whitening
+    network = used.network if used else network or "fine-tuned"
     file = network_file(only_artifact(opened, record, NETWORKS[network], "finetune"))
-    transform = None if whitening == "none" else _whitening(opened, record, network, whitening)
+    transform = None if whitening in (None, "none", "raw") else _whitening(opened, record, network, whitening)
     if transform is not None:
         transform.as_linear(dimensions)  # refuses dimensions that are not there
     return ChosenNetwork(opened, record, network, load_network(file), transform, dimensions)

@@ -45,6 +45,8 @@ def evaluation_section(material: Material) -> Safe | None:
         *_gains(found),
         *_harder(found),
     ]
+    if found.verdict:
+        parts.insert(0, tag("p", tag("strong", "Verdict of val: "), found.verdict, "."))
     with hdf5.open_artifact(path, "evaluation") as artifact:
         parts += _queries(material, artifact)
     return section("evaluation", "Evaluation", *parts)

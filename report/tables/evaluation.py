@@ -78,7 +78,8 @@ class EvaluationTable:
     """All rows of one evaluation.h5, the differences at equal whitening, and what the whole chain gains.
 
     gains: the tuned network with Lw minus the baseline raw; num_database: photographs that are searched;
-    confidence: of all intervals; harder: of test, then val, none in files of earlier versions.
+    confidence: of all intervals; harder: of test, then val, none in files of earlier versions; verdict: what
+    is used and why, in a sentence; empty = none.
     """
 
     benchmark: str
@@ -88,6 +89,7 @@ class EvaluationTable:
     num_database: int = 0
     confidence: float = 0.95
     harder: tuple[HarderRow, ...] = ()
+    verdict: str = ""
 
 
 def read_table(path: Path) -> EvaluationTable:
@@ -113,6 +115,7 @@ def read_table(path: Path) -> EvaluationTable:
         len(arrays["database/name"]),
         _resampling(options)["confidence"],
         tuple(_harder(arrays, options)),
+        str(next(iter(arrays.get("verdict/sentence", ())), "")),
     )
 
 

@@ -98,7 +98,7 @@ def verdict(columns: Columns) -> Iterator[tuple[str, str]]:
     """What is less careful is used only where it gains for sure."""
     if "verdict/chosen" not in columns:
         return
-    chosen, low = int(columns["verdict/chosen"]), columns["verdict/gain_low"]
+    chosen, low = int(columns["verdict/chosen"].flat[0]), columns["verdict/gain_low"]
     if chosen >= len(low) or (chosen and not low[chosen] > 0):
         yield "verdict/chosen", f"has {chosen}, a candidate whose gain is not above zero in verdict/gain_low"
 

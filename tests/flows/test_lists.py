@@ -180,10 +180,11 @@ def test_the_training_set_of_another_store(world: World) -> None:
     found = [row.mean_average_precision for row in table.harder]
     assert all(0 < each.value <= 1 for each in found) and len({each.value for each in found}) > 1
     assert {each.num_queries for each in found} == {each.queries.size for each in first.benchmark.values()}
+    assert "clusters of val" in table.verdict
     code, output = world.call(
         "stage", "evaluate", "--store", world.store.root, "--set", "evaluation.harder=false"
     )
-    assert code == 0 and "harder queries" not in output
+    assert code == 0 and "harder queries" not in output and "verdict: " in output
     assert "altered_descriptors" not in ledger.load(world.store, "latest").refs
 
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import flows.index as index_flow
 from flows.cli import main
 from flows.options.pipeline import PipelineOptions
+from flows.run.networks import chosen_network, used_by
 from flows.server.context import Session
+from retrieval.describe.options import ExtractionOptions
 from retrieval.networks.network import build_network, save_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.search.index import SearchIndex
@@ -20,6 +23,7 @@ from storage.keys.stages import Stage
 from storage.store import ledger
 from storage.store.store import Store
 from tests.flows.benchmark_folders import put, scene
+from tests.storage.layout_samples import write_sample
 
 FOLDER = Stage(name="finetune", kind="directory")
 WHITEN = Stage(name="whiten", schema_name="whitening", suffix=".h5")
@@ -95,3 +99,44 @@ def test_a_whitening_that_the_run_has_not_is_named(server: Session, root: Path) 
     assert other.exit_code == 1 and "no intact whitening lw for scales 1+0.3" in other.output
     nowhere = call(*arguments, "--network", "nobody")
     assert nowhere.exit_code == 1 and "is not in" in nowhere.output
+
+
+def test_a_run_is_the_network_and_the_whitening_of_its_verdict(root: Path, tmp_path: Path) -> None:
+    """Only whiten: off the shelf, Lw; whatever else is asked for by name stays as it is asked for."""
+    store = Store.create(tmp_path / "store", min_free_bytes=0)
+    run = ledger.load(Store.open(root / "store"), "latest")
+
+    def folder(out: Path, name: str) -> None:
+        out.mkdir(exist_ok=True)
+        (out / name).touch()
+
+    def evaluation(out: Path) -> None:
+        write_sample(out, "evaluation")
+
+    shelf = store.produce(FOLDER, Options(), ["a"], lambda out: folder(out, "a"))
+    verdict = Stage(name="evaluate", schema_name="evaluation", suffix=".h5")
+    refs = {
+        "network": shelf,
+        "finetune": store.produce(FOLDER, Options(), ["b"], lambda out: folder(out, "b")),
+        "whiten": [
+            store.produce(WHITEN, Number(value=i), ["a"], lambda out, i=i: whitening(i).save(out))
+            for i in range(8)
+        ],
+    }
+    saved = ledger.start(store, "photos", options=run.options, refs=refs).finished("completed")
+    ledger.save(store, saved)
+    asked = ("latest", "latest/off-the-shelf", f"{saved.id}/fine-tuned")
+    assert [chosen_network(store, each)[0] for each in asked] == [refs["finetune"], shelf, refs["finetune"]]
+    assert index_flow.whitening_by_verdict(store, "latest") is None
+    evaluated = store.produce(verdict, Options(), ["a"], evaluation)
+    ledger.save(store, saved.with_refs({"evaluation": evaluated}))
+    assert used_by(store, ledger.load(store, "latest")) == ("off-the-shelf", "lw")
+    assert [chosen_network(store, each)[0] for each in asked] == [shelf, shelf, refs["finetune"]]
+    assert chosen_network(store, "latest")[1] == "off-the-shelf latest"
+    assert [index_flow.whitening_by_verdict(store, each) for each in (*asked, "nobody", None)] == ["lw"] + [
+        None
+    ] * 4
+    single = ExtractionOptions()
+    for network, number in (("latest", 1), (asked[1], 1), (asked[2], 5)):
+        found = index_flow.whitening_of(store, network, "lw", single)
+        np.testing.assert_array_equal(Whitening.load(found).mean, whitening(number).mean)
