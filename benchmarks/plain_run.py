@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from flows.options.loading import load
 from flows.options.pipeline import PipelineOptions, PipelineResources
-from retrieval.describe import altered
+from retrieval.describe.harder_queries import SPLITS, altered_queries, altered_rows
 from retrieval.describe.options import ExtractionOptions
 from retrieval.describe.rows import descriptor_rows
 from retrieval.evaluation.judging import Judging
@@ -247,7 +247,7 @@ class PlainRun:
                 described = self.describe("descriptors", network, options)
                 rows = descriptor_rows(described, self.images)
                 files = self.describe_altered(network, options, training_set) if scales == "1" else {}
-                more = altered.altered_rows(training_set, files) if files else {}
+                more = altered_rows(training_set, files) if files else {}
                 found.append(evaluate.Configuration(name, "raw", scales, rows, altered=more))
                 for method in ("pcaw", "lw"):
                     out = self.new("whiten")
@@ -262,7 +262,7 @@ class PlainRun:
         self, network: Path, options: ExtractionOptions, training_set: Mapping[str, Any]
     ) -> dict[str, Path]:
         """Item of an altered query -> file with its descriptor."""
-        asked = [q for split in altered.SPLITS for *_, q in altered.altered_queries(training_set, split)]
+        asked = [q for split in SPLITS for *_, q in altered_queries(training_set, split)]
         chunks = self.chunks(asked, self.resources.photographs_per_task)
         files = [self.new("altered_descriptors") for _ in chunks]
         for chunk, file in zip(chunks, files, strict=True):

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from retrieval.describe import altered
+from retrieval.describe import altered, harder_queries
 from retrieval.describe import options as extraction
-from retrieval.describe.altered import AlteredQuery
+from retrieval.describe.harder_queries import NEEDED, SPLITS, AlteredQuery
 from retrieval.describe.options import ExtractionOptions, ExtractionResources
 from retrieval.networks import options as network_options
 from retrieval.networks.options import NetworkOptions
@@ -68,8 +68,8 @@ def altered_queries(store: Store, training_set: ArtifactRef) -> list[AlteredQuer
     """The queries of val and test that are described altered, in order; none where no 3D model says what they
     show."""
     with open_artifact(store.path(training_set), "training_set") as file:
-        arrays = {path: file[path] for path in altered.NEEDED if path in file}
-    return [query for split in altered.SPLITS for _, _, query in altered.altered_queries(arrays, split)]
+        arrays = {path: file[path] for path in NEEDED if path in file}
+    return [query for split in SPLITS for _, _, query in harder_queries.altered_queries(arrays, split)]
 
 
 @stage_task(altered.STAGE, labels=("queries", "photos", "slot"))

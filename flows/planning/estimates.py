@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from flows.options.pipeline import PipelineOptions
-from retrieval.describe import altered
+from retrieval.describe import altered, harder_queries
 from retrieval.describe import options as extraction
 from retrieval.evaluation import evaluate
 from retrieval.networks import options as network_options
@@ -117,7 +117,7 @@ class Estimates:
         if not chosen.harder or self.options.selection.list is not None:
             return measured
         held_back = self.options.selection.val_fraction + self.options.selection.test_fraction
-        asked = round(held_back * len(self.shas)) * 2 * len(altered.CHANGES)
+        asked = round(held_back * len(self.shas)) * 2 * len(harder_queries.CHANGES)
         options = next(iter(self.options.description.scale_sets().values()))
         return [row(altered.STAGE, options, 0, asked), *measured]
 

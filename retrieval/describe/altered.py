@@ -5,10 +5,10 @@ Light: torch is imported by the step only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,44 +18,14 @@ from retrieval.describe.chunk import describe_into
 from retrieval.describe.images import limit_array, load_photograph
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.options import Box, ExtractionOptions, ExtractionResources
-from retrieval.describe.rows import Files, descriptor_rows
-from storage.files.digests import json_sha256
 
 STAGE = EXTRACTION.model_copy(update={"name": "altered_descriptors", "code": __name__})
-SPLITS = ("val", "test")
-NEEDED = (
-    "images/sha256",
-    *(f"{path.format(split)}" for split in SPLITS for path in ("benchmark/{}/queries", "harder/{}/box")),
-)
-"""Of training_set.h5: what says which queries are altered and how."""
-CHANGES = ("detail", "half", "quarter", "dark")
-"""detail: the box alone, as large as the whole photograph is described; half, quarter: described at 1/2 and
-1/4 of the size; dark: late light, see DARK_GAMMA."""
 SHARES = {"half": 2, "quarter": 4}
 LEAST_PX = 64
 """A shorter side is not made smaller than this, because some networks cannot describe less."""
 DARK_GAMMA = 2.0
 DARK_CAST = (1.0, 0.85, 0.7)
 """dark: a value v of 0..255 becomes 255 (v / 255)^2, times 1, 0.85, 0.7 in red, green and blue, rounded."""
-
-
-class AlteredQuery(NamedTuple):
-    """A photograph (sha256) and what is done to it. box: the detail, as shares of the upright photograph's
-    sides; None where the change needs none."""
-
-    sha256: str
-    change: str
-    box: Box | None
-
-    @property
-    def item(self) -> str:
-        """Id of its descriptor, 64 hex: the content, the change and the box, whatever the photograph's
-        name."""
-        return json_sha256([self.change, self.sha256, self.box])
-
-    def made_from(self, network: str) -> str:
-        """What its descriptor is made from: the same, and the network's digest."""
-        return json_sha256([self.change, self.sha256, self.box, network])
 
 
 def altered(
@@ -87,34 +57,6 @@ def _detail(photograph: NDArray[np.uint8], box: Box, image_size: int) -> NDArray
     scale = min(image_size, max(height, width)) / max(crop.size)
     size = [max(1, round(side * scale)) for side in crop.size]
     return np.asarray(crop.resize((size[0], size[1]), Image.Resampling.LANCZOS))
-
-
-def altered_queries(arrays: Mapping[str, Any], split: str) -> Iterator[tuple[str, int, AlteredQuery]]:
-    """(change, row of the benchmark's queries, what to describe) of every query that has a detail, in order
-    of queries; none where the training set knows no details."""
-    path = f"harder/{split}/box"
-    if path not in arrays:
-        return
-    queries = np.asarray(arrays[f"benchmark/{split}/queries"])
-    shas = np.asarray(arrays["images/sha256"])[queries].astype(str)
-    for row, (sha, box) in enumerate(zip(shas.tolist(), np.asarray(arrays[path]).tolist(), strict=True)):
-        if box[0] == box[0]:
-            for change in CHANGES:
-                yield change, row, AlteredQuery(sha, change, tuple(box) if change == "detail" else None)
-
-
-def altered_rows(arrays: Mapping[str, Any], files: Files) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """(split, change) -> [Q, D] descriptors of the benchmark's queries, zeros where there is no detail; no
-    split without details. arrays: of training_set.h5; files: item -> file."""
-    found: dict[tuple[str, str], NDArray[np.float32]] = {}
-    for split in SPLITS:
-        if f"harder/{split}/box" in arrays:
-            items = {change: [""] * len(arrays[f"benchmark/{split}/queries"]) for change in CHANGES}
-            for change, row, query in altered_queries(arrays, split):
-                items[change][row] = query.item
-            if any(items[CHANGES[0]]):
-                found |= {(split, change): descriptor_rows(files, each) for change, each in items.items()}
-    return found
 
 
 def describe_chunk(

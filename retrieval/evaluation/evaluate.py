@@ -20,7 +20,7 @@ from retrieval.benchmarks.geometry import (
     Split,
     score,
 )
-from retrieval.describe.altered import altered_rows
+from retrieval.describe.harder_queries import altered_rows
 from retrieval.describe.rows import Files, training_rows
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.evaluation.harder import harder_arrays

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import Split
 from retrieval.benchmarks.harder import harder_precisions
-from retrieval.describe.altered import CHANGES
+from retrieval.describe.harder_queries import CHANGES
 
 if TYPE_CHECKING:
     from retrieval.evaluation.evaluate import Configuration

@@ -12,7 +12,7 @@ from flows.options.pipeline import PipelineOptions, PipelineResources
 from flows.options.stages import STAGES
 from flows.steps.table import STEPS
 from flows.steps.work import Work
-from retrieval.describe.altered import AlteredQuery
+from retrieval.describe.harder_queries import AlteredQuery
 from storage.files.digests import json_sha256
 from storage.keys.artifacts import ArtifactRef, now
 from storage.keys.keys import family_key

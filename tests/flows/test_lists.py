@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import common, main
 from report.tables.evaluation import read_table
-from retrieval.describe.altered import CHANGES
+from retrieval.describe.harder_queries import CHANGES
 from sfm.lists import identities
 from sfm.training_set.training_set import TrainingSet
 from storage.hdf5 import file as hdf5

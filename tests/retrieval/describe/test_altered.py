@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.describe.altered import CHANGES, AlteredQuery, altered, altered_queries, altered_rows
+from retrieval.describe.altered import altered
+from retrieval.describe.harder_queries import CHANGES, AlteredQuery, altered_queries, altered_rows
 from retrieval.describe.images import limit_array
 
 SHA = ["0" * 63 + str(n) for n in range(3)]

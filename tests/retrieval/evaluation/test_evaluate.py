@@ -9,7 +9,7 @@ from rich.console import Console
 from report.tables.evaluation import read_table, render, scale_names
 from retrieval.benchmarks.geometry import geometry_map
 from retrieval.benchmarks.harder import harder_precisions
-from retrieval.describe.altered import CHANGES
+from retrieval.describe.harder_queries import CHANGES
 from retrieval.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from retrieval.evaluation.evaluate import (
     Configuration,

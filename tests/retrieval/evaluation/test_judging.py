@@ -1,0 +1,101 @@
+"""From descriptors to the group `verdict`: whitening that helps is used, a network that is ruined is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from retrieval.evaluation.evaluate import Configuration, EvaluationOptions, evaluate
+from retrieval.evaluation.judging import Judging, verdict_arrays
+from retrieval.evaluation.verdict import AS_IT_WAS, CANDIDATES, ONLY_WHITEN, Epochs
+from retrieval.whitening.whitening import (
+    Whitening,
+    WhiteningOptions,
+    choose_shrinkage,
+    pair_statistics,
+    training_pairs,
+)
+from storage.hdf5.file import read, write
+from tests.retrieval.whitening.test_whitening import split_collection
+from tests.storage.layout_samples import write_sample
+
+GRID = (0.01, 0.1, 1.0)
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[dict[str, Any], np.ndarray]:
+    """24 clusters, 6 of val; one direction of the descriptors is noise, which Lw takes out."""
+    arrays, rows = split_collection(np.random.default_rng(8))
+    rows = rows.copy()
+    rows[:, 0] = np.random.default_rng(1).normal(size=len(rows)) * 2
+    return arrays, (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def configurations(baseline: np.ndarray, tuned: np.ndarray) -> list[Configuration]:
+    same = Whitening(np.zeros(baseline.shape[1]), np.eye(baseline.shape[1]))
+    return [
+        Configuration(network, whitening, "1", rows, transform)
+        for network, rows in (("off-the-shelf", baseline), ("fine-tuned", tuned))
+        for whitening, transform in (("raw", None), ("pcaw", same))
+    ]
+
+
+def test_whitening_that_helps_is_used_and_ruin_is_not(world: Any, tmp_path: Path) -> None:
+    arrays, rows = world
+    ruined = np.random.default_rng(2).normal(size=rows.shape).astype(np.float32)
+    write(tmp_path / "t.h5", "training_set", arrays, stage="select", options={}, inputs=())
+    out, judging = tmp_path / "evaluation.h5", Judging("m2+m3", GRID, None)
+    evaluate(tmp_path / "t.h5", configurations(rows, ruined), EvaluationOptions(), out=out, judging=judging)
+    found = read(out, "evaluation")
+    assert CANDIDATES[int(found["verdict/chosen"])] == ONLY_WHITEN
+    assert found["verdict/whitening"][1] == "lw" and found["verdict/gain_low"][1] > 0
+    assert found["verdict/gain"][2] < 0 and "6 clusters of val" in found["verdict/sentence"][0]
+    pairs = training_pairs(arrays, "m2+m3")
+    train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
+    statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
+    best = max(choose_shrinkage(statistics, rows, arrays, GRID).tried.values())
+    assert found["verdict/estimate"][1] <= best + 1e-9  # what the judges chose themselves is no worse
+
+
+def test_the_same_network_twice_stays_as_it_was(world: Any) -> None:
+    arrays, rows = world
+    only_raw = Judging("m2+m3", (1e9,), None)  # a ridge so large that nothing is whitened but the mean
+    found = verdict_arrays(arrays, configurations(rows, rows), only_raw, 0)
+    assert found["verdict/network"] == ["off-the-shelf", "off-the-shelf", "fine-tuned"]
+    assert int(found["verdict/chosen"]) != 2
+
+
+def test_an_epoch_that_val_flattered_is_corrected(world: Any) -> None:
+    """The kept epoch was best by luck of one cluster: without that cluster another one is chosen."""
+    arrays, rows = world
+    values = np.array([[0.9] * 6, [1.0, *[0.89] * 5]])
+    lucky = Judging("m2+m3", GRID, Epochs(values, 1))
+    plain, corrected = (
+        verdict_arrays(arrays, configurations(rows, rows), each, 0)["verdict/estimate"]
+        for each in (Judging("m2+m3", GRID, None), lucky)
+    )
+    np.testing.assert_allclose(corrected[:2], plain[:2])
+    assert corrected[2] < plain[2]
+
+
+def test_without_both_networks_there_is_no_verdict(world: Any) -> None:
+    arrays, rows = world
+    assert verdict_arrays(arrays, configurations(rows, rows)[:2], Judging("m3", GRID, None), 0) == {}
+
+
+def test_it_is_read_from_the_files_of_a_run(tmp_path: Path) -> None:
+    training = write_sample(tmp_path / "training.h5", "training")
+    lw = tmp_path / "whitening.h5"
+    options = WhiteningOptions(positives="m3", shrinkage_grid=GRID).model_dump(mode="json")
+    columns = {"mean": np.zeros(2), "projection": np.eye(2)}
+    write(lw, "whitening", columns, stage="whiten", options=options, inputs=())
+    found = Judging.of(training, lw)
+    assert (found.positives, found.grid) == ("m3", GRID)
+    assert found.epochs is not None and found.epochs.kept == 1
+    assert found.epochs.average_precisions.shape == (2, 3)
+    write_sample(training, "training", **{"epochs/val_average_precision": None})
+    assert Judging.of(training, lw).epochs is None
+    assert CANDIDATES[0] == AS_IT_WAS
