@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.search.index import SearchIndex
+from storage.files.scratch import scratch_folder
 from storage.hdf5.digests import cached_content_sha256, content_sha256
 from storage.store import ledger
 from storage.store.ledger import RunRecord
@@ -124,9 +124,9 @@ def network_sha256(file: Path) -> str:
         return content_sha256(file)
     from retrieval.networks.network import load_network, save_network
 
-    with tempfile.TemporaryDirectory() as folder:
-        save_network(load_network(file), Path(folder) / NETWORK_FILE)
-        return content_sha256(Path(folder) / NETWORK_FILE)
+    with scratch_folder("network") as folder:
+        save_network(load_network(file), folder / NETWORK_FILE)
+        return content_sha256(folder / NETWORK_FILE)
 
 
 def ask(

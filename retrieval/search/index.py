@@ -22,6 +22,7 @@ from retrieval.search.options import IndexOptions
 from retrieval.whitening.whitening import Whitening
 from storage.files.errors import DamagedArtifact
 from storage.files.scratch import scratch_rows
+from storage.files.whole import unfinished_folder
 
 __all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
 Rows = NDArray[np.float32]
@@ -293,8 +294,8 @@ def _joined(rows: Rows, more: Rows) -> Rows:
     if not isinstance(rows, np.memmap):
         return np.concatenate([rows, more])
     folder = Path(rows.filename).parent if isinstance(rows.filename, str | Path) else None
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".grown-") as place:
-        grown = scratch_rows(Path(place) / "rows", (len(rows) + len(more), rows.shape[1]))
+    with unfinished_folder(folder or Path(tempfile.gettempdir())) as place:
+        grown = scratch_rows(place / "rows", (len(rows) + len(more), rows.shape[1]))
     start = 0
     for part in (rows, more):
         for block in approximate.blocks(part):
