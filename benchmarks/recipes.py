@@ -162,36 +162,22 @@ def described(
 
 def gains(asked: argparse.Namespace, judge: str) -> Iterator[list[str]]:
     """Rows: recipe, what it rests on, the mAP, and the differences that count."""
-    yield [
-        "recipe",
-        "cells",
-        OFF,
-        OFF_LW,
-        TUNED_LW,
-        "tuned lw - off lw",
-        "tuned lw - off raw",
-        "off lw - off raw",
-    ]
+    columns = (OFF, OFF_LW, TUNED_LW)
+    differences = [(TUNED_LW, OFF_LW), (TUNED_LW, OFF), (OFF_LW, OFF)]
+    yield ["recipe", "cells", *columns, *(f"{first} - {second}" for first, second in differences)]
     for recipe in asked.recipes:
-        cells = [
-            told[judge]
-            for fold in asked.folds
-            for seed in asked.seeds
-            if judge in (told := read_json(cell_path(asked.out, fold, recipe, seed)) or {})
-        ]
+        paths = [cell_path(asked.out, fold, recipe, seed) for fold in asked.folds for seed in asked.seeds]
+        cells = [found[judge] for found in map(read_json, paths) if found and judge in found]
         if not cells:
             continue
-        groups = np.concatenate([[f"{at}" for at in each["groups"]] for each in cells])
+        groups = np.concatenate([np.array(each["groups"]).astype(str) for each in cells])
         if judge == "val":  # clusters of two folds have nothing to do with each other
             owners = np.repeat(np.arange(len(cells)), [len(each["groups"]) for each in cells])
             groups = np.array([f"{owner}/{group}" for owner, group in zip(owners, groups, strict=True)])
-        values = {
-            name: np.concatenate([column(each, name) for each in cells]) for name in (OFF, OFF_LW, TUNED_LW)
-        }
-        means = [f"{100 * estimate(values[name], groups).value:.2f}" for name in values]
-        yield [recipe, str(len(cells)), *means, *(
-            told(estimate(values[first] - values[second], groups)) for first, second in differences
-        )]  # fmt: skip
+        values = {name: np.concatenate([column(each, name) for each in cells]) for name in columns}
+        means = [f"{100 * estimate(values[name], groups).value:.2f}" for name in columns]
+        gained = [estimate(values[first] - values[second], groups) for first, second in differences]
+        yield [recipe, str(len(cells)), *means, *map(in_points, gained)]
 
 
 def column(cell: Mapping[str, Any], name: str) -> NDArray[np.float64]:
@@ -203,7 +189,7 @@ def estimate(values: NDArray[np.float64], groups: NDArray[np.str_]) -> Any:
     return over_sites(values[known], groups[known])
 
 
-def told(found: Any) -> str:
+def in_points(found: Any) -> str:
     return f"{100 * found.value:+.2f} [{100 * found.low:+.2f}..{100 * found.high:+.2f}]"
 
 
