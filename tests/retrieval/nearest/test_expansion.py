@@ -153,9 +153,9 @@ def test_reranking_refuses_what_cannot_be_compared():
 
 
 def test_reranking_by_hand():
-    """M = 3, K = 1, beta = 1. The nearest, 0, is the neighbour of both others, of 1 with 0.6, of 2 with 0.8,
-    and its own is 2. Means: (0.8, -0.92 / 1.8), (0.86, 0.27), (0.76, -1.024 / 1.8). Of the first similarities,
-    0.8, 0.86, 0.76, the best two join the query as (0.86, 0.27); the second ones are 0.55, 0.8125, 0.5."""
+    """M = 3, K = 1, beta = 1. The nearest, 0, is the neighbour of both others, of 1 with 0.6, of 2 with 0.8;
+    its own is 2. Means: (0.8, -0.92 / 1.8), (0.86, 0.27), (0.76, -1.024 / 1.8). Of the first similarities,
+    0.8, 0.86, 0.76, the best two join the query as (0.86, 0.27); the second are 0.55, 0.8125, 0.5."""
     query = np.array([[1.0, 0.0]])
     database = np.array([[0.96, -0.28], [0.8, 0.6], [0.6, -0.8], [0.0, 1.0]])
     how = {"top": 3, "neighbours": 1, "beta": 1.0}
