@@ -1,10 +1,12 @@
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from report.page.evaluation import evaluation_section
 from report.tables.evaluation import read_table, render, scale_names
 from retrieval.benchmarks.geometry import geometry_map
 from retrieval.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
@@ -205,6 +207,9 @@ def test_reranking_adds_rows_and_leaves_the_query_itself_out(case):
     assert {row.expansion for row in table.differences} == {"", "alpha=3, k=28", "neighbours"}
     lines = shown(table, 80)
     assert max(map(len, lines)) <= 80 and sum(" neighbours " in line for line in lines) == 3
+    page = str(evaluation_section(SimpleNamespace(path=lambda _: out, training_set={})))
+    # rows of both networks, and what one gains on the other under the three protocols
+    assert ">expansion<" in page and page.count(">neighbours<") == 2 and page.count("raw, neighbours<") == 3
 
 
 def test_val_can_be_measured_and_a_split_without_queries_is_all_nan(tmp_path):
