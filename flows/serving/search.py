@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.nearest.expansion import Reranking
 from retrieval.search.index import SearchIndex
 from storage.files.scratch import scratch_folder
 from storage.hdf5.digests import cached_content_sha256, content_sha256
@@ -43,12 +44,14 @@ class Hit:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a photograph or a part of one, how many, (neighbours, alpha) of query expansion."""
+    """What is asked: a photograph or a part of one, how many, (neighbours, alpha) of query expansion, how the
+    list is put in another order."""
 
     photograph: Path
     box: Box | None = None
     k: int = 20
     expansion: tuple[int, float] | None = None
+    reranking: Reranking | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,9 @@ def ask(
         collection.network, index, question.photograph, question.box, device=device, threads=threads
     )
     depth = min(max(question.k, verified[0] if verified else 0), len(index.names))
-    scores, ranks = index.search(row, depth, expansion=question.expansion, threads=threads or 1)
+    scores, ranks = index.search(
+        row, depth, expansion=question.expansion, reranking=question.reranking, threads=threads or 1
+    )
     hits = [
         Hit(index.names[place], score, index.sha256[place] if index.sha256 else "")
         for score, place in zip(scores[0].tolist(), ranks[0].tolist(), strict=True)
