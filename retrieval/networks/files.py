@@ -208,7 +208,9 @@ def _describe_published(path: Path, meta: dict[str, Any], tensors: dict[str, Ten
             dimension=int(meta["outputdim"]),
             pooling=pooling,
             regional_whitening="pool.whiten.weight" in tensors,
-            **{name: bool(meta.get(name, False)) for name in ("regional", "local_whitening", "whitening")},
+            regional=bool(meta.get("regional", False)),
+            local_whitening=bool(meta.get("local_whitening", False)),
+            whitening=bool(meta.get("whitening", False)),
             mean=tuple(float(value) for value in meta.get("mean", IMAGENET_MEAN)),
             std=tuple(float(value) for value in meta.get("std", IMAGENET_STD)),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +98,9 @@ def _created(name: str, imagenet: bool) -> nn.Module:
         hint = f"; near: {', '.join(TIMM + each for each in nearest)}" if nearest else ""
         raise UnknownBackbone(f"backbone {name!r}: timm has no network {model!r}{hint}")
     try:
+        any_size: dict[str, Any] = dict(ANY_SIZE)
         try:
-            found: nn.Module = timm.create_model(model, pretrained=imagenet, num_classes=0, **ANY_SIZE)
+            found: nn.Module = timm.create_model(model, pretrained=imagenet, num_classes=0, **any_size)
         except TypeError as error:  # of convolutional networks, which have no such arguments
             if not any(argument in str(error) for argument in ANY_SIZE):
                 raise
@@ -121,7 +123,7 @@ def _features(name: str, body: nn.Module, tokens: Tokens) -> nn.Module:
     if not transformer:
         return TimmFeatures(body, getattr(body, "output_fmt", "NCHW") == "NHWC")
     if getattr(body, "attn_pool", None) is not None:
-        body.attn_pool = None  # SigLIP's own pooling
+        setattr(body, "attn_pool", None)  # noqa: B010  SigLIP's own pooling, for the type of a module
     return TokenFeatures(body, tokens)
 
 
