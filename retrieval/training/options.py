@@ -41,10 +41,13 @@ class TrainingOptions(Options):
     pool_size: int | None = Field(
         22000, ge=1, description="photographs drawn to mine negatives from; none: all"
     )
-    trainable: Literal["all", "projection"] = Field(
+    trainable: Literal["all", "last", "projection"] = Field(
         "all",
-        description="what is trained: the whole network, or a linear layer after its pooling that begins as "
-        "Lw, from descriptors that are computed once",
+        description="what is trained: the whole network, the last stages of its trunk and what follows them, "
+        "or a linear layer after its pooling that begins as Lw, from descriptors that are computed once",
+    )
+    trainable_stages: int = Field(
+        3, ge=0, description="stages or blocks of the trunk that are `last`; 0: what follows the trunk alone"
     )
     projection_dimensions: int | None = Field(
         None, ge=1, description="dimensions that such a layer keeps; none: all"

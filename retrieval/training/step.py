@@ -75,7 +75,8 @@ def make_optimizer(network: Trained, options: TrainingOptions) -> torch.optim.Op
     Every group has `factor`: its learning rate / the learning rate. Source: cirtorch train.py.
     """
     exponent = [network.gem.p] if network.gem is not None else []
-    others = [parameter for parameter in network.parameters() if all(parameter is not p for p in exponent)]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    others = [parameter for parameter in trained if all(parameter is not p for p in exponent)]
     groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0, "weight_decay": options.weight_decay}]
     if exponent:
         factor = options.gem_p_rate * (10 if len(exponent[0]) > 1 else 1)
@@ -267,7 +268,8 @@ def _zero_gradients(network: nn.Module) -> None:
     """Gradients of zero instead of none: weight decay then also acts on what a step's tuples did not
     touch."""
     for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _diverged(names: Sequence[str], positives: int, value: float, position: int) -> str:

@@ -15,6 +15,7 @@ from retrieval.learning.mining import TooFewClusters
 from retrieval.networks.make import make_network
 from retrieval.networks.network import load_network
 from retrieval.networks.options import NetworkOptions
+from retrieval.networks.trunks import stages
 from retrieval.training.finetune import finetune
 from retrieval.training.options import NETWORK_FILE, STAGE, TRAINING_FILE, TrainingOptions, TrainingResources
 from retrieval.training.positives import NoQueries
@@ -625,3 +626,19 @@ def test_a_projection_goes_on_from_a_layer_and_from_a_kill(world: Path, tmp_path
     assert again.map_before == pytest.approx(
         history(tmp_path / "first")["epochs/map_val"][int(history(tmp_path / "first")["best_epoch"])]
     )
+
+
+def test_the_last_stages_alone_move(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.training.record.best_epoch", lambda history: history[-1].epoch)
+    options = OPTIONS.model_copy(update={"epochs": 1, "trainable": "last", "trainable_stages": 2})
+    train(world, tmp_path, options)
+    before, after = (
+        load_network(path) for path in (world / "network.safetensors", tmp_path / "out" / NETWORK_FILE)
+    )
+    parts = [stages(network.features) for network in (before, after)]
+    moved = [
+        any(not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+        for first, second in zip(*parts, strict=True)
+    ]
+    assert moved == [False] * (len(moved) - 2) + [True] * 2
+    assert after.gem.p.item() != before.gem.p.item()
