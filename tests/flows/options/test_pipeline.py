@@ -178,7 +178,10 @@ def test_set_gives_every_option_the_value_that_was_written(key: str, file: Path)
 
     wanted = perturbed(load(None, [])[0], key, file)
     name = key.rsplit(".", 1)[-1]
-    needed = [f"{key.replace(name, NEEDS[name])}=true"] if name in NEEDS else []
+    needed = []
+    if name in NEEDS:
+        other, value = NEEDS[name]
+        needed = [f"{key.replace(name, other)}={json.dumps(value)}"]
     text = json.dumps(value_at(wanted, key), default=str)
     assert load(None, [*needed, f"{key}={text}"])[0] == wanted
 
