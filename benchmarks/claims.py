@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench
+from benchmarks.cells import write_cell
 from benchmarks.folds import LABELS
 from benchmarks.site_labels import average_precisions
 from retrieval.describe.describe import extract
@@ -46,7 +47,7 @@ from retrieval.whitening.whitening import (
     pair_statistics,
     training_pairs,
 )
-from storage.files.whole import read_json, write_json
+from storage.files.whole import read_json
 from storage.hdf5 import file as hdf5
 from storage.photographs.scanning import PhotoSource
 from storage.store.store import Store
@@ -146,7 +147,7 @@ def measure(asked: argparse.Namespace, collection: str, seed: int) -> None:
         found = cell(training_set, photos, asked.photos / LABELS[collection], OPTIONS[collection], name, seed)
         told = {"collection": collection, "change": name, "seed": seed, "seconds": time.monotonic() - began}
         asked.out.mkdir(parents=True, exist_ok=True)
-        write_json(cell_path(asked.out, collection, name, seed), told | found)
+        write_cell(cell_path(asked.out, collection, name, seed), told | found, indent=None)
         print(f"{collection}, {name}, seed {seed}: {told['seconds']:.0f} s", flush=True)
 
 

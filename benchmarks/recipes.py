@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench
+from benchmarks.cells import write_cell
 from benchmarks.claims import over_sites
 from benchmarks.site_labels import average_precisions
 from benchmarks.three_seeds import read_tested
@@ -34,7 +35,7 @@ from flows.steps.whitenings import Learnt, whitenings
 from retrieval.describe.describe import extract
 from retrieval.networks.network import load_network
 from retrieval.whitening.whitening import Whitening
-from storage.files.whole import read_json, write_json
+from storage.files.whole import read_json
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.describing import network_file
@@ -117,7 +118,7 @@ def measure(asked: argparse.Namespace, fold: int, recipe: str, seed: int) -> Non
         told["seconds"] = time.monotonic() - began
     if asked.test:
         told["test"] = test_of(store, record, asked.made / "folds.csv", asked.photos, fold)
-    write_json(path, told)
+    write_cell(path, told, indent=None)
     print(f"{recipe}, fold {fold}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
 
 
