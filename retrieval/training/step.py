@@ -196,7 +196,7 @@ def train_tuples(
         described: list[NDArray[np.float32]] = []
         for position in processes.share(step):
             batches = [next(loaded) for _ in range(tuples.shape[1])]
-            further = None if memory is None else memory.negatives_of(tuples[position], weights.shape[1])
+            further = None if memory is None else partial(memory.negatives_of, tuples[position])
             losses[position], rows = _add_gradients(learner, batches, weights[position], further, stepping)
             described.append(rows)
             if after_tuple is not None:
@@ -243,11 +243,12 @@ def _add_gradients(
     learner: Learner,
     photographs: Sequence[Tensor],
     weights: NDArray[np.float32],
-    further: NDArray[np.float32] | None,
+    further: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
     stepping: Stepping,
 ) -> tuple[float, NDArray[np.float32]]:
     """`tuple_gradients` in the precision and the batches of the device."""
     device, reduced = photographs[0].device, stepping.precision == "bfloat16"
+    more = None if further is None else lambda rows: torch.from_numpy(further(rows.cpu().numpy())).to(device)
     apart = device.type == "cpu" and photographs[0].ndim == 4  # rows of a projection share a pass
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):  # of a tuple: weights cast once
         value, rows = tuple_gradients(
@@ -255,7 +256,7 @@ def _add_gradients(
             photographs,
             learner.loss,
             weights=torch.from_numpy(weights).to(device),
-            further=None if further is None else torch.from_numpy(further).to(device),
+            further=more,
             negatives_at_a_time=stepping.negatives_at_a_time or (1 if apart else NEGATIVES_AT_A_TIME),
             # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
             # the photograph; in float32 on a CPU a batch gains nothing
