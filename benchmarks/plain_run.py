@@ -221,9 +221,7 @@ class PlainRun:
         limits = matching.MatchingResources(threads=self.resources.threads or self.resources.workers)
         scratch = self.folder / "work"
         scratch.mkdir()
-        matcher = matching.ImageMatcher(
-            self.images, self.local, self.options.reconstruction.matching, scratch, limits
-        )
+        matcher = matching.ImageMatcher(self.images, self.local, self.options.reconstruction.matching, limits)
         finetune(
             self.chosen,
             self.network,

@@ -71,7 +71,7 @@ def finetune_network(
             work_dir=call.store.work_dir(key),
             resources=resources,
             progress=show,
-            matcher=matcher_of(key, artifact_path(training_set), features.refs, matching, resources),
+            matcher=matcher_of(artifact_path(training_set), features.refs, matching, resources),
             inputs=features.facts,
             descriptors=None if descriptors is None else file_of_items(call.store, descriptors.refs),
         )
@@ -91,13 +91,12 @@ def checked_by(
 
 
 def matcher_of(
-    key: str,
     training_set: Path,
     features: Sequence[ArtifactRef],
     matching: MatchingOptions,
     resources: TrainingResources | None,
 ) -> Matcher | None:
-    """Inside a stage task: matches images of a training set; None without features. key: of scratch space."""
+    """Inside a stage task: matches images of a training set; None without features."""
     if not features:
         return None
     store = running().store
@@ -106,7 +105,6 @@ def matcher_of(
         images_of(training_set),
         file_of_items(store, features),
         matching,
-        store.work_dir(key),
         MatchingResources(threads=threads),
     )
 

@@ -24,6 +24,14 @@ END_LIMIT_S = 4.0
 
 FILE, DIR = partial(typer.Option, metavar="FILE"), partial(typer.Option, metavar="DIR")
 NEIGHBOURS = partial(typer.Option, metavar="K[,ALPHA]")
+RerankOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="M[,K[,BETA]]",
+        help="compare the first M anew, each joined by its K nearest (9) with weight BETA (0.15)",
+    ),
+]
 PhotosArgument = Annotated[Path, typer.Argument(help="folder of photographs, read recursively")]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="folder of the store", envvar="RETRIEVAL_SFM_STORE")

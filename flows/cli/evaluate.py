@@ -8,9 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DIR, FILE, NEIGHBOURS, NetworkOption, VerifyOption, out, run_flow, usage
+from flows.cli.common import (
+    DIR,
+    FILE,
+    NEIGHBOURS,
+    NetworkOption,
+    RerankOption,
+    VerifyOption,
+    out,
+    run_flow,
+    usage,
+)
 from flows.cli.model_options import checked, with_fields
-from flows.cli.values import check_output, file_of, key_values, neighbours, network_of, read_scales
+from flows.cli.values import (
+    check_output,
+    file_of,
+    key_values,
+    neighbours,
+    network_of,
+    read_scales,
+    reranking,
+)
 
 if TYPE_CHECKING:
     from report.tables.benchmark import BenchmarkResult
@@ -35,6 +53,7 @@ def evaluate(
     network: NetworkOption = None,
     whitening: Annotated[Path | None, FILE(help="whitening.h5, or a .pth that holds one")] = None,
     qe: Annotated[str | None, NEIGHBOURS(help="query expansion by K images with exponent ALPHA (3)")] = None,
+    rerank: RerankOption = None,
     distractors: Annotated[Path | None, DIR(help="folder of images behind the database: +100k, +1M")] = None,
     ranks: Annotated[Path | None, FILE(help="score these ranks [Q, K] instead: npy, npz, h5, text")] = None,
     option: Annotated[
@@ -61,6 +80,7 @@ def evaluate(
         options |= {"benchmark": benchmark, "protocol": key_values(option or [], "--protocol")}
         options |= {"whitening": file_of(whitening), "ranks": file_of(ranks)}
         options |= neighbours(qe, "--qe", "expansion_neighbours", "expansion_alpha")
+        options["reranking"] = reranking(rerank)
         used, needed = checked(BenchmarkOptions, options), checked(PipelineResources, resources)
         _check(used, data, network, distractors, written)
         root = Store.create(store).root
@@ -98,7 +118,7 @@ def _check(
         )
     if options.ranks is not None and (network or distractors or options.whitening or options.expansion):
         raise ValueError(
-            "--ranks are scored as they are; leave --network, --whitening, --qe, --distractors out"
+            "--ranks are scored as they are; leave --network, --whitening, --qe, --rerank, --distractors out"
         )
     for path in asdict(written).values():
         check_output(path)

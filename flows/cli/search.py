@@ -13,6 +13,7 @@ from flows.cli.common import (
     NEIGHBOURS,
     NetworkOption,
     PhotosArgument,
+    RerankOption,
     StoreOption,
     VerifyOption,
     check_photographs,
@@ -22,7 +23,16 @@ from flows.cli.common import (
     usage,
 )
 from flows.cli.model_options import checked, with_fields
-from flows.cli.values import check_output, file_of, key_values, neighbours, network_of, numbers, read_scales
+from flows.cli.values import (
+    check_output,
+    file_of,
+    key_values,
+    neighbours,
+    network_of,
+    numbers,
+    read_scales,
+    reranking,
+)
 from flows.options.names import METHODS
 
 if TYPE_CHECKING:
@@ -133,6 +143,7 @@ def search(
     qe: Annotated[
         str | None, NEIGHBOURS(help="query expansion by K photographs with exponent ALPHA (3)")
     ] = None,
+    rerank: RerankOption = None,
     spatial: Annotated[
         int, typer.Option(min=0, help="match the first N by local features of the store's run; 0: none")
     ] = 0,
@@ -146,9 +157,8 @@ def search(
         from flows.serving import search as searching
 
         expansion = neighbours(qe, "--qe", "count", "alpha")
-        question = searching.Question(
-            query, _box(box), k, (expansion["count"], expansion["alpha"]) if expansion else None
-        )
+        expanded = (expansion["count"], expansion["alpha"]) if expansion else None
+        question = searching.Question(query, _box(box), k, expanded, reranking(rerank))
         if index_ is not None:
             collection = searching.open_files(index_, network, whitening=whitening, verify=verify)
         else:

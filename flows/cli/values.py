@@ -1,10 +1,13 @@
 """Values of the command line that are more than one number or word."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.outside.text import BadText
 from storage.outside.values import json_from
+
+if TYPE_CHECKING:
+    from retrieval.nearest.expansion import Reranking
 
 
 def numbers(text: str, option: str, example: str = "1,0.7071,0.5") -> tuple[float, ...]:
@@ -29,6 +32,22 @@ def neighbours(text: str | None, option: str, count: str, alpha: str) -> dict[st
     if not parts[0].isdecimal() or len(parts) > 2:
         raise ValueError(f"{option} {text!r}: give K or K,ALPHA, such as 50,3")
     return {count: int(parts[0]), alpha: numbers(parts[1], option)[0] if len(parts) == 2 else 3.0}
+
+
+def reranking(text: str | None) -> "Reranking | None":
+    """'400,9,0.15' -> M, K and beta of --rerank; what is left out has its default. Raises ValueError."""
+    if text is None:
+        return None
+    from flows.cli.model_options import checked
+    from retrieval.nearest.expansion import Reranking
+
+    names, parts = list(Reranking.model_fields), text.split(",")
+    try:
+        return checked(Reranking, dict(zip(names, parts, strict=len(parts) > len(names))))
+    except ValueError as error:
+        raise ValueError(
+            f"--rerank {text!r}: {error}; give M or M,K or M,K,BETA, such as 400,9,0.15"
+        ) from error
 
 
 def key_values(texts: list[str], option: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from shutil import copymode
@@ -168,6 +168,6 @@ def _describe(chosen: ChosenNetwork, folder: Path) -> None:
         "description_image_size": chosen.record.options.get("description", {}).get("image_size"),
         "whitened": chosen.whitening is not None,
         "dimension": chosen.dimension,
-        "network": asdict(description),
+        "network": description.facts(),
     }
     (folder / "network.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.nearest.expansion import Reranking
 from retrieval.search.index import SearchIndex
+from storage.files.scratch import scratch_folder
 from storage.hdf5.digests import cached_content_sha256, content_sha256
 from storage.store import ledger
 from storage.store.ledger import RunRecord
@@ -43,12 +44,14 @@ class Hit:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a photograph or a part of one, how many, (neighbours, alpha) of query expansion."""
+    """What is asked: a photograph or a part of one, how many, (neighbours, alpha) of query expansion, how the
+    list is put in another order."""
 
     photograph: Path
     box: Box | None = None
     k: int = 20
     expansion: tuple[int, float] | None = None
+    reranking: Reranking | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +127,9 @@ def network_sha256(file: Path) -> str:
         return content_sha256(file)
     from retrieval.networks.network import load_network, save_network
 
-    with tempfile.TemporaryDirectory() as folder:
-        save_network(load_network(file), Path(folder) / NETWORK_FILE)
-        return content_sha256(Path(folder) / NETWORK_FILE)
+    with scratch_folder("network") as folder:
+        save_network(load_network(file), folder / NETWORK_FILE)
+        return content_sha256(folder / NETWORK_FILE)
 
 
 def ask(
@@ -149,7 +152,9 @@ def ask(
         collection.network, index, question.photograph, question.box, device=device, threads=threads
     )
     depth = min(max(question.k, verified[0] if verified else 0), len(index.names))
-    scores, ranks = index.search(row, depth, expansion=question.expansion, threads=threads or 1)
+    scores, ranks = index.search(
+        row, depth, expansion=question.expansion, reranking=question.reranking, threads=threads or 1
+    )
     hits = [
         Hit(index.names[place], score, index.sha256[place] if index.sha256 else "")
         for score, place in zip(scores[0].tolist(), ranks[0].tolist(), strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from sfm.features.sift import FeatureOptions, extract_features
 from sfm.matching.match import ImageMatcher, MatchingOptions
 from sfm.photographs.outcome import Outcome
 from sfm.photographs.working import WorkingOptions, working_copy
+from storage.files.scratch import scratch_folder
 from storage.store import ledger
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
@@ -79,14 +79,12 @@ class LocalFeatures:
         known = [place for place, sha in enumerate(shas) if sha in self.files]
         if len(known) < len(shas):
             logger.warning("%d of %d photographs have no local features", len(shas) - len(known), len(shas))
-        with tempfile.TemporaryDirectory(prefix="spatial-") as name:
-            folder = Path(name)
+        with scratch_folder("spatial") as folder:
             query = self._describe(photograph, box, folder)
             matcher = ImageMatcher(
                 [query, *(shas[place] for place in known)],
                 {**self.files, query: folder / "features.h5"},
                 self.matching,
-                folder,
             )
             pairs = np.array([[0, place] for place in range(1, len(known) + 1)], dtype=np.int64)
             found[known] = matcher(pairs.reshape(-1, 2))

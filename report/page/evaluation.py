@@ -62,7 +62,7 @@ def _table_of(found: EvaluationTable) -> Safe:
     lines = [
         (*key[:num_keys], *(values.get(name, "–") for name in protocols)) for key, values in cells.items()
     ]
-    header = (*("network", "whitening", "scales", "query expansion")[:num_keys], *protocols)
+    header = (*("network", "whitening", "scales", "expansion")[:num_keys], *protocols)
     return table(header, lines)
 
 
@@ -70,7 +70,7 @@ def _gains(found: EvaluationTable) -> list[Safe]:
     rows = [
         (
             f"{each.network} {whitening_shown(each.whitening)} minus {each.baseline} "
-            f"{whitening_shown(each.baseline_whitening)}",
+            f"{whitening_shown(each.baseline_whitening)}" + (f", {each.expansion}" if each.expansion else ""),
             each.scales,
             each.protocol,
             _estimate(each.difference, "+.1f"),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from report.tables.plain import plain_table
+from retrieval.official.options import expansion_text
 from retrieval.official.readers.common import Ids, ScoreRow
 from storage.files.escaping import shown
 from storage.hdf5.open import open_artifact
@@ -66,7 +67,6 @@ def read_result(path: Path) -> BenchmarkResult:
 
 def _facts(facts: dict[str, Any], options: dict[str, Any]) -> dict[str, str]:
     number = int(facts.get("distractors", 0))
-    neighbours, alpha = options["expansion_neighbours"], options["expansion_alpha"]
     theirs = options["ranks"] is not None
     description = options["description"]
     return {
@@ -76,7 +76,7 @@ def _facts(facts: dict[str, Any], options: dict[str, Any]) -> dict[str, str]:
         "image_size": "" if theirs else str(description["image_size"]),
         "scales": "" if theirs else "+".join(f"{scale:.4g}" for scale in description["scales"]),
         "dimensions": "" if theirs else str(options["dimensions"] or "all"),
-        "expansion": f"alpha={alpha:g}, k={neighbours}" if neighbours and not theirs else "",
+        "expansion": "" if theirs else expansion_text(options),
         "notes": str(facts.get("notes", "")),
     }
 

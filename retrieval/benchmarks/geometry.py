@@ -6,7 +6,7 @@ Photographs of a split are its database; easy and hard positives come from share
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from retrieval.benchmarks.landmarks import EASY, HARD, JUNK, ProtocolResult, Rev
 
 Split = Literal["val", "test"]
 PROTOCOLS = ("easy", "medium", "hard")
+Reorder = Callable[[int, NDArray[np.float32], NDArray[np.int64]], tuple[Any, Any]]
+"""(query, similarities falling, their positions) -> scores and positions in another order."""
 SCORES_PER_BLOCK = 8_000_000
 """Scores held at once (32 MB of float32, twice that while they are ordered)."""
 
@@ -138,10 +140,12 @@ def score(
     *,
     depth: int = 0,
     ks: tuple[int, ...] = (1, 5, 10),
+    reorder: Reorder | None = None,
 ) -> GeometryResult:
     """The same from descriptors of the queries [Q, D] and of the database [N, D]; keeps the best `depth`.
 
-    Ties go to the lower database position. Peak memory: the two arrays and SCORES_PER_BLOCK scores twice.
+    reorder: what is done to each whole list [N] before it counts. Ties go to the lower database position.
+    Peak memory: the two arrays and SCORES_PER_BLOCK scores twice.
     """
     depth = min(depth, len(database))
     ranks = np.empty((len(queries), depth), dtype=np.int64)
@@ -155,7 +159,10 @@ def score(
                 raise InvalidBenchmark("descriptors hold nan or infinite values; check the network's output")
             for q, row in enumerate(block, start):
                 order = np.argsort(-row, kind="stable")
-                ranks[q], scores[q] = order[:depth], row[order[:depth]]
+                values = row[order]
+                if reorder is not None:
+                    values, order = reorder(q, values, order)
+                ranks[q], scores[q] = order[:depth], values[:depth]
                 place = np.empty(len(order), dtype=np.int64)
                 place[order] = np.arange(len(order))
                 labelled = slice(benchmark.indptr[q], benchmark.indptr[q + 1])

@@ -17,6 +17,7 @@ from retrieval.benchmarks.geometry import (
     PROTOCOLS,
     GeometryBenchmark,
     GeometryResult,
+    Reorder,
     Split,
     score,
 )
@@ -25,7 +26,7 @@ from retrieval.describe.rows import Files, training_rows
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.evaluation.harder import harder_arrays
 from retrieval.evaluation.judging import Judging, verdict_arrays
-from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.nearest.expansion import Reranking, alpha_query_expansion, reranked
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.digests import content_sha256
 from storage.hdf5.file import read, write
@@ -60,6 +61,8 @@ class EvaluationOptions(Options):
         description="adds rows whose queries are cropped, small or dark, searched among the photographs of "
         "all splits; where 3D models say what queries show",
     )
+    rerank: bool = Field(False, description="adds a row with re-ranking by neighbours to each one")
+    reranking: Reranking = Field(Reranking(), description="how the first photographs are put in order")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +201,7 @@ def evaluate(
 def _measure(
     configuration: Configuration, benchmark: GeometryBenchmark, options: EvaluationOptions
 ) -> Iterator[_Measured]:
-    """The configuration as it is, then with query expansion where that is asked for."""
+    """The configuration as it is, then with query expansion, with re-ranking where these are asked for."""
     if len(configuration.descriptors) != benchmark.num_images:
         raise ValueError(
             f"{', '.join(configuration.name)}: {len(configuration.descriptors)} descriptors for "
@@ -210,14 +213,24 @@ def _measure(
     own = benchmark.query_positions
     queries = database[own]
 
-    def scored(queries: NDArray[np.float32]) -> GeometryResult:
-        return score(benchmark, queries, database, depth=options.depth, ks=options.ks)
+    def scored(queries: NDArray[np.float32], reorder: Reorder | None = None) -> GeometryResult:
+        return score(benchmark, queries, database, depth=options.depth, ks=options.ks, reorder=reorder)
+
+    def by_neighbours(
+        q: int, scores: NDArray[np.float32], ranks: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        one = slice(q, q + 1)
+        lists = queries[one], database, ranks[None], scores[None]
+        new_scores, new_ranks = reranked(*lists, leave_out=own[one], **dict(options.reranking))
+        return new_scores[0], new_ranks[0]
 
     yield _Measured(configuration, "", scored(queries))
     if options.query_expansion and len(queries):
         k = min(options.expansion_neighbours, len(database) - 1)
         expanded = alpha_query_expansion(queries, database, k, options.expansion_alpha, leave_out=own)
         yield _Measured(configuration, f"alpha={options.expansion_alpha:g}, k={k}", scored(expanded))
+    if options.rerank and len(queries):
+        yield _Measured(configuration, "neighbours", scored(queries, by_neighbours))
 
 
 def _row(

@@ -14,7 +14,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 
 from retrieval.describe.images import normalise
 from retrieval.export.onnx_regions import exportable
+from retrieval.export.onnx_tokens import replace_positions
 from retrieval.networks.network import RetrievalNetwork
 from retrieval.networks.pooling import l2_normalize
 from retrieval.whitening.whitening import Whitening
@@ -143,6 +143,7 @@ class _Exported(nn.Module):
         self.features, self.lwhiten, self.whiten = whole.features, whole.lwhiten, whole.whiten
         self.pool = exportable(whole.pool)
         _replace_padding(self.features)
+        replace_positions(self.features)
         self.dimension = network.description.dimension
         self.center: Tensor | None = None
         self.projection: Tensor | None = None
@@ -201,7 +202,7 @@ def _describe(
         "std": list(description.std),
         "dimension": dimension,
         "whitened": whitening is not None,
-        "network": asdict(description),
+        "network": description.facts(),
     }
     onnx.helper.set_model_props(
         model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}

@@ -12,6 +12,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Of descriptors and labels, see `retrieval.learning.losses`."""
 Forward = Callable[[Tensor], Tensor]
 """Photographs [B, 3, H, W] -> descriptors [B, D]."""
+Further = Callable[[Tensor], Tensor]
+"""Descriptors of query and positives [1 + P, D] -> those of more negatives [K, D]."""
 
 
 def tuple_gradients(
@@ -20,14 +22,14 @@ def tuple_gradients(
     loss: Loss,
     *,
     weights: Tensor | None = None,
-    further: Tensor | None = None,
+    further: Further | None = None,
     negatives_at_a_time: int = 1,
     anchors_together: bool = False,
 ) -> tuple[float, Tensor]:
     """Add the gradients of one tuple's loss to the parameters -> the loss, the descriptors without graph.
 
     photographs: query, positives, negatives, [1, 3, H, W] each; weights: of the positives [P], None: one of
-    weight 1; further: descriptors of more negatives [K, D], which get no gradient. The losses are sums over
+    weight 1; further: gives more negatives, which get no gradient. The losses are sums over
     negatives, so the gradient of a negative's descriptor depends on query and positives only: its backward
     pass runs at once, and its activations go before the next negative comes. Memory does not grow with their
     number. A negative beyond the margin has no gradient and runs no backward pass. anchors_together: query
@@ -52,7 +54,7 @@ def tuple_gradients(
             rows.backward(gradient)
         for place, position in enumerate(positions):
             negatives[position] = leaf.detach()[place : place + 1]
-    more = negatives if further is None else [*negatives, further]
+    more = negatives if further is None else [*negatives, further(fixed)]
     fixed.requires_grad_()
     value = loss(torch.cat([fixed, *more]), _labels(weights, sum(map(len, more))))
     (gradient,) = torch.autograd.grad(value, fixed)
@@ -66,7 +68,7 @@ def _in_two_passes(
     photographs: Sequence[Tensor],
     loss: Loss,
     anchors: Tensor,
-    further: Tensor | None,
+    further: Further | None,
     largest: int,
 ) -> tuple[float, Tensor]:
     groups = _groups(photographs, largest)
@@ -74,7 +76,8 @@ def _in_two_passes(
         found = [forward(batch) for _, batch in groups]
     order = [position for positions, _ in groups for position in positions]
     rows = torch.cat(found)[np.argsort(order)].requires_grad_()
-    everything = rows if further is None else torch.cat([rows, further])
+    known = rows.detach()[: len(anchors)]
+    everything = rows if further is None else torch.cat([rows, further(known)])
     labels = torch.cat([anchors, anchors.new_zeros(len(everything) - len(anchors))])
     value = loss(everything, labels)
     (gradient,) = torch.autograd.grad(value, rows)

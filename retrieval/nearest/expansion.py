@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from retrieval.nearest.topk import SCORES_PER_BLOCK, InvalidDescriptors, check_pair, top_k
+from storage.keys.options import Options
 
 
 def alpha_query_expansion(
@@ -70,6 +72,28 @@ def database_augmentation(
     return augmented
 
 
+class Reranking(Options):
+    """Another order of the first images of each list, from descriptors alone; defaults: SuperGlobal's."""
+
+    top: int = Field(400, ge=1, description="M: first images of each list that are put in another order")
+    neighbours: int = Field(
+        9, ge=0, description="K: of those, the nearest to each one, which its descriptor is averaged with"
+    )
+    beta: float = Field(
+        0.15, ge=0, allow_inf_nan=False, description="factor of the similarity that weighs them"
+    )
+
+    @model_validator(mode="after")
+    def _are_among_the_first(self) -> Reranking:
+        _check_reranking(**dict(self))
+        return self
+
+    @property
+    def text(self) -> str:
+        """In tables."""
+        return f"neighbours, M={self.top}, K={self.neighbours}, beta={self.beta:g}"
+
+
 def rerank_by_neighbours(
     queries: NDArray[Any],
     database: NDArray[Any],
@@ -79,47 +103,84 @@ def rerank_by_neighbours(
     neighbours: int = 9,
     beta: float = 0.15,
 ) -> NDArray[np.int64]:
-    """A new order of each query's first `top` images, from their descriptors alone.
+    """A new order of each query's first `top` images, from their descriptors alone; see `reranked`.
 
     queries: [Q, D], database: [N, D], unit rows; ranks: [Q, K] database positions, best first -> [Q, K], what
-    is below `top` as it was; equal scores keep their order. Each of the first becomes the mean of itself and
-    of its nearest among them, these weighed by beta * similarity; then the query is joined by the maximum
-    over the best of those means, and the score is the mean of both similarities.
-    Memory: top * (D + 3 * top) numbers. Raises InvalidDescriptors.
-    Source: SuperGlobal, arXiv 2308.06954, sec. 3.3 and 3.4.
+    is below `top` as it was. Raises InvalidDescriptors.
+    """
+    scores = np.zeros(ranks.shape, queries.dtype)
+    return reranked(queries, database, ranks, scores, top=top, neighbours=neighbours, beta=beta)[1]
+
+
+def reranked(
+    queries: NDArray[Any],
+    database: NDArray[Any],
+    ranks: NDArray[np.int64],
+    scores: NDArray[Any],
+    *,
+    top: int,
+    neighbours: int,
+    beta: float,
+    leave_out: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """(scores, ranks) [Q, K] of lists whose first `top` images are put in a new order.
+
+    queries: [Q, D], database: [N, D], unit rows; ranks: database positions, best first; scores: their
+    similarities. Each of the first becomes the mean of itself and of its nearest `neighbours` (or all) among
+    them, these weighed by beta * similarity; then the query is joined by the maximum over the best
+    `neighbours` + 1 of those means, and the score is the mean of both similarities. Shorter lists are
+    taken whole, equal scores keep their order, no score is below one behind it. leave_out: [Q] database
+    position that takes no part for that query and keeps its place (the query's own photograph), -1 = none.
+    Only rows in the first `top` + 1 of a list are read, one query's at a time, so that a database may be a
+    memory map of any size. Peak memory beside the lists twice: top * (D + 4 * top) numbers. Raises
+    InvalidDescriptors. Source: SuperGlobal, arXiv 2308.06954, sec. 3.3 and 3.4.
     """
     check_pair(queries, database, "queries", "database")
-    if ranks.ndim != 2 or len(ranks) != len(queries):
-        raise InvalidDescriptors(f"ranks {ranks.shape}: one row for each of {len(queries)} queries")
+    if ranks.ndim != 2 or len(ranks) != len(queries) or ranks.shape != scores.shape:
+        raise InvalidDescriptors(
+            f"ranks {ranks.shape}, scores {scores.shape}: one row for each of {len(queries)} queries"
+        )
     if ranks.size and (ranks.min() < 0 or ranks.max() >= len(database)):
         raise InvalidDescriptors(f"ranks name images that are none of the {len(database)} of the database")
-    top = min(top, ranks.shape[1])
-    neighbours = min(neighbours, top - 1)
-    if top < 1 or neighbours < 0 or not np.isfinite(beta):
-        raise InvalidDescriptors("top is 1 or more, neighbours 0 or more and beta a number")
-    reordered = ranks.copy()
-    for query, row, out in zip(queries, ranks[:, :top], reordered, strict=True):
-        nearest = database[row]
-        weights = _neighbour_weights(nearest, neighbours, beta)
-        first = weights @ (nearest @ query)
-        if not np.isfinite(first).all():
-            raise InvalidDescriptors("the descriptors hold nan or infinite values; extract them again")
-        best = np.argsort(-first, kind="stable")[: neighbours + 1]
-        joined = (weights[best] @ nearest).max(axis=0)
-        out[:top] = row[np.argsort(-(first + weights @ (nearest @ joined)), kind="stable")]
-    return reordered
+    _check_reranking(top, neighbours, beta)
+    new_ranks, new_scores = ranks.copy(), scores.copy()
+    for q, (query, row) in enumerate(zip(queries, ranks, strict=True)):
+        places = np.flatnonzero(row[: top + 1] != (-1 if leave_out is None else leave_out[q]))[:top]
+        if len(places):
+            found = _compared(query, np.asarray(database[row[places]]), neighbours, beta)
+            order = np.argsort(-found, kind="stable")
+            new_ranks[q, places], new_scores[q, places] = row[places[order]], found[order]
+    return np.maximum.accumulate(new_scores[:, ::-1], axis=1)[:, ::-1], new_ranks
 
 
-def _neighbour_weights(nearest: NDArray[Any], neighbours: int, beta: float) -> NDArray[Any]:
-    """[top, top]: how much of each image the mean around each image has; rows sum to 1."""
-    weights: NDArray[Any] = np.eye(len(nearest), dtype=nearest.dtype)
-    if neighbours:
+def _check_reranking(top: int, neighbours: int, beta: float) -> None:
+    if top < 1 or not 0 <= neighbours <= top or not np.isfinite(beta):
+        raise InvalidDescriptors(
+            f"M (top) {top}, K (neighbours) {neighbours}, beta {beta}: M is 1 or more, K 0..M, beta a number"
+        )
+
+
+def _compared(query: NDArray[Any], nearest: NDArray[Any], neighbours: int, beta: float) -> NDArray[Any]:
+    """[top] score of each of the query's nearest, [top, D]: the mean of the two similarities."""
+    count = min(neighbours, len(nearest) - 1)
+    weights, columns = np.empty((len(nearest), 0), nearest.dtype), np.empty((len(nearest), 0), np.int64)
+    if count:
         similarities = nearest @ nearest.T
         np.fill_diagonal(similarities, -np.inf)
-        values, columns = top_k(similarities, neighbours)
-        np.put_along_axis(weights, columns, beta * values, axis=1)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
+        weights, columns = top_k(similarities, count)
+        weights *= beta
+    total = 1 + weights.sum(axis=1)
+
+    def of_means(similarities: NDArray[Any]) -> NDArray[Any]:
+        return (similarities + (weights * similarities[columns]).sum(axis=1)) / total
+
+    first = of_means(nearest @ query)
+    if not np.isfinite(first).all():
+        raise InvalidDescriptors("the descriptors hold nan or infinite values; extract them again")
+    best = np.argsort(-first, kind="stable")[: count + 1]
+    sums = nearest[best] + (weights[best, None] @ nearest[columns[best]])[:, 0]
+    joined = (sums / total[best, None]).max(axis=0)
+    return (first + of_means(nearest @ joined)) / 2
 
 
 def _expand(

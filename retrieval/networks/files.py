@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,20 +20,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval.networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from retrieval.networks.options import Tokens
 from retrieval.networks.pooling_table import POOLINGS
 from retrieval.networks.torch_files import BadTorchFile, RefusedTorchFile, StoredTensor, read_torch_file
 from storage.files.errors import ArtifactError
 from storage.files.whole import sync_file, unfinished_folder
 
 FORMAT = "retrieval-sfm network"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: networks whose description says more than version 1 knows; all others are still written as version 1."""
 DESCRIPTION_TENSOR = "description"
 METADATA_KEY = "retrieval_sfm"  # one key only: safetensors writes several in no fixed order
 _PARALLEL = "module."  # before every name where torch's DataParallel was saved
 _PUBLISHED = {pooling.published: name for name, pooling in POOLINGS.items() if pooling.published}
 
 
-STRUCTURE = ("pooling", "regional", "regional_whitening", "local_whitening", "whitening")
+STRUCTURE = ("tokens", "pooling", "regional", "regional_whitening", "local_whitening", "whitening")
 """What a description and the options of a network have in common."""
 
 
@@ -54,17 +56,32 @@ class NetworkDescription:
     whitening: bool = False
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    tokens: Tokens = "patches"
 
     @property
     def power_over_scales(self) -> bool:
-        """Whether several scales are averaged with the exponent of GeM: only where no layer follows the
-        pooling."""
-        return POOLINGS[self.pooling].power_mean and not self.regional and not self.whitening
+        """Whether several scales are averaged with the exponent of GeM: only where GeM pools and no layer
+        follows."""
+        pooled = POOLINGS[self.pooling].power_mean and self.tokens != "class"
+        return pooled and not self.regional and not self.whitening
+
+    @property
+    def version(self) -> int:
+        """The oldest format that can hold it."""
+        return 1 if self.tokens == "patches" else 2
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values. What version 1 does not know is left out where it is as it was then: networks
+        keep their bytes and their digests."""
+        known = asdict(self)
+        if self.version == 1:
+            del known["tokens"]
+        return known
 
 
 def write_network(path: Path, description: NetworkDescription, tensors: Mapping[str, Tensor]) -> None:
     """Write atomically; the same network gives the same bytes."""
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "network": asdict(description)}
+    metadata = {"format": FORMAT, "version": description.version, "network": description.facts()}
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     ordered[DESCRIPTION_TENSOR] = _as_tensor(description)
     save_whole(path, ordered, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
@@ -80,7 +97,7 @@ def save_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str])
 
 def _as_tensor(description: NetworkDescription) -> Tensor:
     """The description as bytes of JSON: content digests look at tensors only, and mac is not spoc."""
-    return torch.tensor(list(json.dumps(asdict(description), sort_keys=True).encode()), dtype=torch.uint8)
+    return torch.tensor(list(json.dumps(description.facts(), sort_keys=True).encode()), dtype=torch.uint8)
 
 
 def read_network(path: Path) -> tuple[NetworkDescription, dict[str, Tensor]]:
@@ -191,7 +208,9 @@ def _describe_published(path: Path, meta: dict[str, Any], tensors: dict[str, Ten
             dimension=int(meta["outputdim"]),
             pooling=pooling,
             regional_whitening="pool.whiten.weight" in tensors,
-            **{name: bool(meta.get(name, False)) for name in ("regional", "local_whitening", "whitening")},
+            regional=bool(meta.get("regional", False)),
+            local_whitening=bool(meta.get("local_whitening", False)),
+            whitening=bool(meta.get("whitening", False)),
             mean=tuple(float(value) for value in meta.get("mean", IMAGENET_MEAN)),
             std=tuple(float(value) for value in meta.get("std", IMAGENET_STD)),
         )
@@ -209,6 +228,7 @@ def _checked(path: Path, found: NetworkDescription) -> NetworkDescription:
     usable = all(isinstance(value, int | float) and math.isfinite(value) for value in statistics)
     for holds, what in (
         (found.pooling in POOLINGS, f"pooling {found.pooling!r}"),
+        (found.tokens in get_args(Tokens), f"tokens {found.tokens!r}"),
         (isinstance(found.dimension, int) and found.dimension > 0, f"dimension {found.dimension!r}"),
         (usable and len(found.mean) == len(found.std) == 3, f"mean {found.mean}, std {found.std}"),
         (usable and all(value > 0 for value in found.std), f"std {found.std}"),

@@ -22,9 +22,16 @@ from retrieval.networks.files import (
     write_network,
 )
 from retrieval.networks.options import NetworkOptions
-from retrieval.networks.pooling import GeM, Regional, l2_normalize
+from retrieval.networks.pooling import GeM, Regional, SPoC, l2_normalize
 from retrieval.networks.pooling_table import POOLINGS
-from retrieval.networks.trunks import Trunk, UnknownBackbone, WeightsMismatch, freeze_statistics, seeded
+from retrieval.networks.trunks import (
+    NoSuchTokens,
+    Trunk,
+    UnknownBackbone,
+    WeightsMismatch,
+    freeze_statistics,
+    seeded,
+)
 from storage.hdf5.file import read
 
 
@@ -89,8 +96,8 @@ def build_network(options: NetworkOptions) -> RetrievalNetwork:
     """The network of the options, on the CPU, in evaluation mode.
 
     A weights_file that holds a complete network (ours or published) is returned as it is and must agree with
-    the options; a whitening_file gives it the layer that it has not. Raises WeightsUnavailable,
-    WeightsMismatch, UnreadableNetwork, storage.hdf5's errors.
+    the options; a whitening_file gives it the layer that it has not. Raises UnknownBackbone, NoSuchTokens,
+    WeightsUnavailable, WeightsMismatch, UnreadableNetwork, storage.hdf5's errors.
     """
     if options.whitening_file is not None:
         plain = options.model_copy(update={"whitening": False, "whitening_file": None})
@@ -102,7 +109,12 @@ def build_network(options: NetworkOptions) -> RetrievalNetwork:
     if path is not None and holds_network(path):
         return _agreeing(load_network(path), options, path)
     with seeded(options.seed):
-        trunk = build_trunk(options.backbone, imagenet=options.weights == "imagenet", weights_file=path)
+        trunk = build_trunk(
+            options.backbone,
+            imagenet=options.weights == "imagenet",
+            weights_file=path,
+            tokens=options.tokens,
+        )
         description = NetworkDescription(
             architecture=options.backbone,
             dimension=trunk.dimension,
@@ -121,8 +133,8 @@ def load_network(path: Path | str) -> RetrievalNetwork:
     description, tensors = read_network(Path(path))
     with seeded(0):
         try:
-            trunk = build_trunk(description.architecture, imagenet=False)
-        except UnknownBackbone as error:
+            trunk = build_trunk(description.architecture, imagenet=False, tokens=description.tokens)
+        except (UnknownBackbone, NoSuchTokens) as error:
             raise UnreadableNetwork(f"network {path}: {error}") from error
         if not description.whitening and description.dimension != trunk.dimension:
             raise WeightsMismatch(
@@ -182,7 +194,8 @@ def initialise_whitening(
 
 def _assemble(trunk: Trunk, description: NetworkDescription, p: float) -> RetrievalNetwork:
     channels = trunk.dimension
-    pool = POOLINGS[description.pooling].make(p, channels)
+    # One token is nothing to pool: its mean is itself, GeM would take its negative values away.
+    pool = SPoC() if description.tokens == "class" else POOLINGS[description.pooling].make(p, channels)
     if description.regional:
         pool = Regional(pool, nn.Linear(channels, channels) if description.regional_whitening else None)
     return RetrievalNetwork(

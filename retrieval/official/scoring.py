@@ -16,8 +16,9 @@ from retrieval.describe.rows import CACHED_BYTES, ROWS_PER_BLOCK, Files, descrip
 from retrieval.nearest.expansion import alpha_query_expansion
 from retrieval.official.options import BenchmarkOptions
 from retrieval.official.rank_files import read_ranks
-from retrieval.official.ranking import Blocks, Rows, listed_in, rank_database
+from retrieval.official.ranking import Blocks, Rows, listed_in, rank_database, rows_at
 from retrieval.official.readers.common import Benchmark, Ids, Ranking, Score
+from retrieval.official.reranking import rerank_database
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.file import write
 from storage.keys.stages import Stage
@@ -64,9 +65,10 @@ def score_descriptors(
     inputs: Sequence[str] = (),
     attributes: Mapping[str, Any] | None = None,
 ) -> Score:
-    """Whiten, expand, rank, score; writes `out` in the layout `benchmark`.
+    """Whiten, expand, rank, re-rank, score; writes `out` in the layout `benchmark`.
 
-    attributes: facts for the file's root, such as the network's name. Memory: see `rank_database`.
+    attributes: facts for the file's root, such as the network's name. Memory: see `rank_database`,
+    `rerank_database`.
     Raises InvalidDescriptors, ValueError.
     """
     started = perf_counter()
@@ -83,7 +85,10 @@ def score_descriptors(
     if options.expansion_neighbours:
         queries = expanded(queries, blocks, total, benchmark.own, options)
     depth = min(max(options.depth, benchmark.depth), total)
-    ranking = rank_database(queries, blocks, depth, benchmark.labelled if benchmark.whole else None)
+    if options.reranking is None:
+        ranking = rank_database(queries, blocks, depth, benchmark.labelled if benchmark.whole else None)
+    else:
+        ranking = rerank_database(queries, blocks, depth, benchmark, options.reranking, beside=out)
     found = benchmark.score(ranking)
     if benchmark.labels is not None and options.protocol.probe_epochs:
         add_probe(found, benchmark.labels, queries, blocks, options.protocol.probe_epochs)
@@ -147,16 +152,9 @@ def expanded(queries: Rows, blocks: Blocks, total: int, own: Ids | None, options
     k = min(options.expansion_neighbours, available)
     near = rank_database(queries, blocks, min(k + 1, total)).ranks
     wanted = np.unique(near if own is None else np.concatenate([near.ravel(), own[own >= 0]]))
-    rows: list[Rows] = []
-    start = 0
-    for block in blocks():
-        inside = wanted[(wanted >= start) & (wanted < start + len(block))]
-        rows.append(block[inside - start])
-        start += len(block)
+    rows = np.concatenate(list(rows_at(blocks, wanted)))
     leave_out = None if own is None else np.where(own >= 0, np.searchsorted(wanted, own), -1)
-    return alpha_query_expansion(
-        queries, np.concatenate(rows), k, options.expansion_alpha, leave_out=leave_out
-    )
+    return alpha_query_expansion(queries, rows, k, options.expansion_alpha, leave_out=leave_out)
 
 
 def add_probe(found: Score, labels: tuple[Ids, Ids], queries: Rows, blocks: Blocks, epochs: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.nearest.exact import check_depth, search
-from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.nearest.expansion import Reranking, alpha_query_expansion, reranked
 from retrieval.nearest.topk import InvalidDescriptors, check_pair
 from retrieval.search import approximate
 from retrieval.search.guarded import GuardedFaiss
@@ -22,6 +22,7 @@ from retrieval.search.options import IndexOptions
 from retrieval.whitening.whitening import Whitening
 from storage.files.errors import DamagedArtifact
 from storage.files.scratch import scratch_rows
+from storage.files.whole import unfinished_folder
 
 __all__ = ["InvalidDescriptors", "SearchIndex", "UnusableIndex", "search"]
 Rows = NDArray[np.float32]
@@ -105,11 +106,18 @@ class SearchIndex:
         return grown._measured()
 
     def search(
-        self, descriptors: Rows, k: int, *, expansion: tuple[int, float] | None = None, threads: int = 1
+        self,
+        descriptors: Rows,
+        k: int,
+        *,
+        expansion: tuple[int, float] | None = None,
+        reranking: Reranking | None = None,
+        threads: int = 1,
     ) -> tuple[Rows, NDArray[np.int64]]:
         """(scores [Q, k], positions [Q, k]) of descriptors [Q, D], best first.
 
-        expansion: (neighbours, alpha) of alpha query expansion. Of an approximate index scores are
+        expansion: (neighbours, alpha) of alpha query expansion; reranking: what is done to the lists after
+        it, all photographs where there are fewer than its `top`. Of an approximate index scores are
         approximate too, unless they were compared anew. Raises InvalidDescriptors, UnusableIndex.
         """
         check_pair(descriptors, self.descriptors, "queries", "descriptors of the index")
@@ -120,17 +128,19 @@ class SearchIndex:
         try:
             if expansion is not None:
                 queries = self._expanded(queries, *expansion, threads)
-            return self._nearest(queries, k, threads)
+            depth = min(max(k, reranking.top if reranking else 0), len(self.names))
+            scores, ranks = self._nearest(queries, depth, threads)
+            if reranking is not None:
+                scores, ranks = reranked(queries, self.descriptors, ranks, scores, **dict(reranking))
+            return scores[:, :k], ranks[:, :k]
         except (InvalidDescriptors, DamagedArtifact) as error:
             if self.path is None:
                 raise
             raise UnusableIndex(f"'{self.path}' is damaged: {error}; build it again") from error
 
-    def query(
-        self, descriptors: Rows, k: int, *, expansion: tuple[int, float] | None = None, threads: int = 1
-    ) -> tuple[Rows, list[list[str]]]:
-        """(scores [Q, k], names best first) of descriptors [Q, D]; see `search`."""
-        scores, ranks = self.search(descriptors, k, expansion=expansion, threads=threads)
+    def query(self, descriptors: Rows, k: int, **how: Any) -> tuple[Rows, list[list[str]]]:
+        """(scores [Q, k], names best first) of descriptors [Q, D]; how: as `search` takes it."""
+        scores, ranks = self.search(descriptors, k, **how)
         return scores, [[self.names[position] for position in row] for row in ranks]
 
     def save(self, path: Path, *, inputs: Sequence[str] = ()) -> None:
@@ -293,8 +303,8 @@ def _joined(rows: Rows, more: Rows) -> Rows:
     if not isinstance(rows, np.memmap):
         return np.concatenate([rows, more])
     folder = Path(rows.filename).parent if isinstance(rows.filename, str | Path) else None
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".grown-") as place:
-        grown = scratch_rows(Path(place) / "rows", (len(rows) + len(more), rows.shape[1]))
+    with unfinished_folder(folder or Path(tempfile.gettempdir())) as place:
+        grown = scratch_rows(place / "rows", (len(rows) + len(more), rows.shape[1]))
     start = 0
     for part in (rows, more):
         for block in approximate.blocks(part):

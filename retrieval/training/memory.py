@@ -55,21 +55,16 @@ class Memory:
         for image in list(self._rows)[: max(0, len(self._rows) - self._size)]:
             del self._rows[image]
 
-    def negatives_of(self, images: NDArray[np.int64], positives: int) -> NDArray[np.float32] | None:
-        """Further negatives [K, D] of a tuple [1 + positives + n]; None where there are none.
+    def negatives_of(self, images: NDArray[np.int64], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Further negatives [K, D] of a tuple [1 + P + n]; anchors: its query and positives [1 + P, D].
 
         Left out: the tuple's own photographs, the query's cluster, what is barred, and what lies as near as
-        the positives in the memory, since nobody has matched it.
+        one of the positives, since nobody has matched it.
         """
-        query = int(images[0])
-        held = self.images
-        if not len(held):
-            return None
+        if not self._rows:
+            return anchors[:0]
+        query, held, rows = int(images[0]), self.images, self.rows
         wrong = (self._clusters[held] == self._clusters[query]) | np.isin(held, images)
         wrong |= np.isin(held, self._barred[query])
-        rows = self.rows
-        if query in self._rows:
-            near = rows @ self._rows[query]
-            own = near[np.isin(held, images[1 : 1 + positives])]
-            wrong |= near >= own.min(initial=np.inf)
-        return rows[~wrong] if not wrong.all() else None
+        wrong |= rows @ anchors[0] >= (anchors[1:] @ anchors[0]).min()
+        return rows[~wrong]

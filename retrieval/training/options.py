@@ -41,10 +41,13 @@ class TrainingOptions(Options):
     pool_size: int | None = Field(
         22000, ge=1, description="photographs drawn to mine negatives from; none: all"
     )
-    trainable: Literal["all", "projection"] = Field(
+    trainable: Literal["all", "last", "projection"] = Field(
         "all",
-        description="what is trained: the whole network, or a linear layer after its pooling that begins as "
-        "Lw, from descriptors that are computed once",
+        description="what is trained: the whole network, the last stages of its trunk and what follows them, "
+        "or a linear layer after its pooling that begins as Lw, from descriptors that are computed once",
+    )
+    trainable_stages: int = Field(
+        3, ge=0, description="stages or blocks of the trunk that are `last`; 0: what follows the trunk alone"
     )
     projection_dimensions: int | None = Field(
         None, ge=1, description="dimensions that such a layer keeps; none: all"
@@ -176,13 +179,19 @@ class TrainingOptions(Options):
         return self.model_copy(update=given)
 
     @model_validator(mode="after")
-    def _positives_agree(self) -> TrainingOptions:
+    def _choices_agree(self) -> TrainingOptions:
         of_m3 = {"positives_per_tuple": 1, "overlap_order": "any", "through_model": 0.0}
         for name, plain in of_m3.items():
             if self.positives != "m3" and getattr(self, name) != plain:
                 raise ValueError(
                     f"{name}={getattr(self, name)} with positives={self.positives}: only m3 has it"
                 )
+        augmented = self.augment_scale < 1 or self.augment_crop > 0 or self.augment_colour > 0
+        if self.trainable == "projection" and augmented:
+            raise ValueError(
+                "augment_* with trainable=projection: it learns from descriptors that are computed once; "
+                "leave them out, or train more than the projection"
+            )
         if self.through_model and self.positive_weights == "overlap":
             raise ValueError(
                 "through_model with positive_weights=overlap: what shares no point has no overlap; choose one"

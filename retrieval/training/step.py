@@ -75,7 +75,8 @@ def make_optimizer(network: Trained, options: TrainingOptions) -> torch.optim.Op
     Every group has `factor`: its learning rate / the learning rate. Source: cirtorch train.py.
     """
     exponent = [network.gem.p] if network.gem is not None else []
-    others = [parameter for parameter in network.parameters() if all(parameter is not p for p in exponent)]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    others = [parameter for parameter in trained if all(parameter is not p for p in exponent)]
     groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0, "weight_decay": options.weight_decay}]
     if exponent:
         factor = options.gem_p_rate * (10 if len(exponent[0]) > 1 else 1)
@@ -195,7 +196,7 @@ def train_tuples(
         described: list[NDArray[np.float32]] = []
         for position in processes.share(step):
             batches = [next(loaded) for _ in range(tuples.shape[1])]
-            further = None if memory is None else memory.negatives_of(tuples[position], weights.shape[1])
+            further = None if memory is None else partial(memory.negatives_of, tuples[position])
             losses[position], rows = _add_gradients(learner, batches, weights[position], further, stepping)
             described.append(rows)
             if after_tuple is not None:
@@ -242,11 +243,12 @@ def _add_gradients(
     learner: Learner,
     photographs: Sequence[Tensor],
     weights: NDArray[np.float32],
-    further: NDArray[np.float32] | None,
+    further: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
     stepping: Stepping,
 ) -> tuple[float, NDArray[np.float32]]:
     """`tuple_gradients` in the precision and the batches of the device."""
     device, reduced = photographs[0].device, stepping.precision == "bfloat16"
+    more = None if further is None else lambda rows: torch.from_numpy(further(rows.cpu().numpy())).to(device)
     apart = device.type == "cpu" and photographs[0].ndim == 4  # rows of a projection share a pass
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):  # of a tuple: weights cast once
         value, rows = tuple_gradients(
@@ -254,7 +256,7 @@ def _add_gradients(
             photographs,
             learner.loss,
             weights=torch.from_numpy(weights).to(device),
-            further=None if further is None else torch.from_numpy(further).to(device),
+            further=more,
             negatives_at_a_time=stepping.negatives_at_a_time or (1 if apart else NEGATIVES_AT_A_TIME),
             # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
             # the photograph; in float32 on a CPU a batch gains nothing
@@ -267,7 +269,8 @@ def _zero_gradients(network: nn.Module) -> None:
     """Gradients of zero instead of none: weight decay then also acts on what a step's tuples did not
     touch."""
     for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _diverged(names: Sequence[str], positives: int, value: float, position: int) -> str:

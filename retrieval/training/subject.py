@@ -24,6 +24,7 @@ from retrieval.describe.rows import training_rows
 from retrieval.learning.processes import ALONE, Processes
 from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork, initialise_whitening
+from retrieval.networks.trunks import stages
 from retrieval.training.options import TrainingCall, TrainingOptions, TrainingResources
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
@@ -95,8 +96,12 @@ class CurrentDescriptors:
 def whole_network(
     call: TrainingCall, network: RetrievalNetwork, names: list[str], processes: Processes
 ) -> Subject:
-    """The network itself."""
+    """The network itself; of `trainable=last` all but its last stages keep their weights."""
     options, description = call.options, network.description
+    if options.trainable == "last":
+        parts = stages(network.features)
+        for part in parts[: max(0, len(parts) - options.trainable_stages)]:
+            part.requires_grad_(False)
 
     def decoded(image: int) -> NDArray[np.uint8]:
         path = call.photographs.path(names[image])

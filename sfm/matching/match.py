@@ -30,6 +30,7 @@ from sfm.features.database import (
 )
 from sfm.matching.learned import write_learned_matches
 from storage.children.patience import run_patiently
+from storage.files.scratch import scratch_folder
 from storage.hdf5.file import ItemWriter, read_items
 from storage.hdf5.open import open_artifact
 from storage.keys.options import Options, Resources
@@ -164,14 +165,13 @@ def read_attempts(files: Sequence[Path], wanted: Collection[tuple[str, str]] | N
 class ImageMatcher:
     """Matches images on demand, keeping nothing: pairs of images [K, 2] -> raw inliers [K].
 
-    shas: sha256 of each image; features: sha256 -> features file that holds the photograph; scratch: a folder
-    for one file, overwritten and removed. Raises UnusablePairs, MixedFeatures, ChildFailed.
+    shas: sha256 of each image; features: sha256 -> features file that holds the photograph. Raises
+    UnusablePairs, MixedFeatures, ChildFailed.
     """
 
     shas: Sequence[str]
     features: Mapping[str, Path]
     options: MatchingOptions
-    scratch: Path
     resources: MatchingResources = field(default_factory=MatchingResources)
 
     def __call__(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -179,11 +179,10 @@ class ImageMatcher:
             return np.empty(0, dtype=np.int64)
         named = [(self.shas[first], self.shas[second]) for first, second in pairs.tolist()]
         wanted = [(min(pair), max(pair)) for pair in named]
-        out = self.scratch / "matches.h5"
-        out.unlink(missing_ok=True)
-        match_pairs(wanted, self.features, self.options, out, resources=self.resources)
-        attempts, inliers = read_attempts([out], wanted)
-        out.unlink()
+        with scratch_folder("pairs") as folder:  # a killed child leaves what it wrote beside the file
+            out = folder / "matches.h5"
+            match_pairs(wanted, self.features, self.options, out, resources=self.resources)
+            attempts, inliers = read_attempts([out], wanted)
         found = dict(zip(attempts, inliers.tolist(), strict=True))
         return np.array([found[pair] for pair in wanted], dtype=np.int64)
 

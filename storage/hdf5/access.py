@@ -51,6 +51,16 @@ def create_file(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=_LIBVER, locking=False, track_order=False)
 
 
+def names_in(group: h5py.Group, path: Path) -> list[str]:
+    """What a group of a file holds, sorted. Raises DamagedArtifact."""
+    try:
+        return sorted(map(str, group))
+    except HDF5_ERRORS as error:
+        raise DamagedArtifact(
+            f"{path}: {group.name!r} cannot be listed ({error}); rebuild the file"
+        ) from error
+
+
 def check_closed(path: Path) -> None:
     """Raises OpenElsewhere where another program has a file open for writing; what HDF5 does not know, and
     what is not there, passes."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.files.errors import ArtifactError, DamagedArtifact, MissingItem, NotAnArtifact, WrongSchema
-from storage.hdf5.access import HDF5_ERRORS, open_file
+from storage.hdf5.access import HDF5_ERRORS, names_in, open_file
 from storage.hdf5.check import Violation, check
 from storage.hdf5.sources import UNWATCHED, FileSource, decode, type_name
 from storage.hdf5.texts import rows_of_texts
@@ -80,7 +80,10 @@ class Artifact:
             raise MissingItem(
                 f"{self.path}: no item {item!r} in this {self.schema} file; ask for one of items()"
             )
-        return {name: self[f"{item}/{name}"] for name in (sorted(group) if fields is None else fields)}
+        return {
+            name: self[f"{item}/{name}"]
+            for name in (names_in(group, self.path) if fields is None else fields)
+        }
 
     def dataset(self, path: str) -> h5py.Dataset:
         """The dataset itself, for slices. Raises MissingItem."""
@@ -189,7 +192,7 @@ def layout_of(path: Path, file: h5py.File) -> Layout:
     attributes = root_attributes(path, file)
     absent = [name for name in ("schema", "schema_version") if name not in attributes]
     if absent:
-        found = f"its root holds {_some(sorted(map(str, file))) or 'nothing'}"
+        found = f"its root holds {_some(names_in(file, path)) or 'nothing'}"
         raise NotAnArtifact(
             f"{path}: HDF5 without the root attribute {absent[0]!r}, not a file of ours; {found}"
         )

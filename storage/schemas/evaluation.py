@@ -31,7 +31,9 @@ def _configurations() -> tuple[Dataset, ...]:
     return (
         Dataset(f"{at}/name", ("C",), "str", "unique name of the row, without slashes", unique=True),
         *(Dataset(f"{at}/{name}", ("C",), "str", meaning) for name, meaning in texts.items()),
-        Dataset(f"{at}/expansion", ("C",), "str", "query expansion; empty = none", optional=True),
+        Dataset(
+            f"{at}/expansion", ("C",), "str", "query expansion or re-ranking; empty = none", optional=True
+        ),
         *(Dataset(f"{at}/{name}", ("C",), "float64", text, **SHARE) for name, text in numbers.items()),
     )
 

@@ -26,8 +26,9 @@ from typing import Literal
 import psutil
 
 from benchmarks.acceptance_runs import CODE, Checks, sidecars
+from benchmarks.cells import write_cell
 from flows.options.stages import STAGES
-from storage.files.whole import read_json, write_json
+from storage.files.whole import read_json
 from tests.crash.ground import Ground, Run, is_alive, last_epoch, name_of
 
 Victim = Literal["main", "group", "child", "server"]
@@ -86,7 +87,7 @@ def batch(ground: Ground, seed: int, kills: int, out: Path) -> int:
     for cell in plan(seed, kills, {stage for stage, calm in ground.calm.items() if calm.children}):
         if (known := told["cells"].get(str(cell.number))) is None:
             known = told["cells"][str(cell.number)] = one(ground, seed, cell)
-            write_json(out, told, indent=1)
+            write_cell(out, told)
         figures = f"after {known['at_s']:.1f} s, ended in {known['ended_s']:.1f} s, code {known['code']}; "
         figures += "; ".join(known["wrong"]) or f"resumed in {known['resumed_s']:.1f} s"
         name = f"{cell.number} {cell.stage} {cell.signal} {known['hit']}"

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.acceptance_runs import CODE, MINUTE_SETS, Checks, small_town
-from storage.files.whole import read_json, write_json
+from benchmarks.cells import write_cell
+from storage.files.whole import read_json
 from tests.crash.ground import SETS, TOWN
 
 DRAWER = "drawer"
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             small_town(photos, **TOWN)
         while len(told["cells"]) < asked.runs:
             told["cells"].append(in_process(photos, Path(folder) / f"store{len(told['cells'])}"))
-            write_json(asked.out, told, indent=1)
+            write_cell(asked.out, told)
     for number, cell in enumerate(told["cells"]):
         figures = f"{cell['drawn']} pages drawn in {cell['seconds']:.0f} s; "
         figures += "; ".join(cell["wrong"]) or "all of them whole"

@@ -24,7 +24,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.acceptance_runs import CODE, Bench, Checks, command_line, sidecars
-from storage.files.whole import read_json, write_json
+from benchmarks.cells import write_cell
+from storage.files.whole import read_json
 from tests.crash.ground import Ground, Run
 
 LIMIT_S = 900.0
@@ -120,6 +121,7 @@ def clock_set_back(ground: Ground, name: str) -> Wrong:
         raise LeftOut("it needs libfaketime: install faketime")
     bench = ground.store_for("whiten", name)
     odd = {"LD_PRELOAD": FAKETIME, "FAKETIME": "-1d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    odd["PYTHONPATH"] = os.pathsep.join([str(bench.code), str(Path(__file__).with_name("clock"))])
     run = Run(replace(bench, environment={**bench.environment, **odd}), "whiten")
     code = run.wait(LIMIT_S)
     wrong = [f"ended with {code}: {run.last_words()}"] if code else []
@@ -209,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in asked.names or TROUBLES:
             if name not in told["cells"]:
                 told["cells"][name] = cell(ground, name)
-                write_json(asked.out, told, indent=1)
+                write_cell(asked.out, told)
             known = told["cells"][name]
             figures = "; ".join(known["wrong"]) or known["left_out"] or f"{known['seconds']:.0f} s"
             checks.add(name, not known["wrong"], figures)

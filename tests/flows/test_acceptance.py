@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.acceptance_cache import RESOURCES, edit_comments, files_that_name, flip
 from benchmarks.acceptance_runs import Checks, copy_code, differing, made_since, sidecars, text_of
+from benchmarks.cells import without_folders
+from benchmarks.claims import over_sites, says
+from benchmarks.folds import folds
 from benchmarks.three_seeds import (
     SeedQueries,
     SeedResult,
@@ -155,3 +159,38 @@ def test_the_report_has_every_part() -> None:
     assert "| 1 | medium | 70.0 - 50.0 | 40.0 - 60.0 | +0.0 (-20.0..+20.0, sd 28.3) [-20.0..+20.0] |" in text
     assert "expansion" not in text
     assert "| 0 | 0.2 | 3 photographs" in text and "1 (kept)" in text and "warning: few clusters" in text
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("error: /home/a/b.log | left: c/d.h5", "error: b.log | left: c/d.h5"),
+        ("http://127.0.0.1:4200/x/y, '/tmp/x-1/y.jpg': no", "http://127.0.0.1:4200/x/y, 'y.jpg': no"),
+        ({"wrong": ["/a/b: torn", 3.5, None]}, {"wrong": ["b: torn", 3.5, None]}),
+    ],
+)
+def test_kept_results_name_no_folder_of_the_machine(told: object, kept: object) -> None:
+    assert without_folders(told) == kept
+
+
+def test_folds_keep_sites_that_show_each_other_together() -> None:
+    sites = ["qutub_minar"] * 5 + ["iron_pillar"] * 3 + ["fort"] * 4 + ["gate"] * 4 + [""] * 6
+    files = [f"{number}.jpg" for number in range(len(sites))]
+    labelled = pd.DataFrame({"collection": "landmarks", "file": files, "site": sites})
+    table = folds(labelled, 3)
+    by_site = table[table["site"] != ""].groupby("site")["fold"].unique().map(list)
+    assert by_site["qutub_minar"] == by_site["iron_pillar"] and all(len(each) == 1 for each in by_site)
+    assert sorted(table[table["site"] != ""].groupby("fold").size()) == [4, 4, 8]
+    more = pd.concat([labelled, pd.DataFrame([{"collection": "landmarks", "file": "x.jpg", "site": ""}])])
+    again = folds(more, 3)
+    assert again["fold"].tolist()[: len(table)] == table["fold"].tolist()
+
+
+def test_a_difference_over_sites_weighs_sites_alike() -> None:
+    values = np.array([0.1, 0.1, 0.1, 0.5])
+    found = over_sites(values, np.array(["a", "a", "a", "b"]))
+    assert found.value == pytest.approx(0.3) and found.num_clusters == 2
+    assert [says(over_sites(np.full(4, sign), np.array(list("abcd")))) for sign in (1.0, -1.0)] == [
+        "holds",
+        "does not hold",
+    ]

@@ -85,6 +85,11 @@ def test_a_second_configuration_describes_nothing(
     assert second.exit_code == 0, second.output
     assert not ran(second, "benchmark_descriptors") and ran(second, "benchmark")
     assert "alpha=3, k=2" in (tmp_path / "b.csv").read_text()
+    third = evaluate("roxford5k", *common, "--rerank", "4,2", "--csv", tmp_path / "b.csv")
+    assert third.exit_code == 0, third.output
+    assert not ran(third, "benchmark_descriptors")
+    assert "neighbours, M=4, K=2, beta=0.15" in " ".join(third.output.split())
+    assert '"neighbours, M=4, K=2, beta=0.15"' in (tmp_path / "b.csv").read_text()
     reset_tallies()
     again = evaluate("roxford5k", *common)
     assert again.exit_code == 0 and not ran(again, "benchmark")
@@ -242,6 +247,9 @@ def test_what_is_missing_is_named(revisited: Path, tmp_path: Path) -> None:
 def test_wrong_usage_is_named(revisited: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (["--qe", "many"], "give K or K,ALPHA"),
+        (["--rerank", "4,9"], "--rerank '4,9': M (top) 4, K (neighbours) 9"),
+        (["--rerank", "4,2,1,0"], "give M or M,K or M,K,BETA"),
+        (["--rerank", "few"], "--rerank 'few': top: Input should be a valid integer"),
         (["--scales", "1,1"], "each positive and once"),
         (["--dimensions", 5], "dimensions without a whitening"),
         (["--csv", tmp_path / "no" / "a.csv"], "is no folder"),

@@ -22,6 +22,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import write_cell
+
 CELL_S = 60.0
 _MOST_FAULTS = 50
 _MANY = 10_000_000
@@ -103,7 +105,7 @@ def main() -> int:
         while left > 0:
             cell = chosen.out / f"{reader}-{seed:04d}.json"
             if not cell.exists():
-                cell.write_text(json.dumps(run_cell(reader, seed, min(CELL_S, left)), indent=1) + "\n")
+                write_cell(cell, run_cell(reader, seed, min(CELL_S, left)))
             found = json.loads(cell.read_text())
             held &= not found["faults"]
             print({name: value for name, value in found.items() if name != "faults"}, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -323,11 +322,23 @@ def _photographs(folder: Path) -> list[Path]:
 
 
 def _read_photograph(path: Path) -> None:
+    """As a run does: what the scan refuses for its size, by its header, is never decoded."""
     from retrieval.describe.images import load_photograph
-    from storage.pictures.decoding import Rejected, Unsupported, check_usable, decode
+    from storage.pictures.decoding import (
+        MOST_MEGAPIXELS,
+        Rejected,
+        TooLarge,
+        Unsupported,
+        check_usable,
+        decode,
+    )
 
-    with suppress(Rejected, Unsupported, OSError):  # the scan names the file
-        check_usable(decode(path))
+    try:
+        check_usable(decode(path, max_megapixels=MOST_MEGAPIXELS))
+    except TooLarge as error:
+        raise TooLarge(f"{path}: {error}") from None  # the scan names the file
+    except (Rejected, Unsupported, OSError):
+        pass
     load_photograph(path, 64)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval.nearest.exact import search
-from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.nearest.expansion import Reranking, alpha_query_expansion, rerank_by_neighbours
 from retrieval.search import approximate
 from retrieval.search.index import InvalidDescriptors, SearchIndex, UnusableIndex
 from retrieval.search.index_file import rows_sha256
@@ -149,6 +149,30 @@ def test_an_expanded_query_is_searched_in_place_of_the_query():
     expanded = alpha_query_expansion(query, index.descriptors[near], 3, 2.0)
     np.testing.assert_array_equal(index.search(query, 9, expansion=(3, 2.0))[1], index.search(expanded, 9)[1])
     np.testing.assert_array_equal(index.search(query, 9, expansion=(0, 2.0))[1], index.search(query, 9)[1])
+
+
+def test_the_first_are_put_in_another_order(index):
+    queries, how = drawn(5, 9), Reranking(top=40, neighbours=3, beta=0.5)
+    for k in (60, 15):
+        near = index.search(queries, max(k, 40))[1]
+        expected = rerank_by_neighbours(queries, index.descriptors, near, **dict(how))
+        scores, ranks = index.search(queries, k, reranking=how)
+        np.testing.assert_array_equal(ranks, expected[:, :k])
+        assert (ranks[:, :15] != near[:, :15]).any() and (np.diff(scores, axis=1) <= 0).all()
+    named = index.query(queries, 15, reranking=how)[1]
+    assert named[0] == [index.names[position] for position in expected[0, :15]]
+
+
+def test_reranking_takes_an_expanded_query_and_all_of_a_small_collection():
+    index, query = build(), drawn(5, 1)
+    how = Reranking(top=30, neighbours=2)
+    near = index.search(query, 3)[1][0]
+    expanded = alpha_query_expansion(query, index.descriptors[near], 3, 2.0)
+    both = index.search(query, 9, expansion=(3, 2.0), reranking=how)[1]
+    np.testing.assert_array_equal(both, index.search(expanded, 9, reranking=how)[1])
+    few = SearchIndex.build(drawn()[:7], names(7), network="")
+    everything = rerank_by_neighbours(query, few.descriptors, few.search(query, 7)[1])
+    np.testing.assert_array_equal(few.search(query, 5, reranking=Reranking())[1], everything[:, :5])
 
 
 def test_the_whitening_and_the_facts_travel_with_the_index(tmp_path):

@@ -19,8 +19,12 @@ from storage.store.store import Store
 from tests.flows.recorded_work import RecordedWork, keys_of, without_files
 
 OPTIONS, RESOURCES = PipelineOptions(), PipelineResources(dask_address="tcp://cluster:8786")
-NEEDS = {"regional_whitening": "regional", "whitening_file": "whitening"}
-"""Options that are refused unless another one is true."""
+NEEDS = {
+    "regional_whitening": ("regional", True),
+    "whitening_file": ("whitening", True),
+    "tokens": ("backbone", "timm:vit_small_patch14_dinov2"),
+}
+"""Options that are refused unless another one has this value."""
 LISTS = {
     "selection.positions": ("list.csv", "name,easting,northing\na,1,2\n"),
     "selection.identities": ("list.csv", "name,identity\na,1\n"),
@@ -65,6 +69,13 @@ def with_value(model: Any, key: str, value: Any) -> Any:
     return type(model).model_validate(values)
 
 
+def with_needed(model: Any, key: str) -> Any:
+    """What an option of NEEDS is refused without."""
+    name = key.rsplit(".", 1)[-1]
+    needed, value = NEEDS[name]
+    return with_value(model, key.replace(name, needed), value)
+
+
 def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
     """Values of a field's type that may be valid, the likeliest first."""
     kinds = [annotation, *get_args(annotation)]
@@ -86,7 +97,7 @@ def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
 def perturbed(model: Any, key: str, file: Path) -> Any:
     *_, name = key.split(".")
     if name in NEEDS:
-        model = with_value(model, key.replace(name, NEEDS[name]), True)
+        model = with_needed(model, key)
     before = value_at(model, key)
     for value in other_values(before, annotation_at(type(model), key), file):
         try:
@@ -122,8 +133,7 @@ def test_every_option_changes_the_key_of_a_task_of_its_own_flow_or_a_later_one(
     found = keys_of(store, perturbed(options, key, file), RESOURCES, store.root)
     name = key.rsplit(".", 1)[-1]
     if name in NEEDS:
-        needed = with_value(OPTIONS, key.replace(name, NEEDS[name]), True)
-        assert found != keys_of(store, needed, RESOURCES, store.root)
+        assert found != keys_of(store, with_needed(OPTIONS, key), RESOURCES, store.root)
     assert found != plain, f"{key} changes nothing: no task sees it"
     flow = next(stage for stage in STAGES if key.split(".")[0] in sections_of(stage))
     before = STAGES[: STAGES.index(flow)]
@@ -168,7 +178,10 @@ def test_set_gives_every_option_the_value_that_was_written(key: str, file: Path)
 
     wanted = perturbed(load(None, [])[0], key, file)
     name = key.rsplit(".", 1)[-1]
-    needed = [f"{key.replace(name, NEEDS[name])}=true"] if name in NEEDS else []
+    needed = []
+    if name in NEEDS:
+        other, value = NEEDS[name]
+        needed = [f"{key.replace(name, other)}={json.dumps(value)}"]
     text = json.dumps(value_at(wanted, key), default=str)
     assert load(None, [*needed, f"{key}={text}"])[0] == wanted
 

@@ -17,6 +17,7 @@ from flows.cli import main
 from flows.server.context import Session
 from flows.serving.spatial import LocalFeatures, NoLocalFeatures
 from retrieval.describe.images import load_photograph
+from retrieval.nearest.expansion import Reranking
 from retrieval.networks.network import build_network, save_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.search.index import SearchIndex
@@ -158,6 +159,22 @@ def test_expansion_and_augmentation_change_scores(made: Path, network: Path, tmp
     assert "2 a.jpg" in listed(augmented)[:2] and augmented.output != plain.output
 
 
+def test_reranking_by_neighbours_moves_what_is_searched(made: Path) -> None:
+    """By what the index says of the same query, and beside query expansion."""
+    query = ("search", made / "photos" / "sub" / "2 b.jpg", "--store", made / "store")
+    plain, again = call(*query), call(*query, "--rerank", "6,2,1")
+    index = SearchIndex.load(made / "deployed" / "index.h5")
+    row = index.descriptors[[index.names.index("sub/2 b.jpg")]]
+    scores, names = index.query(row, 6, reranking=Reranking(top=6, neighbours=2, beta=1))
+    shown = [ODD.replace("\n", "\\n") if name == ODD else name for name in names[0]]
+    assert listed(again) == shown and again.output != plain.output
+    told = [float(line.split()[1]) for line in again.output.splitlines() if re.match(r" +\d+ ", line)]
+    np.testing.assert_allclose(told, scores[0], atol=1e-3)
+    whole = call(*query, "--rerank", "400", "--k", 3)
+    assert len(listed(whole)) == 3 and "2 a.jpg" in listed(whole)[:2]
+    assert call(*query, "--qe", "2,1", "--rerank", "6,2,1").output not in (again.output, plain.output)
+
+
 def test_a_deployed_folder_is_searched_without_a_store(made: Path, network: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "deployed", tmp_path / "there")
     query = made / "photos" / "sub" / "1 b.jpg"
@@ -231,6 +248,8 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
     refused("give four numbers", "search", query, *store, "--box", "1,2,3")
     refused("of 96 x 64 px", "search", query, *store, "--box", "0,0,500,10")
     refused("--qe 'x'", "search", query, *store, "--qe", "x")
+    refused("--rerank 'x': top", "search", query, *store, "--rerank", "x")
+    refused("K (neighbours) 6", "search", query, *store, "--rerank", "5,6")
     refused("is not in", "search", query, *store, "--run", "nothing")
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     refused("a.jpg", "search", tmp_path / "a.jpg", *store)

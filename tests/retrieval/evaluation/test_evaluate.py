@@ -1,11 +1,13 @@
 import io
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from report.page.evaluation import evaluation_section
 from report.tables.evaluation import read_table, render, scale_names
 from retrieval.benchmarks.geometry import geometry_map
 from retrieval.benchmarks.harder import harder_precisions
@@ -17,9 +19,10 @@ from retrieval.evaluation.evaluate import (
     EvaluationOptions,
     evaluate,
 )
+from retrieval.nearest.expansion import Reranking, reranked
 from retrieval.whitening.whitening import Whitening
 from storage.hdf5.file import read, write
-from storage.hdf5.open import open_artifact
+from storage.hdf5.open import open_artifact, validate
 
 VIEWS, CLUSTERS, SINGLETONS = 4, 6, 5
 
@@ -219,6 +222,41 @@ def test_query_expansion_adds_rows_and_never_uses_the_query_itself(case):
     assert [row.expansion for row in read_table(out).rows] == [row.expansion for row in rows]
 
 
+def test_reranking_adds_rows_and_leaves_the_query_itself_out(case):
+    path, arrays, configurations, out = case
+    how = Reranking(top=9, neighbours=2, beta=0.8)
+    options = EvaluationOptions(query_expansion=True, rerank=True, reranking=how)
+    rows = evaluate(path, [configurations[0], configurations[2]], options, out=out)
+    assert [row.expansion for row in rows[::3]] == ["", "alpha=3, k=28", "neighbours"] * 2
+    assert validate(out) == []
+    vectors = configurations[0].descriptors
+    queries = np.arange(CLUSTERS) * VIEWS
+    scores = vectors[queries] @ vectors.T
+    ranks = np.argsort(-scores, axis=1, kind="stable")
+    lists = vectors[queries], vectors, ranks, np.take_along_axis(scores, ranks, axis=1)
+    wanted_scores, wanted = reranked(*lists, leave_out=queries, **dict(how))
+    assert (wanted != ranks).any() and (wanted[:, 0] == queries).all()
+    stored = read(out)
+    name = stored["configurations/ranking"][6]
+    assert name == "off-the-shelf|raw|1|neighbours"
+    np.testing.assert_array_equal(stored[f"ranks/{name}"], wanted)
+    np.testing.assert_allclose(stored[f"scores/{name}"], wanted_scores, rtol=1e-5)
+    easy = arrays["benchmark/test/easy/image"]
+    others = wanted[:, 1:]  # the query itself is junk, so are hard ones, and one is easy
+    hard = [set(queries[q] + np.array([2, 3])) if q else set() for q in range(CLUSTERS)]
+    places = [[image for image in row if image not in hard[q]].index(easy[q]) for q, row in enumerate(others)]
+    precisions = [1.0 if not place else 1 / (place + 1) / 2 for place in places]
+    np.testing.assert_allclose(stored[f"average_precisions/{name}|easy"], precisions)
+    table = read_table(out)
+    assert [row.expansion for row in table.rows] == [row.expansion for row in rows]
+    assert {row.expansion for row in table.differences} == {"", "alpha=3, k=28", "neighbours"}
+    lines = shown(table, 80)
+    assert max(map(len, lines)) <= 80 and sum(" neighbours " in line for line in lines) == 3
+    page = str(evaluation_section(SimpleNamespace(path=lambda _: out, training_set={})))
+    # rows of both networks, and what one gains on the other under the three protocols
+    assert ">expansion<" in page and page.count(">neighbours<") == 2 and page.count("raw, neighbours<") == 3
+
+
 def test_val_can_be_measured_and_a_split_without_queries_is_all_nan(tmp_path):
     arrays = training_set(split=1)
     write(tmp_path / "t.h5", "training_set", arrays, stage="select", options={}, inputs=())
@@ -226,7 +264,10 @@ def test_val_can_be_measured_and_a_split_without_queries_is_all_nan(tmp_path):
     val = evaluate(tmp_path / "t.h5", [configuration], EvaluationOptions(split="val"), out=tmp_path / "v.h5")
     assert val[1].mean_average_precision.value > 0.5
     test = evaluate(
-        tmp_path / "t.h5", [configuration], EvaluationOptions(query_expansion=True), out=tmp_path / "e.h5"
+        tmp_path / "t.h5",
+        [configuration],
+        EvaluationOptions(query_expansion=True, rerank=True),
+        out=tmp_path / "e.h5",
     )
     assert np.isnan(test[1].mean_average_precision.value)
     assert np.isnan(read(tmp_path / "e.h5")["configurations/map"]).all()
@@ -293,4 +334,6 @@ def test_bad_input_is_named(case):
     short = Configuration("a", "raw", "1", configurations[0].descriptors[:3])
     with pytest.raises(ValueError, match="a, raw, 1: 3 descriptors for 29 images"):
         evaluate(path, [short], EvaluationOptions(), out=out)
+    with pytest.raises(ValueError, match=r"M \(top\) 4, K \(neighbours\) 9"):
+        EvaluationOptions(reranking={"top": 4})
     assert not out.exists()

@@ -79,6 +79,23 @@ def test_backbones_with_a_whitening_on_several_sizes(backbone: Backbone, tmp_pat
     assert check_onnx(tmp_path / "n.onnx", network, photographs()[:2], **used) <= 1e-4  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "tokens"),
+    [("timm:test_vit", "patches"), ("timm:vit_tiny_patch16_dinov3_qkvb", "both")],
+    ids=["positions", "rotary"],
+)
+def test_vision_transformers_on_several_sizes(backbone: str, tokens: Any, tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="needs the extra timm")
+    network = build_network(NetworkOptions(backbone=backbone, tokens=tokens, weights="random"))
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if "embed" in name or "token" in name:  # as large as learnt ones: they are close to 0
+                value.normal_(generator=torch.Generator().manual_seed(0))
+    export_onnx(network, tmp_path / "n.onnx")
+    assert check_onnx(tmp_path / "n.onnx", network, photographs()[:2]) <= 1e-4
+
+
 def test_layers_of_the_network_and_a_batch(tmp_path: Path) -> None:
     network = tiny(GeM(3), lwhiten=nn.Linear(8, 8))
     generator = np.random.default_rng(3)

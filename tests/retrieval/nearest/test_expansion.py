@@ -3,7 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from retrieval.nearest.expansion import alpha_query_expansion, database_augmentation, rerank_by_neighbours
+from retrieval.nearest.expansion import (
+    Reranking,
+    alpha_query_expansion,
+    database_augmentation,
+    rerank_by_neighbours,
+    reranked,
+)
 from tests.official import needs, official
 
 ORACLE = official("oracles", "alpha_qe", "dirtorch_small.npz")
@@ -105,7 +111,7 @@ def plainly_reranked(query, database, row, top, neighbours, beta):
     return sorted(head, key=lambda image: -(means[image] @ query + means[image] @ joined)) + list(row[top:])
 
 
-@pytest.mark.parametrize(("top", "neighbours"), [(1, 3), (7, 0), (7, 3), (12, 30), (100, 5)])
+@pytest.mark.parametrize(("top", "neighbours"), [(1, 1), (7, 0), (7, 3), (12, 12), (100, 30)])
 def test_reranking_by_its_definition(top, neighbours):
     generator = np.random.default_rng(5)
     database, queries = unit(generator.normal(size=(30, 6))), unit(generator.normal(size=(4, 6)))
@@ -130,8 +136,64 @@ def test_reranking_refuses_what_cannot_be_compared():
         rerank_by_neighbours(vectors[:2], vectors, ranks)
     with pytest.raises(ValueError, match="none of the 4"):
         rerank_by_neighbours(vectors[:1], vectors[:4], ranks)
-    with pytest.raises(ValueError, match="top is 1"):
+    with pytest.raises(ValueError, match=r"M \(top\) 0.*M is 1 or more"):
         rerank_by_neighbours(vectors[:1], vectors, ranks, top=0)
     with pytest.raises(ValueError, match="nan"):
         rerank_by_neighbours(vectors[:1], np.where(vectors > 0, np.nan, vectors), ranks)
     assert rerank_by_neighbours(vectors[:0], vectors, ranks[:0]).shape == (0, 5)
+    with pytest.raises(ValueError, match=r"M \(top\) 4, K \(neighbours\) 5.*K 0\.\.M"):
+        rerank_by_neighbours(vectors[:1], vectors, ranks, top=4, neighbours=5)
+    with pytest.raises(ValueError, match="beta nan"):
+        rerank_by_neighbours(vectors[:1], vectors, ranks, beta=np.nan)
+    with pytest.raises(ValueError, match=r"scores \(1, 4\)"):
+        reranked(vectors[:1], vectors, ranks, np.zeros((1, 4)), **dict(Reranking()))
+    for wrong in ({"top": 0}, {"top": 4, "neighbours": 5}, {"beta": np.inf}, {"beta": -1}):
+        with pytest.raises(ValueError, match="1 validation error"):
+            Reranking(**wrong)
+
+
+def test_reranking_by_hand():
+    """M = 3, K = 1, beta = 1. The nearest, 0, is the neighbour of both others, of 1 with 0.6, of 2 with 0.8;
+    its own is 2. Means: (0.8, -0.92 / 1.8), (0.86, 0.27), (0.76, -1.024 / 1.8). Of the first similarities,
+    0.8, 0.86, 0.76, the best two join the query as (0.86, 0.27); the second are 0.55, 0.8125, 0.5."""
+    query = np.array([[1.0, 0.0]])
+    database = np.array([[0.96, -0.28], [0.8, 0.6], [0.6, -0.8], [0.0, 1.0]])
+    how = {"top": 3, "neighbours": 1, "beta": 1.0}
+    scores, ranks = reranked(query, database, np.arange(4)[None], query @ database.T, **how)
+    np.testing.assert_array_equal(ranks, [[1, 0, 2, 3]])
+    np.testing.assert_allclose(scores, [[0.83625, 0.675, 0.63, 0.0]])
+    # the last one's similarity would be above what was made of the others: they are not below it
+    scores, ranks = reranked(query, database, np.arange(4)[None], np.array([[0.96, 0.8, 0.66, 0.65]]), **how)
+    np.testing.assert_allclose(scores, [[0.83625, 0.675, 0.65, 0.65]])
+
+
+def test_a_querys_own_photograph_keeps_its_place_and_takes_no_part():
+    generator = np.random.default_rng(3)
+    database = unit(generator.normal(size=(30, 6)))
+    queries, own = database[[4, 9, 2]], np.array([4, 9, -1])
+    scores = queries @ database.T
+    ranks = np.argsort(-scores, axis=1)
+    how = {"top": 12, "neighbours": 3, "beta": 0.4}
+    found_scores, found = reranked(
+        queries, database, ranks, np.take_along_axis(scores, ranks, axis=1), leave_out=own, **how
+    )
+    for q, image in enumerate(own[:2]):
+        rest = [rank for rank in ranks[q] if rank != image]
+        assert found[q, 0] == image
+        np.testing.assert_array_equal(found[q, 1:], plainly_reranked(queries[q], database, rest, 12, 3, 0.4))
+    plain = rerank_by_neighbours(queries[2:], database, ranks[2:], **how)
+    np.testing.assert_array_equal(found[2:], plain)
+    assert (np.diff(found_scores, axis=1) <= 0).all()
+
+
+def test_only_the_first_rows_of_a_database_are_read():
+    vectors = unit(np.random.default_rng(1).normal(size=(50, 4)))
+    ranks = np.argsort(-(vectors[:2] @ vectors.T), axis=1)
+    read = np.unique(ranks[:, :8])
+    hidden = np.full_like(vectors, np.nan)
+    hidden[read] = vectors[read]
+    how = {"top": 8, "neighbours": 3}
+    np.testing.assert_array_equal(
+        rerank_by_neighbours(vectors[:2], hidden, ranks, **how),
+        rerank_by_neighbours(vectors[:2], vectors, ranks, **how),
+    )

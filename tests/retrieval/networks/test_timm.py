@@ -70,7 +70,7 @@ class TestInstalled:
         with pytest.raises(UnknownBackbone, match=r"has no network 'resnet_18'; near: .*timm:resnet18"):
             build_trunk("timm:resnet_18", imagenet=False)
         with pytest.raises(UnknownBackbone, match=r"photographs of any size|not a map"):
-            build_trunk("timm:vit_tiny_patch16_224", imagenet=False)
+            build_trunk("timm:mixer_s16_224", imagenet=False)
         torch.save({"other": torch.zeros(2)}, tmp_path / "w.pth")
         with pytest.raises(WeightsMismatch, match="none of its 1 tensors"):
             build_trunk(NAME, imagenet=False, weights_file=tmp_path / "w.pth")

@@ -1,5 +1,6 @@
 """From descriptors to benchmark.h5: the same numbers as the metric on whole ranks, whitening, expansion."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ from report.sheets.benchmark import NothingMeasured, sheet_rows
 from report.tables.benchmark import read_result, render, table_rows, title, to_csv, to_latex
 from retrieval.benchmarks.landmarks import evaluate_revisited
 from retrieval.benchmarks.reid import evaluate_reid
-from retrieval.nearest.expansion import alpha_query_expansion
+from retrieval.nearest.expansion import Reranking, alpha_query_expansion, rerank_by_neighbours, reranked
 from retrieval.official import scoring
 from retrieval.official.distractors import NoDistractors, distractor_images
 from retrieval.official.ranking import listed_in
 from retrieval.official.readers.common import Benchmark, BenchmarkImage, Ranking
 from retrieval.official.readers.files import MissingBenchmarkFile
 from retrieval.official.registry import read_benchmark
+from retrieval.official.reranking import rerank_database
 from retrieval.official.scoring import BenchmarkOptions, DescribedBenchmark, score_descriptors
 from retrieval.whitening.whitening import Whitening, learn_pca_whitening
+from storage.hdf5.open import validate
 
 GENERATOR = np.random.default_rng(0)
 
@@ -164,6 +167,51 @@ def test_expansion_over_blocks_is_that_over_everything(own):
     found = scoring.expanded(queries, blocks, 60, own, options)
     expected = alpha_query_expansion(queries, database, 6, 2, leave_out=own)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [Reranking(top=30, neighbours=4, beta=0.6), Reranking(top=500, beta=0.6)])
+def test_reranked_as_the_metric_on_whole_ranks(revisited, how, tmp_path):
+    queries, database = unit(GENERATOR.normal(size=(5, 16))), unit(GENERATOR.normal(size=(110, 16)))
+    options = BenchmarkOptions(benchmark="roxford5k", depth=20, reranking=how)
+    given = described(queries, database, distractors=[f"far {n}" for n in range(20)])
+    found = score_descriptors(revisited, given, options, out=tmp_path / "b.h5")
+    before = np.argsort(-(queries @ database.T), axis=1, kind="stable")
+    lists = rerank_by_neighbours(queries, database, before, **dict(how))
+    assert (lists[:, :20] != before[:, :20]).any()
+    expected = evaluate_revisited(lists, labels_of(revisited))
+    for name in ("easy", "medium", "hard"):
+        precisions = getattr(expected, name).average_precisions
+        np.testing.assert_allclose(found.per_query[f"AP {name}"], precisions, atol=1e-12)
+    result = read_result(tmp_path / "b.h5")
+    np.testing.assert_array_equal(result.ranks, lists[:, :20])
+    assert result.facts["expansion"] == f"neighbours, M={how.top}, K={how.neighbours}, beta=0.6"
+    assert f"K={how.neighbours}, beta=0.6" in title(result)
+    assert not list(tmp_path.glob("b.h5-rows-*")) and validate(tmp_path / "b.h5") == []
+
+
+def test_reranking_over_blocks_leaves_the_querys_own_image_out(revisited, tmp_path):
+    database = unit(GENERATOR.normal(size=(90, 8)))
+    own, how = np.array([4, -1, 7, 88, 0]), Reranking(top=12, neighbours=3, beta=0.5)
+    queries = unit(database[np.abs(own)] + 0.01 * GENERATOR.normal(size=(5, 8)))
+    queries[3] = -database[88]  # its own image is the last of all
+    scores = queries @ database.T
+    before = np.argsort(-scores, axis=1, kind="stable")
+    expected = reranked(
+        queries, database, before, np.take_along_axis(scores, before, axis=1), leave_out=own, **dict(how)
+    )[1]
+    blocks, benchmark = described(queries, database, 13).blocks, replace(revisited, own=own)
+    found = rerank_database(queries, blocks, 10, benchmark, how, beside=tmp_path / "b.h5")
+    np.testing.assert_array_equal(found.ranks, expected[:, :10])
+    for got, wanted in zip(found.listed, listed_in(expected, benchmark.labelled), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_reranking_that_cannot_be_is_named():
+    with pytest.raises(ValueError, match=r"reranking[\s\S]*M \(top\) 5, K \(neighbours\) 9"):
+        BenchmarkOptions(benchmark="roxford5k", reranking={"top": 5})
+    both = BenchmarkOptions(benchmark="roxford5k", reranking={}, expansion_neighbours=50)
+    assert both.expansion == "alpha=3, k=50; neighbours, M=400, K=9, beta=0.15"
+    assert BenchmarkOptions(benchmark="roxford5k").expansion == ""
 
 
 def test_a_sequence_is_the_mean_of_its_frames():

@@ -8,165 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from retrieval.describe.describe import extract
 from retrieval.learning.mining import TooFewClusters
-from retrieval.networks.make import make_network
 from retrieval.networks.network import load_network
-from retrieval.networks.options import NetworkOptions
 from retrieval.training.finetune import finetune
-from retrieval.training.options import NETWORK_FILE, STAGE, TRAINING_FILE, TrainingOptions, TrainingResources
+from retrieval.training.options import NETWORK_FILE, STAGE, TRAINING_FILE, TrainingOptions
 from retrieval.training.positives import NoQueries
 from retrieval.training.step import TrainingDiverged
-from retrieval.training.subject import learnt
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.killed_children import killing_children
-
-VIEWS = 4
-CLUSTERS = {0: 6, 1: 3, 2: 1}  # split -> clusters with views
-RESOURCES = TrainingResources(device="cpu", threads=1, loader_threads=0)
-OPTIONS = TrainingOptions(image_size=48, epochs=2, queries_per_epoch=8, learning_rate=1e-4, negatives=3)
-
-
-class Folder:
-    """Photographs of a plain folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.opened: list[str] = []
-
-    def path(self, name: str) -> Path:
-        self.opened.append(name)
-        return self.root / name
-
-
-def paint(root: Path) -> list[tuple[str, int, int]]:
-    """Views of random walls, and three lonely ones: (name, cluster, split) of each."""
-    generator = np.random.default_rng(0)
-    rows: list[tuple[str, int, int]] = []
-    cluster = 0
-    for split, count in CLUSTERS.items():
-        for _ in range(count):
-            wall = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
-            for view in range(VIEWS):
-                top, left = generator.integers(0, 3, 2)
-                crop = Image.fromarray(wall[top : top + 8, left : left + 8]).resize(
-                    (60, 45), Image.Resampling.BICUBIC
-                )
-                rows.append((f"c{cluster}/v{view}.png", cluster, split))
-                (root / f"c{cluster}").mkdir(exist_ok=True)
-                crop.save(root / rows[-1][0])
-            cluster += 1
-    for lonely in range(3):
-        noise = generator.integers(0, 256, (45, 60, 3), dtype=np.uint8)
-        rows.append((f"lonely{lonely}.png", cluster + lonely, 0))
-        Image.fromarray(noise).save(root / rows[-1][0])
-    return rows
-
-
-def csr(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    flat = [item for row in rows for item in row]
-    return np.cumsum([0, *map(len, rows)]).astype(np.int64), np.array(flat, dtype=np.int64)
-
-
-def training_set(rows: list[tuple[str, int, int]]) -> dict[str, object]:
-    """All views of a wall are queries and positives of each other; lonely photograph 0 may be anyone's
-    negative."""
-    clusters = np.array([cluster for _, cluster, _ in rows], dtype=np.int64)
-    splits = np.array([split for _, _, split in rows], dtype=np.int8)
-    names = [name for name, _, _ in rows]
-    single = np.bincount(clusters)[clusters] == 1
-    queries = np.flatnonzero(~single)
-    others = [[int(i) for i in np.flatnonzero(clusters == clusters[q]) if i != q] for q in queries]
-    indptr, image = csr(others)
-    lonely = np.flatnonzero(single)
-    train_clusters = np.unique(clusters[(splits == 0) & ~single])
-    verdicts = [(photo, cluster, photo == lonely[0]) for photo in lonely for cluster in train_clusters]
-    arrays: dict[str, object] = {
-        "images/name": names,
-        "images/sha256": np.array([f"{i:064x}".encode() for i in range(len(rows))], dtype="S64"),
-        "images/cluster": clusters,
-        "images/model": np.where(single, -1, clusters),
-        "images/split": splits,
-        "images/registered": ~single,
-        "queries/image": queries,
-        "queries/split": splits[queries],
-        "candidates/indptr": indptr,
-        "candidates/image": image,
-        "candidates/shared_points": np.full(len(image), 100, dtype=np.int64),
-        "candidates/overlap": np.full(len(image), 0.5, dtype=np.float32),
-        "candidates/scale_change": np.ones(len(image), dtype=np.float32),
-        "candidates/center_distance_rank": np.zeros(len(image), dtype=np.int64),
-        "positives/m1_pool/indptr": indptr,
-        "positives/m1_pool/image": image,
-        "positives/m2": np.array([row[0] for row in others], dtype=np.int64),
-        "positives/m3/indptr": indptr,
-        "positives/m3/image": image,
-        "negatives/image": np.array([photo for photo, _, _ in verdicts], dtype=np.int64),
-        "negatives/cluster": np.array([cluster for _, cluster, _ in verdicts], dtype=np.int64),
-        "negatives/max_inliers": np.array([0 if ok else 9 for _, _, ok in verdicts], dtype=np.int64),
-        "negatives/allowed": np.array([ok for _, _, ok in verdicts], dtype=bool),
-    }
-    for split, number in (("val", 1), ("test", 2)):
-        own = [q for q in queries if splits[q] == number]
-        labels = {
-            "easy": [others[int(np.flatnonzero(queries == q)[0])] for q in own],
-            "hard": [[] for _ in own],
-            "junk": [[int(q)] for q in own],
-        }
-        arrays[f"benchmark/{split}/queries"] = np.array(own, dtype=np.int64)
-        arrays[f"benchmark/{split}/database"] = np.flatnonzero(splits == number)
-        for label, lists in labels.items():
-            arrays[f"benchmark/{split}/{label}/indptr"], arrays[f"benchmark/{split}/{label}/image"] = csr(
-                lists
-            )
-    return arrays
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/, set.h5 and network.safetensors."""
-    root = tmp_path_factory.mktemp("world")
-    (root / "photos").mkdir()
-    rows = paint(root / "photos")
-    hdf5.write(root / "set.h5", "training_set", training_set(rows), stage="select", options={}, inputs=[])
-    make_network(NetworkOptions(backbone="squeezenet1_1", weights="random"), out=root / "network.safetensors")
-    return root
-
-
-def train(
-    world: Path,
-    out: Path,
-    options: TrainingOptions = OPTIONS,
-    work: str = "work",
-    progress=None,
-    matcher=None,
-    resources: TrainingResources = RESOURCES,
-):
-    return finetune(
-        world / "set.h5",
-        world / "network.safetensors",
-        Folder(world / "photos"),
-        options,
-        out=out / "out",
-        work_dir=out / work,
-        resources=resources,
-        progress=progress,
-        matcher=matcher,
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train(world, folder, OPTIONS.model_copy(update={"epochs": 3}))
-    return folder
-
-
-def history(folder: Path) -> dict[str, np.ndarray]:
-    return hdf5.read(folder / "out" / TRAINING_FILE, "training")
+from tests.retrieval.training.walls import (
+    OPTIONS,
+    RESOURCES,
+    VIEWS,
+    Folder,
+    Killed,
+    history,
+    train,
+)
 
 
 def test_record_says_what_happened(world: Path, trained: Path) -> None:
@@ -212,10 +72,6 @@ def test_the_network_kept_is_the_best_epochs(trained: Path, world: Path) -> None
 def test_two_trainings_are_identical(world: Path, trained: Path, tmp_path: Path) -> None:
     train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 3}))
     assert content_sha256(tmp_path / "out") == content_sha256(trained / "out")
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -524,104 +380,3 @@ def test_global_state_is_restored(world: Path, tmp_path: Path) -> None:
 def test_stage_is_a_folder_of_network_and_record(trained: Path) -> None:
     assert STAGE.kind == "directory"
     assert sorted(path.name for path in (trained / "out").iterdir()) == sorted([NETWORK_FILE, TRAINING_FILE])
-
-
-def test_several_positives_of_a_query_are_in_the_record(world: Path, tmp_path: Path) -> None:
-    train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 1, "positives_per_tuple": 3}))
-    record = history(tmp_path)
-    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
-    positives = np.column_stack([record["mined/positive"], record["mined/further_positives"]])
-    assert positives.shape == (8, 3) and record["mined/negatives"].shape == (8, 3)
-    assert (clusters[positives] == clusters[record["mined/query"]][:, None]).all()
-    assert all(
-        len({int(query), *row}) == 4 for query, row in zip(record["mined/query"], positives, strict=True)
-    )
-
-
-@pytest.mark.parametrize("average", ["epochs", "steps"])
-def test_the_mean_of_the_weights_is_measured_and_kept(world: Path, tmp_path: Path, average: str) -> None:
-    options = OPTIONS.model_copy(update={"learning_rate": 1e-3})
-    networks = []
-    for name in ("none", average):
-        each = options.model_copy(update={"average": name, "average_decay": 0.5})
-        train(world, tmp_path / name, each)
-        networks.append(history(tmp_path / name))
-    plain, mean = networks
-    assert mean["mined/negatives"].tolist() == plain["mined/negatives"].tolist()  # training is as it was
-    np.testing.assert_array_equal(mean["epochs/loss_train"], plain["epochs/loss_train"])
-    assert mean["epochs/loss_val"][2] != plain["epochs/loss_val"][2]
-
-
-def test_the_kept_network_may_be_mixed_with_the_one_before(
-    world: Path, trained: Path, tmp_path: Path
-) -> None:
-    options = OPTIONS.model_copy(update={"epochs": 3, "off_the_shelf_shares": (0.0, 0.25, 0.75)})
-    train(world, tmp_path, options)
-    record = history(tmp_path)
-    assert record["blends/share"].tolist() == [0.75, 0.25, 0.0]
-    best = int(np.argmax(record["blends/map_val"]))  # the first of equals has the largest share
-    assert record["blends/kept"] == record["blends/share"][best]
-    before, after, mixed = (
-        load_network(path).state_dict()
-        for path in (
-            world / "network.safetensors",
-            trained / "out" / NETWORK_FILE,
-            tmp_path / "out" / NETWORK_FILE,
-        )
-    )
-    share = float(record["blends/kept"])
-    for name, tensor in mixed.items():
-        expected = share * before[name] + (1 - share) * after[name]
-        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
-
-
-PROJECTING = OPTIONS.model_copy(update={"trainable": "projection", "learning_rate": 1e-3, "epochs": 3})
-
-
-def test_a_projection_begins_as_lw_and_ends_as_a_layer_of_the_network(world: Path, tmp_path: Path) -> None:
-    train(world, tmp_path / "still", PROJECTING.model_copy(update={"learning_rate": 1e-30}))
-    arrays = hdf5.read(world / "set.h5", "training_set")
-    before = load_network(world / "network.safetensors")
-    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
-    rows = extract(before, paths, image_size=48, threads=1, device="cpu")
-    expected = learnt(rows, arrays).apply(rows)
-    still = load_network(tmp_path / "still" / "out" / NETWORK_FILE)
-    assert still.description.whitening
-    found = extract(still, paths, image_size=48, threads=1, device="cpu")
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    all_queries = {"projection_dimensions": 16, "queries_per_epoch": None, "learning_rate": 3e-3}
-    train(world, tmp_path / "moved", PROJECTING.model_copy(update=all_queries))
-    moved = load_network(tmp_path / "moved" / "out" / NETWORK_FILE)
-    assert moved.description.dimension == 16
-    for name, tensor in before.features.state_dict().items():
-        assert torch.equal(moved.features.state_dict()[name], tensor)
-    record = history(tmp_path / "moved")
-    assert record["epochs/loss_train"][3] < record["epochs/loss_train"][1]
-
-
-def test_a_projection_goes_on_from_a_layer_and_from_a_kill(world: Path, tmp_path: Path) -> None:
-    train(world, tmp_path / "first", PROJECTING.model_copy(update={"epochs": 1}))
-
-    def kill(event) -> None:
-        if (event.epoch, event.phase, event.done) == (2, "training", 3):
-            raise Killed
-
-    for place in ("killed", "calm"):
-        options = PROJECTING.model_copy(update={"seed": 3})
-        if place == "killed":
-            with pytest.raises(Killed):
-                train(world, tmp_path / place, options, progress=kill)
-        train(world, tmp_path / place, options)
-    assert content_sha256(tmp_path / "killed" / "out") == content_sha256(tmp_path / "calm" / "out")
-    again = finetune(
-        world / "set.h5",
-        tmp_path / "first" / "out" / NETWORK_FILE,
-        Folder(world / "photos"),
-        PROJECTING,
-        out=tmp_path / "again",
-        work_dir=tmp_path / "work",
-        resources=RESOURCES,
-    )
-    assert again.map_before == pytest.approx(
-        history(tmp_path / "first")["epochs/map_val"][int(history(tmp_path / "first")["best_epoch"])]
-    )

@@ -24,12 +24,15 @@ def unit(*angles: float) -> np.ndarray:
 def test_what_is_no_negative_is_left_out() -> None:
     memory = Memory(100)
     memory.know(world(), np.array([0]))
-    assert memory.negatives_of(np.array([0, 1]), 1) is None
+    anchors = unit(0, 0.5)
+    assert len(memory.negatives_of(np.array([0, 1]), anchors)) == 0
     # of query 0: 1 is its cluster, 4 is refused, 6 needs a verdict, 2 is in the tuple, 3 is nearer than 1
-    memory.add(np.array([[0, 1, 2, 3, 4, 5, 6]]), [unit(0, 0.5, 1.0, 0.4, 2.0, 1.5, 2.5)])
-    found = memory.negatives_of(np.array([0, 1, 2]), 1)
-    np.testing.assert_array_equal(found, unit(1.5))
-    assert memory.negatives_of(np.array([0, 1, 2, 5]), 1) is None
+    memory.add(np.array([[1, 2, 3, 4, 5, 6]]), [unit(0.1, 1.0, 0.4, 2.0, 1.5, 2.5)])
+    np.testing.assert_array_equal(memory.negatives_of(np.array([0, 1, 2]), anchors), unit(1.5))
+    assert len(memory.negatives_of(np.array([0, 1, 2, 5]), anchors)) == 0
+    far = memory.negatives_of(np.array([0, 1, 2]), unit(0, 0.3, 0.45))  # the farther positive counts
+    np.testing.assert_array_equal(far, unit(1.5))
+    np.testing.assert_array_equal(memory.negatives_of(np.array([0, 1, 2]), unit(0, 0.3)), unit(0.4, 1.5))
 
 
 def test_the_newest_of_each_photograph_and_only_so_many() -> None:

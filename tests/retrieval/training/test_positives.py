@@ -107,6 +107,7 @@ def test_an_order_over_the_epochs_cannot_be_continued_by_more() -> None:
         ({"positives": "m1", "positives_per_tuple": 2}, "only m3"),
         ({"positives": "m2", "through_model": 0.5}, "only m3"),
         ({"positives": "m1", "overlap_order": "easy_to_hard"}, "only m3"),
+        ({"trainable": "projection", "augment_crop": 0.2}, "computed once"),
         ({"through_model": 0.5, "positive_weights": "overlap"}, "choose one"),
     ],
 )

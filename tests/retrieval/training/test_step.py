@@ -145,7 +145,7 @@ def test_gradients_are_those_of_one_graph_over_the_whole_tuple(
             batch,
             loss,
             weights=torch.tensor(weights, dtype=torch.float64),
-            further=more if further else None,
+            further=(lambda anchors: more) if further else None,
             negatives_at_a_time=together,
             anchors_together=together > 1,
         )

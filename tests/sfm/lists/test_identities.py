@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.training.tuples import forbidden, negative_pool, usable_queries
+from retrieval.training.positives import usable_queries
+from retrieval.training.tuples import forbidden, negative_pool
 from sfm.lists import identities
 from sfm.lists.identities import BadIdentities, IdentityOptions, from_labels, read_labels
 from sfm.training_set.duplicates import Contradiction

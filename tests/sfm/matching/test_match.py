@@ -1,6 +1,7 @@
 """What matching finds for a pair depends on the two photographs alone."""
 
 import signal
+import tempfile
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sfm.matching.match import (
     read_attempts,
     verified,
 )
-from storage.children.errors import ChildKilled
+from storage.children.errors import ChildFailed, ChildKilled
 from storage.files.scratch import sweep_scratch
 from storage.hdf5.file import read_items
 from storage.hdf5.open import open_artifact
@@ -123,16 +124,31 @@ def test_a_pair_has_one_name():
     assert pair_id("b", "a") == pair_id("a", "b") == "a-b"
 
 
-def test_images_are_matched_on_demand(matched, files, tmp_path):
+def test_images_are_matched_on_demand(matched, files, tmp_path, monkeypatch):
     """In any order and direction, as the chunk found them; nothing stays behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shas = sorted(files)[::-1]
-    matcher = ImageMatcher(shas, files, MatchingOptions(), tmp_path)
+    matcher = ImageMatcher(shas, files, MatchingOptions())
     attempts, inliers = read_attempts([matched[0]])
     known = dict(zip(attempts, inliers.tolist(), strict=True))
     pairs = np.array([[0, 3], [5, 1], [1, 0]])
     assert matcher(pairs).tolist() == [known[tuple(sorted((shas[a], shas[b])))] for a, b in pairs.tolist()]
     assert matcher(np.empty((0, 2), dtype=np.int64)).size == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_child_wrote_on_demand_goes(files, tmp_path, monkeypatch):
+    """It dies with its file half written, where it is to be written."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def dying(pairs, features, options, out, **named):
+        (out.parent / f".{out.name}.1.partial").write_bytes(b"half")
+        raise ChildFailed("killed")
+
+    monkeypatch.setattr("sfm.matching.match.match_pairs", dying)
+    with pytest.raises(ChildFailed):
+        ImageMatcher(sorted(files), files, MatchingOptions())(np.array([[0, 1]]))
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [] and sweep_scratch() == 0
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])

@@ -17,6 +17,7 @@ from storage.inspect import tree
 from storage.inspect.render import Description, render
 from storage.inspect.tree import Node, Statistics
 from storage.keys.artifacts import SIDECAR, ArtifactRef, Sidecar, describe_file, write_manifest
+from storage.schemas.registry import all_layouts
 from tests.storage.layout_samples import SAMPLES, SHA, ints, write_sample
 
 
@@ -34,7 +35,8 @@ def node(description: Description, path: str) -> Node:
 def test_every_dataset_is_shown_with_type_unit_and_meaning(tmp_path, name):
     path = write_sample(tmp_path / "a.h5", name)
     found = describe(path)
-    assert (found.kind, found.schema, found.version, found.stage) == ("hdf5", name, 1, name)
+    layout = all_layouts()[name]
+    assert (found.kind, found.schema, found.version, found.stage) == ("hdf5", name, layout.version, name)
     assert (found.options, found.inputs, found.violations) == ({"seed": 0}, (SHA[5],), ())
     assert found.bytes == path.stat().st_size
     text = str(found)

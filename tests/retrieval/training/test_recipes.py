@@ -1,0 +1,134 @@
+"""Ways to train beside the paper's: what learns, positives, means of weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.describe.describe import extract
+from retrieval.networks.network import load_network
+from retrieval.networks.trunks import stages
+from retrieval.training.finetune import finetune
+from retrieval.training.options import NETWORK_FILE
+from retrieval.training.subject import learnt
+from storage.hdf5 import file as hdf5
+from storage.hdf5.digests import content_sha256
+from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train
+
+
+def test_several_positives_of_a_query_are_in_the_record(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path, OPTIONS.model_copy(update={"epochs": 1, "positives_per_tuple": 3}))
+    record = history(tmp_path)
+    clusters = hdf5.read(world / "set.h5", "training_set", ["images/cluster"])["images/cluster"]
+    positives = np.column_stack([record["mined/positive"], record["mined/further_positives"]])
+    assert positives.shape == (8, 3) and record["mined/negatives"].shape == (8, 3)
+    assert (clusters[positives] == clusters[record["mined/query"]][:, None]).all()
+    assert all(
+        len({int(query), *row}) == 4 for query, row in zip(record["mined/query"], positives, strict=True)
+    )
+
+
+@pytest.mark.parametrize("average", ["epochs", "steps"])
+def test_the_mean_of_the_weights_is_measured_and_kept(world: Path, tmp_path: Path, average: str) -> None:
+    options = OPTIONS.model_copy(update={"learning_rate": 1e-3})
+    networks = []
+    for name in ("none", average):
+        each = options.model_copy(update={"average": name, "average_decay": 0.5})
+        train(world, tmp_path / name, each)
+        networks.append(history(tmp_path / name))
+    plain, mean = networks
+    assert mean["mined/negatives"].tolist() == plain["mined/negatives"].tolist()  # training is as it was
+    np.testing.assert_array_equal(mean["epochs/loss_train"], plain["epochs/loss_train"])
+    assert mean["epochs/loss_val"][2] != plain["epochs/loss_val"][2]
+
+
+def test_the_kept_network_may_be_mixed_with_the_one_before(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 3, "off_the_shelf_shares": (0.0, 0.25, 0.75)})
+    train(world, tmp_path, options)
+    record = history(tmp_path)
+    assert record["blends/share"].tolist() == [0.75, 0.25, 0.0]
+    best = int(np.argmax(record["blends/map_val"]))  # the first of equals has the largest share
+    assert record["blends/kept"] == record["blends/share"][best]
+    before, after, mixed = (
+        load_network(path).state_dict()
+        for path in (
+            world / "network.safetensors",
+            trained / "out" / NETWORK_FILE,
+            tmp_path / "out" / NETWORK_FILE,
+        )
+    )
+    share = float(record["blends/kept"])
+    for name, tensor in mixed.items():
+        expected = share * before[name] + (1 - share) * after[name]
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+
+
+PROJECTING = OPTIONS.model_copy(update={"trainable": "projection", "learning_rate": 1e-3, "epochs": 3})
+
+
+def test_a_projection_begins_as_lw_and_ends_as_a_layer_of_the_network(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path / "still", PROJECTING.model_copy(update={"learning_rate": 1e-30}))
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    before = load_network(world / "network.safetensors")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    rows = extract(before, paths, image_size=48, threads=1, device="cpu")
+    expected = learnt(rows, arrays).apply(rows)
+    still = load_network(tmp_path / "still" / "out" / NETWORK_FILE)
+    assert still.description.whitening
+    found = extract(still, paths, image_size=48, threads=1, device="cpu")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    all_queries = {"projection_dimensions": 16, "queries_per_epoch": None, "learning_rate": 3e-3}
+    train(world, tmp_path / "moved", PROJECTING.model_copy(update=all_queries))
+    moved = load_network(tmp_path / "moved" / "out" / NETWORK_FILE)
+    assert moved.description.dimension == 16
+    for name, tensor in before.features.state_dict().items():
+        assert torch.equal(moved.features.state_dict()[name], tensor)
+    record = history(tmp_path / "moved")
+    assert record["epochs/loss_train"][3] < record["epochs/loss_train"][1]
+
+
+def test_a_projection_goes_on_from_a_layer_and_from_a_kill(world: Path, tmp_path: Path) -> None:
+    train(world, tmp_path / "first", PROJECTING.model_copy(update={"epochs": 1}))
+
+    def kill(event) -> None:
+        if (event.epoch, event.phase, event.done) == (2, "training", 3):
+            raise Killed
+
+    for place in ("killed", "calm"):
+        options = PROJECTING.model_copy(update={"seed": 3})
+        if place == "killed":
+            with pytest.raises(Killed):
+                train(world, tmp_path / place, options, progress=kill)
+        train(world, tmp_path / place, options)
+    assert content_sha256(tmp_path / "killed" / "out") == content_sha256(tmp_path / "calm" / "out")
+    again = finetune(
+        world / "set.h5",
+        tmp_path / "first" / "out" / NETWORK_FILE,
+        Folder(world / "photos"),
+        PROJECTING,
+        out=tmp_path / "again",
+        work_dir=tmp_path / "work",
+        resources=RESOURCES,
+    )
+    assert again.map_before == pytest.approx(
+        history(tmp_path / "first")["epochs/map_val"][int(history(tmp_path / "first")["best_epoch"])]
+    )
+
+
+def test_the_last_stages_alone_move(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.training.record.best_epoch", lambda history: history[-1].epoch)
+    options = OPTIONS.model_copy(update={"epochs": 1, "trainable": "last", "trainable_stages": 2})
+    train(world, tmp_path, options)
+    before, after = (
+        load_network(path) for path in (world / "network.safetensors", tmp_path / "out" / NETWORK_FILE)
+    )
+    parts = [stages(network.features) for network in (before, after)]
+    moved = [
+        any(not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+        for first, second in zip(*parts, strict=True)
+    ]
+    assert moved == [False] * (len(moved) - 2) + [True] * 2
+    assert after.gem.p.item() != before.gem.p.item()
