@@ -11,6 +11,7 @@ from benchmarks.acceptance_runs import Checks, copy_code, differing, made_since,
 from benchmarks.cells import without_folders
 from benchmarks.claims import over_sites, says
 from benchmarks.folds import folds
+from benchmarks.subsets import subset
 from benchmarks.three_seeds import (
     SeedQueries,
     SeedResult,
@@ -194,3 +195,18 @@ def test_a_difference_over_sites_weighs_sites_alike() -> None:
         "holds",
         "does not hold",
     ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_subset_is_judged_by_places_that_it_lacks(number: int) -> None:
+    sites = ["colosseum_inside", "colosseum_outside", *(f"site{n}" for n in range(12)), ""]
+    rows = [(name, f"{name}-{site}-{k}.jpg", site) for name in ("collection", "landmarks")
+            for site in sites for k in range(9)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["collection", "file", "site"])
+    found = subset(table, number)
+    places = found.chosen["site"].replace("colosseum_outside", "colosseum_inside")
+    assert places[places != ""].nunique() == found.places
+    assert set(found.chosen.loc[found.chosen["site"] != "", "collection"]) == {found.collection}
+    assert not set(found.judging["file"]) & set(found.chosen["file"])
+    judging = found.judging["site"].replace("colosseum_outside", "colosseum_inside")
+    assert not set(judging[judging != ""]) & set(places)
