@@ -120,6 +120,8 @@ def _training_set() -> dict[str, Any]:
         f"{at}/hard/image": ints(),
         f"{at}/junk/indptr": ints(0, 2),
         f"{at}/junk/image": ints(0, 3),
+        "harder/val/box": np.empty((0, 4), np.float32),
+        "harder/test/box": np.array([[0, 0, 1, 1]], np.float32),
     }
 
 
