@@ -78,8 +78,13 @@ def start(page: Page, served: Served, name: str, button: Locator) -> uuid.UUID:
                 break
     view.click()
     page.wait_for_url(re.compile("/flow-run/[0-9a-f-]{36}"))
+    return run_of(page)
+
+
+def run_of(page: Page) -> uuid.UUID:
+    """The run that the page shows."""
     found = re.search("/flow-run/([0-9a-f-]{36})", page.url)
-    assert found is not None
+    assert found is not None, page.url
     return uuid.UUID(found[1])
 
 
@@ -89,9 +94,7 @@ def wait_for_state(page: Page, served: Served, state: str) -> None:
     In between the page is left: without a graphics card the pictures that move on it take a whole core.
     """
     address = page.url
-    found = re.search("/flow-run/([0-9a-f-]{36})", address)
-    assert found is not None, address
-    run = uuid.UUID(found[1])
+    run = run_of(page)
     page.goto("about:blank")
     wait_until(lambda: served.run(run).state_name == state, RUN_LIMIT_S, f"the run is {state}")
     page.goto(address)
@@ -117,11 +120,15 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def menu(page: Page, item: str) -> None:
-    """An entry of the run's menu, and yes to what it asks."""
+def menu(page: Page, served: Served, item: str) -> None:
+    """An entry of the run's menu, and yes to what it asks, until the server knows: a page that is left before
+    takes its request with it."""
+    run = run_of(page)
+    before = served.run(run).state_id
     page.get_by_role("main").get_by_role("button", name="Open menu").click()
     page.get_by_role("menuitem", name=item).click()
     page.get_by_role("alertdialog").get_by_role("button", name=item).last.click()
+    wait_until(lambda: served.run(run).state_id != before, 60, f"the server knows of {item}")
 
 
 def open_artifact(page: Page, key: str) -> None:
@@ -213,7 +220,7 @@ def test_a_failed_run_goes_on_after_retry(page: Page, served: Served) -> None:
     assert first["describe_photographs", "Completed"] == new and first["learn_whitening", "Failed"] == 1
     folder.unlink()
     aside.rename(folder)
-    menu(page, "Retry")
+    menu(page, served, "Retry")
     wait_for_state(page, served, "Completed")
     again = served.tasks(run) - first
     assert served.run(run).run_count == 2
@@ -264,7 +271,7 @@ def test_cancel_leaves_nothing_behind(page: Page, served: Served, tmp_path: Path
     run = start(page, served, "end-to-end", submit)
     wait_until(lambda: bool(children(served)), 120, "native children compute")
     busy = children(served)
-    menu(page, "Cancel")
+    menu(page, served, "Cancel")
     wait_for_state(page, served, "Cancelled")
     wait_until(lambda: not any(child.is_running() for child in busy), 30, "the children have ended")
     wait_until(lambda: len(served.below()) == UP, 30, "only up, its server and its worker are left")
