@@ -19,9 +19,10 @@ from report.page import stills
 from report.page.material import Material
 from report.sheets.tuples import NothingToShow, mined_rows, paint_sheet
 from report.tables.curves import draw_curves
-from report.tables.evaluation import read_table
+from report.tables.evaluation import HARDER, EvaluationTable, read_table
 from report.tables.training import read_training
 from retrieval.describe.images import UnreadablePhotograph, load_photograph
+from retrieval.evaluation.bootstrap import Estimate
 from retrieval.training.options import TRAINING_FILE
 from storage.hdf5 import file as hdf5
 from storage.store import ledger
@@ -83,12 +84,14 @@ def show_stage(store: Store, record: RunRecord, stage: str) -> None:
 
 
 def show_results(store: Store, record: RunRecord) -> None:
-    """The table of what was measured."""
+    """The tables of what was measured."""
     for ref in record.refs_of("evaluation"):
-        verdict = read_table(store.root / ref.path).verdict
+        measured = read_table(store.root / ref.path)
         words = "mAP in %, geometry benchmark, interval over clusters"
-        words += f"; verdict: {verdict}" if verdict else ""
-        _table("evaluate-results", result_rows(store, ref.path), words)
+        words += f"; verdict: {measured.verdict}" if measured.verdict else ""
+        _table("evaluate-results", result_rows(measured), words)
+        if measured.harder:
+            _table("evaluate-harder", harder_rows(measured), f"medium mAP in %, harder queries: {HARDER}")
 
 
 def show_still(store: Store, record: RunRecord, key: str, still: Still, words: str) -> None:
@@ -194,7 +197,7 @@ def artifact_rows(store: Store, record: RunRecord, stage: str) -> list[dict[str,
     return rows
 
 
-def result_rows(store: Store, path: str) -> list[dict[str, Any]]:
+def result_rows(measured: EvaluationTable) -> list[dict[str, Any]]:
     """One row per configuration and protocol."""
     return [
         {
@@ -202,9 +205,26 @@ def result_rows(store: Store, path: str) -> list[dict[str, Any]]:
             "whitening": row.whitening,
             "scales": row.scales,
             "protocol": row.protocol,
-            "mAP": round(100 * row.mean_average_precision.value, 2),
-            "low": round(100 * row.mean_average_precision.low, 2),
-            "high": round(100 * row.mean_average_precision.high, 2),
+            **_in_percent(row.mean_average_precision),
         }
-        for row in read_table(store.root / path).rows
+        for row in measured.rows
     ]
+
+
+def harder_rows(measured: EvaluationTable) -> list[dict[str, Any]]:
+    """One row per split, configuration and change of the queries."""
+    return [
+        {
+            "split": row.split,
+            "network": row.network,
+            "whitening": row.whitening,
+            "queries": row.change,
+            **_in_percent(row.mean_average_precision),
+        }
+        for row in measured.harder
+    ]
+
+
+def _in_percent(found: Estimate) -> dict[str, float]:
+    ends = {"mAP": found.value, "low": found.low, "high": found.high}
+    return {name: round(100 * value, 2) for name, value in ends.items()}

@@ -97,8 +97,16 @@ def test_a_picture_is_small_and_there_where_there_is_something_to_show(
     assert len(made["select-overlaps"]["image_url"]) < 1_000_000
 
 
-PARTS = ("artifact_rows", "show_still", "read_training", "draw_curves", "hard_negatives_sheet", "result_rows")
-SHOWN_BY_WHAT = (*PARTS, "stale_rows", "report_run", "serving", "create_table_artifact")
+PARTS = ("artifact_rows", "show_still", "read_training", "draw_curves", "hard_negatives_sheet", "read_table")
+SHOWN_BY_WHAT = (
+    *PARTS,
+    "result_rows",
+    "harder_rows",
+    "stale_rows",
+    "report_run",
+    "serving",
+    "create_table_artifact",
+)
 
 
 @pytest.mark.parametrize("broken", [*SHOWN_BY_WHAT, "create_image_artifact", "create_markdown_artifact"])
@@ -110,7 +118,7 @@ def test_what_cannot_be_drawn_is_logged_and_fails_nothing(
     """Whatever of it fails, and however: the run goes on, and all the rest is there."""
     show_all(shown["store"], shown["record"])
     whole = set(shown["made"])
-    assert "not shown" not in caplog.text and len(whole) == 15
+    assert "not shown" not in caplog.text and len(whole) == 16
     shown["made"].clear()
 
     def fails(*_: Any, **__: Any) -> Any:
@@ -158,7 +166,9 @@ def shown(training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     monkeypatch.setattr(pages, "Material", lambda *_: SimpleNamespace(training_set={}))
     for name, value in {
         "artifact_rows": [{}],
+        "read_table": SimpleNamespace(verdict="only whiten", harder=[1]),
         "result_rows": [{}],
+        "harder_rows": [{}],
         "stale_rows": [{}],
         "hard_negatives_sheet": b"",
         "report_run": tmp_path / "r1.html",

@@ -258,7 +258,7 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
     refused("is no folder", "index", tmp_path / "no", *store)
     refused("write KEY=VALUE", "index", made / "photos", *store, "--set", "links")
     refused("code_byte", "index", made / "photos", *store, "--set", "code_byte=3")
-    refused("whitening.h5, or lw or pcaw", "index", made / "photos", *store, "--whitening", tmp_path / "no")
+    refused("whitening.h5, lw or pcaw", "index", made / "photos", *store, "--whitening", tmp_path / "no")
     refused("is there already", "index", made / "photos", *store, "--out", made / "deployed")
     refused("is there already", "index", made / "photos", *store, "--hloc", made / "global.h5")
     refused("is no folder", "index", made / "photos", *store, "--hloc", made / "no" / "global.h5")
