@@ -187,8 +187,7 @@ def report(out: Path, subsets: Sequence[int]) -> None:
             continue
         kind = f"{cell['places']} places of {cell['collection']}"
         if "failed" in cell:
-            table.add_row(str(number), kind, str(cell["photographs"]), "", "no completed run")
-            gains[number] = kind, 0.0, False
+            table.add_row(str(number), kind, str(cell["photographs"]), "", "no completed run: not counted")
             continue
         first, second = (np.array(cell["ap"][name], dtype=np.float64) for name in ("used", "off the shelf"))
         gain = estimate(first - second, np.array(cell["groups"]))

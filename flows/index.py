@@ -8,7 +8,7 @@ from prefect import flow
 from flows.options.loading import load
 from flows.options.names import METHODS
 from flows.options.pipeline import DescriptionOptions, PipelineOptions, PipelineResources
-from flows.run.networks import chosen_network, named
+from flows.run.networks import by_id, chosen_network, named
 from flows.run.record import collection_of, recorded, started
 from flows.steps.reconstruct import describe_all, read_folder
 from flows.steps.whitenings import whitenings
@@ -49,7 +49,7 @@ def index(
     all), or raw; none: that of the run's verdict. Raises UnknownNetwork, NoWhitening, NothingToIndex.
     """
     opened = Store.create(store)
-    used = options or IndexingOptions()
+    used, network = options or IndexingOptions(), by_id(opened, network)
     if whitening is None and used.whitening is None:
         whitening = whitening_by_verdict(opened, network)
     if whitening not in (None, "raw"):

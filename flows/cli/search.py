@@ -81,8 +81,8 @@ def index(
         from storage.store.store import Store
 
         read_scales(options)
-        of_run = whitening in (*METHODS, "raw")
-        method, dimensions = (whitening, options.pop("dimensions")) if of_run else (None, None)
+        method = whitening if whitening in (*METHODS, "raw") else None
+        dimensions = options.pop("dimensions") if method in METHODS else None
         hint = "; give a whitening.h5, lw or pcaw of a run, or raw"
         options["whitening"] = None if method else file_of(whitening, hint)
         options["index"] = {**key_values(set_ or [], "--set"), **options["index"]}

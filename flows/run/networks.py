@@ -1,5 +1,6 @@
 """A network that somebody names: a file, a run, or none for the one off the shelf."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,19 +28,35 @@ class Used(NamedTuple):
 
 
 def used_by(store: Store, record: RunRecord) -> Used | None:
-    """What a run's verdict says is used; None where it has none."""
+    """What a run's verdict says is used; None where it has none. Raises UnknownNetwork where it had one that
+    cannot be read."""
     for ref in record.refs_of("evaluation"):
-        if store.is_intact(ref):
-            with open_artifact(store.path(ref), "evaluation") as file:
-                if "verdict/chosen" in file:
-                    chosen = int(file["verdict/chosen"])
-                    return Used(*(str(file[f"verdict/{name}"][chosen]) for name in Used._fields))
+        if not store.is_intact(ref):
+            raise UnknownNetwork(
+                f"run '{record.id}': which of its networks is used stands in {ref.path}, which is damaged or "
+                "gone; run evaluate again, or name the network: fine-tuned or off-the-shelf"
+            )
+        with open_artifact(store.path(ref), "evaluation") as file:
+            if "verdict/chosen" in file:
+                chosen = int(file["verdict/chosen"])
+                return Used(*(str(file[f"verdict/{name}"][chosen]) for name in Used._fields))
     return None
+
+
+def by_id(store: Store, network: str | None) -> str | None:
+    """A run's name as its id, so that network and whitening are of one run, whatever ends meanwhile; anything
+    else as it is."""
+    if network is None or Path(network).is_file():
+        return network
+    run, slash, name = network.partition("/")
+    with suppress(ledger.UnknownRun):  # said where its network is looked for
+        run = ledger.load(store, run).id
+    return f"{run}{slash}{name}"
 
 
 def named(store: Store, network: str) -> tuple[RunRecord, str, Used | None]:
     """(run, network's name, verdict) of RUN, whose network is that of its verdict, else the fine-tuned one,
-    or of RUN/off-the-shelf, RUN/fine-tuned, which ask for no verdict. Raises UnknownRun."""
+    or of RUN/off-the-shelf, RUN/fine-tuned, which ask for no verdict. Raises UnknownRun, UnknownNetwork."""
     run, _, name = network.rpartition("/")
     if name in NETWORKS:
         return ledger.load(store, run), name, None

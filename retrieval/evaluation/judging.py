@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.benchmarks.harder import harder_precisions
-from retrieval.evaluation.verdict import BASELINE, CANDIDATES, TUNED, Epochs, Modes, Verdict, judge
+from retrieval.evaluation.verdict import (
+    BASELINE,
+    CANDIDATES,
+    TUNED,
+    WITHOUT_VAL,
+    Epochs,
+    Modes,
+    Verdict,
+    judge,
+)
 from retrieval.whitening.moments import pair_statistics
 from retrieval.whitening.whitening import Whitening, training_pairs, unrotated
 from storage.hdf5 import file as hdf5
@@ -48,21 +57,22 @@ class Judging:
 def verdict_arrays(
     arrays: Mapping[str, Any], configurations: Sequence[Configuration], judging: Judging, seed: int
 ) -> dict[str, Any]:
-    """The group `verdict` of evaluation.h5; {} where val has no query with a positive or a network is
-    missing. arrays: of training_set.h5 by path; configurations: at the single scale, of both networks."""
+    """The group `verdict` of evaluation.h5; {} where a network is missing.
+
+    arrays: of training_set.h5 by path; configurations: at the single scale, of both networks.
+    """
     by_name = {(each.network, each.whitening): each for each in configurations if each.scales == "1"}
     if not {(BASELINE, "raw"), (BASELINE, "pcaw"), (TUNED, "raw"), (TUNED, "pcaw")} <= by_name.keys():
         return {}
     standing = GeometryBenchmark.from_arrays(arrays, "val")
+    if not len(standing.queries):
+        return _columns(WITHOUT_VAL)
     baseline, tuned = (
         _modes(arrays, standing, by_name[name, "raw"], by_name[name, "pcaw"].transform, judging)
         for name in (BASELINE, TUNED)
     )
-    if baseline is None or tuned is None:
-        return {}
     fits = judging.epochs is not None and judging.epochs.average_precisions.shape[1] == len(standing.queries)
-    found = judge(baseline, tuned, standing.clusters, judging.epochs if fits else None, seed)
-    return {} if found is None else _columns(found)
+    return _columns(judge(baseline, tuned, standing.clusters, judging.epochs if fits else None, seed))
 
 
 def _modes(
@@ -71,10 +81,8 @@ def _modes(
     raw: Configuration,
     pcaw: Whitening | None,
     judging: Judging,
-) -> Modes | None:
-    """What `Modes` has of one network; None where val has no queries."""
-    if not len(standing.queries):
-        return None
+) -> Modes:
+    """What `Modes` has of one network."""
     queries = {change: rows for (split, change), rows in raw.altered.items() if split == "val"}
     families, medium, judged = [], [], []
     for family, transform in _transforms(arrays, raw.descriptors, pcaw, judging):

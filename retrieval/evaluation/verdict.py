@@ -98,15 +98,15 @@ class Verdict:
 
 def judge(
     baseline: Modes, tuned: Modes, clusters: NDArray[np.int64], epochs: Epochs | None = None, seed: int = 0
-) -> Verdict | None:
-    """The verdict of the queries of val (clusters [V]); None where none of them has a positive.
+) -> Verdict:
+    """The verdict of the queries of val (clusters [V]).
 
     epochs: of the training, None where it is not known.
     """
     known = np.isfinite(baseline.judged[0])
     number = np.unique(clusters[known]).size
     if number == 0:
-        return None
+        return WITHOUT_VAL
     everyone = _whole(baseline, tuned, known, clusters)
     if number < LEAST_CLUSTERS:
         why = f"val has {number} clusters with queries, and {LEAST_CLUSTERS} are needed"
@@ -187,6 +187,12 @@ def _undecided(everyone: Sequence[tuple[str, str]], why: str) -> Verdict:
         for place, (name, pair) in enumerate(zip(CANDIDATES, everyone, strict=True))
     )
     return Verdict(candidates, AS_IT_WAS, f"cannot tell: {why}; left as it was, the network off the shelf")
+
+
+WITHOUT_VAL = _undecided(
+    [(BASELINE, "raw"), (BASELINE, "lw"), (TUNED, "lw")], "val has no query with a positive"
+)
+"""Where nothing can be asked. The whitenings are those that are learnt with most care; none is chosen."""
 
 
 def _sentence(candidates: Sequence[Candidate], held: int, number: int) -> str:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import flows.index as index_flow
 from flows.cli import main
 from flows.options.pipeline import PipelineOptions
-from flows.run.networks import chosen_network, used_by
+from flows.run.networks import UnknownNetwork, by_id, chosen_network, used_by
 from flows.server.context import Session
 from retrieval.describe.options import ExtractionOptions
 from retrieval.networks.network import build_network, save_network
@@ -136,7 +136,13 @@ def test_a_run_is_the_network_and_the_whitening_of_its_verdict(root: Path, tmp_p
     assert [index_flow.whitening_by_verdict(store, each) for each in (*asked, "nobody", None)] == ["lw"] + [
         None
     ] * 4
+    assert by_id(store, "latest") == saved.id and by_id(store, asked[1]) == f"{saved.id}/off-the-shelf"
+    assert [by_id(store, each) for each in ("nobody", "no/body", None)] == ["nobody", "no/body", None]
     single = ExtractionOptions()
     for network, number in (("latest", 1), (asked[1], 1), (asked[2], 5)):
         found = index_flow.whitening_of(store, network, "lw", single)
         np.testing.assert_array_equal(Whitening.load(found).mean, whitening(number).mean)
+    store.path(evaluated).unlink()
+    with pytest.raises(UnknownNetwork, match="damaged or gone; run evaluate again, or name the network"):
+        chosen_network(store, "latest")
+    assert chosen_network(store, asked[2])[0] == refs["finetune"]

@@ -259,6 +259,16 @@ def test_what_is_asked_wrongly_is_named(made: Path, network: Path, tmp_path: Pat
     refused("write KEY=VALUE", "index", made / "photos", *store, "--set", "links")
     refused("code_byte", "index", made / "photos", *store, "--set", "code_byte=3")
     refused("whitening.h5, lw or pcaw", "index", made / "photos", *store, "--whitening", tmp_path / "no")
+    refused(
+        "dimensions without a whitening",
+        "index",
+        made / "photos",
+        *store,
+        "--whitening",
+        "raw",
+        "--dimensions",
+        5,
+    )
     refused("is there already", "index", made / "photos", *store, "--out", made / "deployed")
     refused("is there already", "index", made / "photos", *store, "--hloc", made / "global.h5")
     refused("is no folder", "index", made / "photos", *store, "--hloc", made / "no" / "global.h5")

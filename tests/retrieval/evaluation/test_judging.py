@@ -86,6 +86,17 @@ def test_without_both_networks_there_is_no_verdict(world: Any) -> None:
     assert verdict_arrays(arrays, configurations(rows, rows)[:2], Judging("m3", GRID, None), 0) == {}
 
 
+def test_a_val_without_queries_leaves_everything_as_it_was(world: Any) -> None:
+    arrays, rows = world
+    empty = np.empty(0, dtype=np.int64)
+    labels = {f"benchmark/val/{label}/{part}": np.zeros(1, np.int64) if part == "indptr" else empty
+              for label in ("easy", "hard", "junk") for part in ("indptr", "image")}  # fmt: skip
+    without = {**arrays, **labels, "benchmark/val/queries": empty, "benchmark/val/database": empty}
+    found = verdict_arrays(without, configurations(rows, rows), Judging("m2+m3", GRID, None), 0)
+    assert CANDIDATES[int(found["verdict/chosen"])] == AS_IT_WAS
+    assert "val has no query" in found["verdict/sentence"][0] and np.isnan(found["verdict/estimate"]).all()
+
+
 def test_it_is_read_from_the_files_of_a_run(tmp_path: Path) -> None:
     training = write_sample(tmp_path / "training.h5", "training")
     lw = tmp_path / "whitening.h5"

@@ -32,7 +32,7 @@ def test_a_sure_gain_is_taken(
     baseline: tuple[float, ...], tuned: tuple[float, ...], chosen: str, network: str, whitening: str
 ) -> None:
     found = judge(modes(*baseline), modes(*tuned), CLUSTERS)
-    assert found is not None and found.chosen == chosen
+    assert found.chosen == chosen
     (used,) = [each for each in found.candidates if each.name == chosen]
     assert (used.network, used.whitening) == (network, whitening)
     assert [each.name for each in found.candidates] == [AS_IT_WAS, ONLY_WHITEN, FINE_TUNED]
@@ -42,7 +42,7 @@ def test_a_sure_gain_is_taken(
 def test_a_gain_of_some_clusters_is_not_sure() -> None:
     up_and_down = 0.5 + np.where(CLUSTERS % 2, 0.3, -0.25)
     found = judge(modes(0.5, 0.4, up_and_down, up_and_down), modes(0.5, 0.4, 0.4, 0.4), CLUSTERS)
-    assert found is not None and found.chosen == AS_IT_WAS
+    assert found.chosen == AS_IT_WAS
     gain = found.candidates[1].gain
     assert gain.low < 0 < gain.value < gain.high and found.candidates[2].against == AS_IT_WAS
 
@@ -50,7 +50,7 @@ def test_a_gain_of_some_clusters_is_not_sure() -> None:
 def test_what_is_asked_last_is_compared_with_what_is_held() -> None:
     """Fine-tuned is better than before, and worse than whitening alone."""
     found = judge(modes(0.5, 0.9, 0.8, 0.8), modes(0.7, 0.7, 0.7, 0.7), CLUSTERS)
-    assert found is not None and found.chosen == ONLY_WHITEN
+    assert found.chosen == ONLY_WHITEN
     assert found.candidates[2].against == ONLY_WHITEN
     assert found.candidates[2].gain.value == pytest.approx(-0.2)
 
@@ -59,23 +59,25 @@ def test_what_is_asked_last_is_compared_with_what_is_held() -> None:
 def test_few_clusters_cannot_tell(clusters: int) -> None:
     few = CLUSTERS % clusters
     found = judge(modes(0.1, 0.9, 0.9, 0.9), modes(0.9, 0.9, 0.9, 0.9), few)
-    assert found is not None and found.chosen == AS_IT_WAS
+    assert found.chosen == AS_IT_WAS
     assert f"cannot tell: val has {clusters} clusters" in found.sentence
 
 
 def test_a_full_val_cannot_tell() -> None:
     found = judge(modes(1, 1, 1, 1), modes(1, 1, 1, 1), CLUSTERS)
-    assert found is not None and found.chosen == AS_IT_WAS and "find everything" in found.sentence
+    assert found.chosen == AS_IT_WAS and "find everything" in found.sentence
 
 
-def test_without_a_query_there_is_no_verdict() -> None:
-    assert judge(modes(*[np.nan] * 4), modes(*[np.nan] * 4), CLUSTERS) is None
+def test_without_a_query_it_cannot_tell() -> None:
+    found = judge(modes(*[np.nan] * 4), modes(*[np.nan] * 4), CLUSTERS)
+    assert found.chosen == AS_IT_WAS and found.candidates[0].whitening == "raw"
+    assert "cannot tell: val has no query with a positive; left as it was" in found.sentence
 
 
 def test_a_query_without_a_positive_changes_nothing() -> None:
     low, high = (np.where(np.arange(18) == 4, np.nan, each) for each in (0.5, 0.6))
     found = judge(modes(low, low, low, low), modes(high, low, low, low), CLUSTERS)
-    assert found is not None and found.chosen == FINE_TUNED
+    assert found.chosen == FINE_TUNED
     assert found.candidates[2].gain.value == pytest.approx(0.1)
 
 
@@ -88,7 +90,7 @@ def test_a_ridge_that_its_own_judges_chose_counts_for_nothing() -> None:
     tuned = Modes(("raw", "pcaw", *["lw"] * 6), table, table)
     baseline = Modes(tuned.families[:3], np.full((3, 18), 0.05), np.full((3, 18), 0.05))
     found = judge(baseline, tuned, CLUSTERS)
-    assert found is not None and found.chosen == AS_IT_WAS and found.candidates[2].estimate < 0.05
+    assert found.chosen == AS_IT_WAS and found.candidates[2].estimate < 0.05
 
 
 def test_the_ridge_is_chosen_by_the_standing_rows_alone() -> None:
