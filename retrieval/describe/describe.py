@@ -121,7 +121,7 @@ def iterate_descriptors(
         try:
             return positions, describe(tensor)
         except RuntimeError as error:
-            _raise_if_too_small(tensor, images[positions[0]], network, scales, error)
+            raise_if_too_small(tensor, images[positions[0]], network, scales, error)
             raise
 
     on_cpu = chosen.type == "cpu"
@@ -136,7 +136,7 @@ def iterate_descriptors(
         yield from zip(positions, rows, strict=True)
 
 
-def _raise_if_too_small(
+def raise_if_too_small(
     batch: Tensor, image: Any, network: RetrievalNetwork, scales: Sequence[float], error: RuntimeError
 ) -> None:
     """Raises PhotographTooSmall where a forward pass failed on fewer pixels than any network needs."""

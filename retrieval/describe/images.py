@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,15 +107,15 @@ def loaded_ahead(
 
 class PhotographCache:
     """load(image) with the results kept in memory up to `limit` bytes; what does not fit is loaded every
-    time."""
+    time. For photographs, and for what is made of them once."""
 
-    def __init__(self, load: Callable[[int], NDArray[np.uint8]], limit: int) -> None:
+    def __init__(self, load: Callable[[int], NDArray[Any]], limit: int) -> None:
         self._load = load
         self._free = limit
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._kept: dict[int, NDArray[Any]] = {}
         self._lock = Lock()
 
-    def __call__(self, image: int) -> NDArray[np.uint8]:
+    def __call__(self, image: int) -> NDArray[Any]:
         photograph = self._kept.get(image)
         if photograph is None:
             photograph = self._load(image)

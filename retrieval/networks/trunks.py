@@ -67,8 +67,17 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.body = body
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """What follows one another, from photographs to maps."""
+        body = self.body
+        stem, head = (body._conv_stem, body._bn0), (body._conv_head, body._bn1)
+        return [*stem, body._swish, *body._blocks, *head, body._swish]  # type: ignore[list-item,misc]
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.body.extract_features(x)  # type: ignore[no-any-return,operator]
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 def efficientnet_lite(name: str, imagenet: bool, weights_file: Path | None) -> nn.Module:
@@ -184,6 +193,17 @@ def stages(features: nn.Module) -> list[nn.Module]:
     own = list(body.parameters(recurse=False))
     parts[0] += [nn.ParameterList(own)] if own else []
     return [nn.ModuleList(part) for part in parts]
+
+
+def halves(features: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """A trunk as two that follow one another: up to the first layer that learns (its parameters require a
+    gradient), and from there on. None for vision transformers and others whose layers are no plain chain."""
+    if not isinstance(features, nn.Sequential | EfficientNetLite):
+        return None
+    layers = features.layers if isinstance(features, EfficientNetLite) else list(features)
+    learns = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
+    first = learns.index(True) if any(learns) else len(layers)
+    return nn.Sequential(*layers[:first]), nn.Sequential(*layers[first:])
 
 
 def freeze_statistics(module: nn.Module) -> None:

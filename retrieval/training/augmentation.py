@@ -23,7 +23,7 @@ def changes(options: TrainingOptions, epoch: int, first: int = 0) -> Change | No
     first: position in the epoch of the first tuple. Draws come from (seed, epoch, position, place) alone: a
     resumed training, or one of several processes, draws the same.
     """
-    if options.augment_scale == 1 and options.augment_crop == 0 and options.augment_colour == 0:
+    if not options.augments:
         return None
 
     def change(photograph: NDArray[np.uint8], position: int, place: int) -> NDArray[np.uint8]:

@@ -161,6 +161,11 @@ class TrainingOptions(Options):
         plain = backbone.removeprefix("timm:")
         return next((value for name, value in MARGINS.items() if plain.startswith(name)), OTHER_MARGIN)
 
+    @property
+    def augments(self) -> bool:
+        """Whether training photographs are changed at random."""
+        return self.augment_scale < 1 or self.augment_crop > 0 or self.augment_colour > 0
+
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch (from 1). The schedule steps before the epoch, as in the published
         code."""
@@ -186,8 +191,7 @@ class TrainingOptions(Options):
                 raise ValueError(
                     f"{name}={getattr(self, name)} with positives={self.positives}: only m3 has it"
                 )
-        augmented = self.augment_scale < 1 or self.augment_crop > 0 or self.augment_colour > 0
-        if self.trainable == "projection" and augmented:
+        if self.trainable == "projection" and self.augments:
             raise ValueError(
                 "augment_* with trainable=projection: it learns from descriptors that are computed once; "
                 "leave them out, or train more than the projection"
@@ -206,7 +210,9 @@ class TrainingResources(Resources):
     threads: int | None = Field(None, ge=1, description="CPU threads; none: torch decides")
     loader_threads: int = Field(1, ge=0, description="threads that decode ahead; 0: decode in between")
     batch_size: int = Field(8, ge=1, description="photographs per forward pass while mining on a GPU")
-    cache_megabytes: int = Field(2000, ge=0, description="memory for decoded photographs")
+    cache_megabytes: int = Field(
+        2000, ge=0, description="memory for decoded photographs, or for what frozen layers make of them"
+    )
     training_processes: int = Field(1, ge=1, description="processes that train together, one per GPU")
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints in an epoch")
     checkpoints_kept: int = Field(

@@ -1,14 +1,15 @@
-"""What a training changes: a whole network on photographs, or a projection on descriptors.
+"""What a training changes: a whole network on photographs, its last stages on the maps of those before them,
+or a projection on descriptors.
 
 A projection is a linear layer after the pooling that begins as Lw, or as the layer that the network has: on
 its descriptors z of unit length it is z + A z with A = 0, and weight decay pulls A back to that beginning.
-What comes before it never changes, so that it is computed once.
+What comes before it, or before the last stages, never changes, so that it is computed once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,16 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from retrieval.describe.describe import DescriptorTable, Passes, iterate_descriptors
+from retrieval.describe.compute import side_by_side
+from retrieval.describe.describe import (
+    DescriptorTable,
+    Passes,
+    iterate_descriptors,
+    raise_if_too_small,
+)
 from retrieval.describe.images import PhotographCache, load_photograph, normalise
 from retrieval.describe.rows import training_rows
 from retrieval.learning.processes import ALONE, Processes
 from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork, initialise_whitening
-from retrieval.networks.trunks import stages
-from retrieval.training.options import TrainingCall, TrainingOptions, TrainingResources
+from retrieval.networks.trunks import halves, stages
+from retrieval.training.options import TrainingCall
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
 from retrieval.whitening.whitening import (
@@ -55,13 +62,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class CurrentDescriptors:
-    """Describes images of a training set. load: image -> [H, W, 3] uint8; names: for errors."""
+    """Describes images of a training set. each(images) -> (position, descriptor [D]) of each; names: for
+    errors."""
 
-    network: RetrievalNetwork
-    load: Callable[[int], NDArray[np.uint8]]
+    each: Callable[[list[int]], Iterable[tuple[int, NDArray[np.float32]]]]
+    dimension: int
     names: list[str]
-    options: TrainingOptions
-    resources: TrainingResources
     processes: Processes = ALONE
 
     def table(
@@ -69,15 +75,8 @@ class CurrentDescriptors:
     ) -> DescriptorTable:
         """Descriptors of images [K], ascending; report(done, total). Raises TrainingDiverged."""
         own = self.processes.share(images)
-        rows = np.empty((len(own), self.network.description.dimension), dtype=np.float32)
-        passes = Passes(
-            precision=self.options.precision,
-            batch_size=self.resources.batch_size,
-            device=str(next(self.network.parameters()).device),
-            loader_threads=self.resources.loader_threads,
-        )
-        described = iterate_descriptors(self.network, self.load, own.tolist(), passes)
-        for done, (position, descriptor) in enumerate(described, start=1):
+        rows = np.empty((len(own), self.dimension), dtype=np.float32)
+        for done, (position, descriptor) in enumerate(self.each(own.tolist()), start=1):
             rows[position] = descriptor
             report(done, len(own))
         parts = self.processes.gather(rows)
@@ -96,21 +95,76 @@ class CurrentDescriptors:
 def whole_network(
     call: TrainingCall, network: RetrievalNetwork, names: list[str], processes: Processes
 ) -> Subject:
-    """The network itself; of `trainable=last` all but its last stages keep their weights."""
-    options, description = call.options, network.description
-    if options.trainable == "last":
-        parts = stages(network.features)
-        for part in parts[: max(0, len(parts) - options.trainable_stages)]:
-            part.requires_grad_(False)
+    """The network itself, on photographs."""
+    description, device = network.description, next(network.parameters()).device
+    load = PhotographCache(partial(_decoded, call, names), call.resources.cache_megabytes * 2**20)
+    passes = Passes(
+        precision=call.options.precision,
+        batch_size=call.resources.batch_size,
+        device=str(device),
+        loader_threads=call.resources.loader_threads,
+    )
 
-    def decoded(image: int) -> NDArray[np.uint8]:
-        path = call.photographs.path(names[image])
-        return load_photograph(path, options.image_size, draft=options.draft)
+    def each(images: list[int]) -> Iterable[tuple[int, NDArray[np.float32]]]:
+        return iterate_descriptors(network, load, images, passes)
 
-    load = PhotographCache(decoded, call.resources.cache_megabytes * 2**20)
-    describing = CurrentDescriptors(network, load, names, options, call.resources, processes)
+    describing = CurrentDescriptors(each, description.dimension, names, processes)
     tensor = partial(normalise, mean=description.mean, std=description.std)
     return Subject(network, load, tensor, describing.table, lambda: network)
+
+
+def last_stages(
+    call: TrainingCall, network: RetrievalNetwork, names: list[str], processes: Processes
+) -> Subject:
+    """The last `trainable_stages` of the network, on the maps of the stages before them, which are computed
+    once per photograph, as far as `cache_megabytes` allows.
+
+    With augmentation every photograph is another one each time, and a vision transformer is no plain chain:
+    then the whole network is passed, of which all but the last stages keep their weights.
+    """
+    parts = stages(network.features)
+    for part in parts[: max(0, len(parts) - call.options.trainable_stages)]:
+        part.requires_grad_(False)
+    in_two = None if call.options.augments else halves(network.features)
+    if in_two is None:
+        return whole_network(call, network, names, processes)
+    frozen, learning = in_two
+    rest = RetrievalNetwork(
+        learning, network.pool, network.description, lwhiten=network.lwhiten, whiten=network.whiten
+    )
+    device, decoded = next(network.parameters()).device, partial(_decoded, call, names)
+    reduced = partial(
+        torch.autocast, device.type, dtype=torch.bfloat16, enabled=call.options.precision == "bfloat16"
+    )
+
+    def passed(module: nn.Module, batch: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode(), reduced():
+            batch = batch.to(device, memory_format=torch.channels_last)
+            return module(batch)[0].float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def maps(image: int) -> NDArray[np.float32]:
+        photograph = normalise(decoded(image), network.description.mean, network.description.std)
+        try:
+            return passed(frozen, photograph)
+        except RuntimeError as error:
+            raise_if_too_small(photograph, call.photographs.path(names[image]), network, (1.0,), error)
+            raise
+
+    load = PhotographCache(maps, call.resources.cache_megabytes * 2**20)
+
+    def described(image: int) -> NDArray[np.float32]:
+        return passed(rest, torch.from_numpy(load(image))[None])
+
+    def each(images: list[int]) -> Iterable[tuple[int, NDArray[np.float32]]]:
+        return enumerate(side_by_side(images, described, None))
+
+    describing = CurrentDescriptors(each, network.description.dimension, names, processes)
+    return Subject(rest, load, lambda found: torch.from_numpy(found)[None], describing.table, lambda: network)
+
+
+def _decoded(call: TrainingCall, names: list[str], image: int) -> NDArray[np.uint8]:
+    path = call.photographs.path(names[image])
+    return load_photograph(path, call.options.image_size, draft=call.options.draft)
 
 
 def projection(

@@ -51,7 +51,7 @@ from retrieval.training.step import (
     set_learning_rate,
     train_tuples,
 )
-from retrieval.training.subject import Subject, projection, whole_network
+from retrieval.training.subject import Subject, last_stages, projection, whole_network
 from retrieval.training.tuples import TRAIN, NegativePlan
 from retrieval.training.validation import Measured, Validation
 from storage.files.digests import json_sha256
@@ -297,7 +297,8 @@ def _subject(
     network = load_network(call.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if call.options.trainable == "projection":
         return projection(call, network, _names(arrays), processes, arrays)
-    return whole_network(call, network, _names(arrays), processes)
+    make = last_stages if call.options.trainable == "last" else whole_network
+    return make(call, network, _names(arrays), processes)
 
 
 def _matcher(call: TrainingCall, processes: Processes) -> Matcher | None:

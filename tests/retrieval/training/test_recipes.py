@@ -1,14 +1,17 @@
 """Ways to train beside the paper's: what learns, positives, means of weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from retrieval.describe.describe import extract
-from retrieval.networks.network import load_network
-from retrieval.networks.trunks import stages
+from retrieval.describe.describe import PhotographTooSmall, extract
+from retrieval.describe.images import normalise
+from retrieval.networks.network import build_network, load_network
+from retrieval.networks.options import NetworkOptions
+from retrieval.networks.trunks import halves, stages
 from retrieval.training.finetune import finetune
 from retrieval.training.options import NETWORK_FILE
 from retrieval.training.subject import learnt
@@ -132,3 +135,65 @@ def test_the_last_stages_alone_move(world: Path, tmp_path: Path, monkeypatch: py
     ]
     assert moved == [False] * (len(moved) - 2) + [True] * 2
     assert after.gem.p.item() != before.gem.p.item()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_frozen_stages_are_passed_once_and_the_training_is_the_same(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    options = OPTIONS.model_copy(
+        update={"trainable": "last", "trainable_stages": 3, "epochs": 2, "precision": precision}
+    )
+    normalised: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> torch.Tensor:
+        normalised.append(1)
+        return normalise(*arguments, **named)
+
+    monkeypatch.setattr("retrieval.training.subject.normalise", counted)
+    train(world, tmp_path / "once", options)
+    arrays = hdf5.read(world / "set.h5", "training_set", ["images/name"])
+    assert 0 < len(normalised) <= len(arrays["images/name"])
+    with monkeypatch.context() as patch:
+        patch.setattr("retrieval.training.subject.halves", lambda features: None)
+        train(world, tmp_path / "anew", options)
+    once, anew = history(tmp_path / "once"), history(tmp_path / "anew")
+    tolerance = 1e-5 if precision == "float32" else 2e-2
+    np.testing.assert_allclose(once["epochs/loss_train"], anew["epochs/loss_train"], rtol=tolerance)
+    networks = [load_network(tmp_path / name / "out" / NETWORK_FILE) for name in ("once", "anew")]
+    for (name, tensor), other in zip(
+        networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_photograph_too_small_for_frozen_stages_is_named(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = OPTIONS.model_copy(update={"trainable": "last", "trainable_stages": 1})
+
+    def fails(self: torch.nn.Sequential, maps: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("kernel size can't be greater than actual input size")
+
+    monkeypatch.setattr(torch.nn.Sequential, "forward", fails)
+    with pytest.raises(PhotographTooSmall, match=r"\.(jpg|png).*too small"):
+        train(world, tmp_path, options)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18", "squeezenet1_0", "efficientnet_lite0"])
+def test_a_trunk_in_two_is_the_trunk(name: str) -> None:
+    network = build_network(NetworkOptions(backbone=name, weights="random"))
+    photograph = torch.rand(1, 3, 96, 80)
+    parts = stages(network.features)
+    with torch.no_grad():
+        expected = network.features(photograph)
+        for learning in range(len(parts) + 1):
+            network.requires_grad_(True)
+            for part in parts[: len(parts) - learning]:
+                part.requires_grad_(False)
+            in_two = halves(network.features)
+            assert in_two is not None
+            assert torch.equal(in_two[1](in_two[0](photograph)), expected)
+            assert not any(parameter.requires_grad for parameter in in_two[0].parameters())
+            found = {id(parameter) for parameter in in_two[1].parameters() if parameter.requires_grad}
+            assert found == {id(each) for each in network.features.parameters() if each.requires_grad}
