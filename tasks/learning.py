@@ -52,7 +52,7 @@ def finetune_network(
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
     features: with them suspicious negatives are matched, see `checked_by`; descriptors: of the network, for a
-    projection. slot: see tasks.engine.slots.
+    projection or Lw. slot: see tasks.engine.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])

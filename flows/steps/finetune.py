@@ -24,7 +24,7 @@ def steps(work: Work) -> None:
         photos=work.photos,
         features=checked_by(work.store, features, chosen, matching),
         matching=matching,
-        descriptors=described(work, network) if training.trainable == "projection" else None,
+        descriptors=described(work, network) if training.needs_descriptors else None,
         resources=work.resources.training(),
         slot=work.resources.gpu_slot,
     )
@@ -32,7 +32,7 @@ def steps(work: Work) -> None:
 
 
 def described(work: Work, network: ArtifactRef) -> Items:
-    """Descriptors of the training set that a projection is learnt from."""
+    """Descriptors of the training set that a projection or Lw is learnt from."""
     training, shas = work.options.training, selected(work.store, work.one("training_set"))
     options = ExtractionOptions(
         image_size=training.image_size, precision=training.precision, draft=training.draft

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,17 +105,17 @@ def loaded_ahead(
                 future.cancel()
 
 
-class PhotographCache:
-    """load(image) with the results kept in memory up to `limit` bytes; what does not fit is loaded every
+class PhotographCache(Generic[_Key]):
+    """load(key) with the results kept in memory up to `limit` bytes; what does not fit is loaded every
     time. For photographs, and for what is made of them once."""
 
-    def __init__(self, load: Callable[[int], NDArray[Any]], limit: int) -> None:
+    def __init__(self, load: Callable[[_Key], NDArray[Any]], limit: int) -> None:
         self._load = load
         self._free = limit
-        self._kept: dict[int, NDArray[Any]] = {}
+        self._kept: dict[_Key, NDArray[Any]] = {}
         self._lock = Lock()
 
-    def __call__(self, image: int) -> NDArray[Any]:
+    def __call__(self, image: _Key) -> NDArray[Any]:
         photograph = self._kept.get(image)
         if photograph is None:
             photograph = self._load(image)

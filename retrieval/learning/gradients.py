@@ -63,6 +63,20 @@ def tuple_gradients(
     return float(value.detach()), torch.cat([fixed.detach(), *negatives])
 
 
+def query_gradients(
+    forward: Forward, photograph: Tensor, positives: Tensor, negatives: Tensor, loss: Loss, weights: Tensor
+) -> tuple[float, Tensor]:
+    """Add the gradients of the loss of a query among descriptors that stand still -> the loss, the query's
+    descriptor [1, D] without graph.
+
+    photograph [1, 3, H, W]; positives [P, D] of weights [P]; negatives [K, D].
+    """
+    row = forward(photograph)
+    value = loss(torch.cat([row, positives, negatives]), _labels(weights, len(negatives)))
+    value.backward()
+    return float(value.detach()), row.detach()
+
+
 def _in_two_passes(
     forward: Forward,
     photographs: Sequence[Tensor],

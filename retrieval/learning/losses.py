@@ -147,6 +147,31 @@ class SupervisedContrastiveLoss(nn.Module):
         return f"temperature={self.temperature}"
 
 
+class InfoNCELoss(nn.Module):
+    """Sum over queries of the mean over positives, by their weights, of -log softmax(s / temperature).
+
+    s: inner products with the query, the softmax over a positive and all negatives: positives do not compete.
+    Source: van den Oord et al., arXiv 1807.03748, eq. 4, for several positives.
+    """
+
+    additive = False
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
+        similarity, weights = _similarities(descriptors, labels)
+        scaled = similarity / self.temperature
+        negatives = scaled.masked_fill(weights > 0, -torch.inf).logsumexp(dim=1, keepdim=True)
+        surprise = torch.logaddexp(scaled, negatives) - scaled
+        return ((surprise * weights).sum(dim=1) / weights.sum(dim=1)).sum()
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
 def _tuples(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """[T, 1 + n, D], and the weights of all but the query [T, n], 0 for negatives. Raises TupleLayout."""
     length = tuple_length(descriptors, labels)

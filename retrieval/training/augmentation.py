@@ -33,6 +33,29 @@ def changes(options: TrainingOptions, epoch: int, first: int = 0) -> Change | No
     return change
 
 
+def drawn_views(
+    tuples: NDArray[np.int64], options: TrainingOptions, epoch: int, first: int = 0
+) -> NDArray[np.int64]:
+    """Which view of each photograph of tuples [T, L] is trained on, 0: itself, as far as it has not to find
+    itself. Draws as in `changes`."""
+    assert options.augment_views is not None
+    numbers = np.empty(tuples.shape, dtype=np.int64)
+    for position, images in enumerate(tuples):
+        generator = np.random.default_rng([options.seed, epoch, first + position])
+        fewest = 1 if images[0] == images[1] else 0
+        numbers[position] = generator.integers(fewest, options.augment_views + 1, len(images))
+    return numbers
+
+
+def view(
+    photograph: NDArray[np.uint8], options: TrainingOptions, image: int, number: int
+) -> NDArray[np.uint8]:
+    """View `number` of a photograph, always the same; 0: itself."""
+    if number == 0:
+        return photograph
+    return augment(photograph, options, np.random.default_rng([options.seed, image, number]))
+
+
 def augment(
     photograph: NDArray[np.uint8], options: TrainingOptions, generator: np.random.Generator
 ) -> NDArray[np.uint8]:

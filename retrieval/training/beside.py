@@ -11,23 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.averaging import Average
-from retrieval.training.memory import Memory
+from retrieval.training.memory import Memory, Standing
 from retrieval.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """A mean of the weights and a memory of descriptors, as far as the options ask for them."""
+    """A mean of the weights, a memory of descriptors or all of the last mining, as far as the options ask for
+    them."""
 
     average: Average
     memory: Memory | None
+    standing: Standing | None
 
     @classmethod
     def of(cls, network: nn.Module, options: TrainingOptions) -> Beside:
         return cls(
             Average(network, options.average, options.average_decay),
             Memory(options.memory) if options.memory else None,
+            Standing() if options.compared_with == "descriptors" else None,
         )
 
     def kept(self) -> dict[str, NDArray[Any]]:
@@ -38,6 +42,9 @@ class Beside:
             found |= {f"average.{name}": value.cpu().numpy() for name, value in self.average.weights.items()}
         if self.memory is not None and len(self.memory.images):
             found |= {"memory_images": self.memory.images, "memory_rows": self.memory.rows}
+        if self.standing is not None and len(self.standing.table.images):
+            table = self.standing.table
+            found |= {"standing_images": table.images, "standing_rows": table.rows}
         return found
 
     def restore(self, kept: Mapping[str, NDArray[Any]]) -> None:
@@ -48,6 +55,9 @@ class Beside:
             self.average.restore(weights, int(kept["average_count"][0]))
         if self.memory is not None and "memory_images" in kept:
             self.memory.restore(kept["memory_images"], kept["memory_rows"])
+
+        if self.standing is not None and "standing_images" in kept:
+            self.standing.table = DescriptorTable(kept["standing_images"], kept["standing_rows"])
 
     def measured(self) -> dict[str, Tensor] | None:
         """The weights that val measures; None: those of the network."""

@@ -4,7 +4,7 @@ network."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,14 +36,14 @@ from retrieval.training.tuples import (
 )
 
 FIXED_DRAW = 0  # epoch number whose generator draws what is drawn once
-NEGATIVES = 1  # beside seed and epoch: what random negatives are drawn with
+NEGATIVES, OWN_VIEWS = 1, 2  # beside seed and epoch: what random negatives and own views are drawn with
 
 
 @dataclass(frozen=True)
 class Draw:
     """What was drawn before any descriptor is known. queries [Q], pool [P]: images; choices: of each query
     its positives, or where needs_choices what the nearest one is taken from; random: seeds of the draw of
-    negatives, None: the nearest are taken."""
+    negatives, None: the nearest are taken; own: images that are to find themselves, see `own_views`."""
 
     split: int
     queries: Indices
@@ -51,6 +51,7 @@ class Draw:
     pool: Indices
     needs_choices: bool
     random: tuple[int, ...] | None = None
+    own: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def images(self) -> Indices:
@@ -63,14 +64,16 @@ class Draw:
         """The queries in `count` draws of about equal size, in order; fewer where there are fewer queries."""
         places = np.array_split(np.arange(len(self.queries)), min(count, max(1, len(self.queries))))
         choices = [[self.choices[place] for place in each.tolist()] for each in places]
+        owns = np.array_split(self.own, len(places))
         return [
             replace(
                 self,
                 queries=self.queries[each],
                 choices=chosen,
                 random=None if self.random is None else (*self.random, number),
+                own=own,
             )
-            for number, (each, chosen) in enumerate(zip(places, choices, strict=True))
+            for number, (each, chosen, own) in enumerate(zip(places, choices, owns, strict=True))
         ]
 
 
@@ -106,7 +109,9 @@ def draw_epoch(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int) 
     pool = np.sort(draw(negative_pool(arrays, TRAIN), options.pool_size, generator))
     queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
     seeds = (options.seed, epoch, NEGATIVES) if options.negative_mining == "random" else None
-    return Draw(TRAIN, queries, choices, pool, options.positives == "m1", seeds)
+    views = np.random.default_rng([options.seed, epoch, OWN_VIEWS])
+    own = draw(np.setdiff1d(pool, queries), options.own_views, views)
+    return Draw(TRAIN, queries, choices, pool, options.positives == "m1", seeds, own)
 
 
 def _drawn(
@@ -178,3 +183,13 @@ def mine(
     distance = float(np.sqrt(np.maximum(0, 2 - 2 * inner)).mean())
     tuples = np.column_stack([queries, positives, pool[positions]])
     return MinedTuples(tuples, positives.shape[1], distance, plan.warnings)
+
+
+def own_views(tuples: Indices, positives: int, chosen: Indices, generator: np.random.Generator) -> Indices:
+    """Tuples [T, 1 + P + n] with those of photographs that are to find themselves among them, in random
+    order: query and positives are the photograph, -1 where a mined negative would be."""
+    if not len(chosen):
+        return tuples
+    rows = np.full((len(chosen), tuples.shape[1]), -1, dtype=np.int64)
+    rows[:, : 1 + positives] = chosen[:, None]
+    return generator.permutation(np.concatenate([tuples, rows]))

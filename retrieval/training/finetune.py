@@ -39,10 +39,10 @@ def finetune(
     continued. A work_dir that belongs to other options or inputs is emptied. matcher: for suspicious
     negatives, None = they are taken as they are; inputs: digests of what it depends on; descriptors: sha256
     of a photograph -> file of its descriptor by this network at training.image_size and one scale, for
-    training.trainable=projection, None = they are made here. The epoch with the best val mAP is kept, epoch 0
-    (before training) is one of them. Global settings of torch are put back. Raises TooFewClusters, NoQueries,
-    WithoutOverlap, TrainingDiverged, UnreadablePhotograph, UnreadableNetwork. Source: TPAMI 2018, sec. 4 and
-    6.
+    training.trainable=projection or training.loss_on=whitened, None = they are made here. The epoch with the
+    best val mAP is kept, epoch 0 (before training) is one of them. Global settings of torch are put back.
+    Raises TooFewClusters, NoQueries, WithoutOverlap, TrainingDiverged, UnreadablePhotograph,
+    UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
     """
     used, report = resources or TrainingResources(), progress or (lambda event: None)
     call = TrainingCall(

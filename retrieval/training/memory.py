@@ -1,6 +1,7 @@
-"""The last descriptors of a training, as further negatives that cost no pass of the network.
+"""Descriptors in place of photographs: they cost no pass of the network, and get no gradient.
 
-Source: Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020.
+Sources: Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020 (Memory); Wu et al., Unsupervised
+Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018 (Standing).
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.describe.describe import DescriptorTable
+from retrieval.training.positives import Indices
 from retrieval.training.tuples import forbidden
 
 
 class Memory:
-    """The newest descriptor of each of the last `size` photographs that a training described.
+    """Further negatives of a tuple: the newest descriptor of each of the last `size` photographs that a
+    training described.
 
     arrays: training_set.h5 by path, with the verdicts found so far; queries [Q]: images that may be asked
     about. images [M] and rows [M, D], the oldest first, are its whole state.
@@ -68,3 +72,40 @@ class Memory:
         wrong |= np.isin(held, self._barred[query])
         wrong |= rows @ anchors[0] >= (anchors[1:] @ anchors[0]).min()
         return rows[~wrong]
+
+
+class Standing:
+    """All that a query is compared with: the descriptors of the last mining, of one network, so that a query
+    cannot leave its negatives behind by moving away from what is older.
+
+    The table is its whole state. know(arrays, tuples [T, 1 + P + n], pool [M]) before `others` is asked about
+    these tuples. A tuple whose first positive is its query is an own view, see `own_views`.
+    """
+
+    def __init__(self) -> None:
+        self.table = DescriptorTable(np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.float32))
+        self._pool = self._clusters = np.empty(0, dtype=np.int64)
+        self._barred: dict[int, Indices] = {}
+
+    def know(self, arrays: Mapping[str, Any], tuples: Indices, pool: Indices) -> None:
+        """What is no negative of whom, by the training set and the verdicts in it."""
+        self._pool, self._clusters = pool, np.asarray(arrays["images/cluster"], dtype=np.int64)
+        own = tuples[:, 1] == tuples[:, 0]
+        queries = np.unique(tuples[~own, 0])
+        barred = forbidden(arrays, queries, pool)
+        rows = np.split(np.asarray(barred.indices, dtype=np.int64), barred.indptr[1:-1])
+        self._barred = dict(zip(queries.tolist(), rows, strict=True))
+        refused = ~np.asarray(arrays["negatives/allowed"], dtype=bool)
+        images, clusters = (np.asarray(arrays[f"negatives/{name}"])[refused] for name in ("image", "cluster"))
+        for image in tuples[own, 0].tolist():
+            like = images[clusters == self._clusters[image]]
+            shown = np.isin(self._clusters[pool], clusters[images == image])
+            self._barred[image] = np.flatnonzero(np.isin(pool, like) | shown)
+
+    def others(self, images: Indices, positives: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Descriptors of the positives [P, D] of a tuple [1 + P + n], and of all its negatives [K, D]: the
+        pool without the query's cluster and without what is barred."""
+        query = int(images[0])
+        usable = self._clusters[self._pool] != self._clusters[query]
+        usable[self._barred[query]] = False
+        return self.table[images[1 : 1 + positives]], self.table[self._pool[usable]]

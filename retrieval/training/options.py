@@ -94,6 +94,17 @@ class TrainingOptions(Options):
         description="photographs whose last descriptors are further negatives of every tuple (their number "
         "is beside those of `negatives`); 0: none",
     )
+    compared_with: Literal["photographs", "descriptors"] = Field(
+        "photographs",
+        description="what a query is compared with: its positives and hard negatives, which pass the network "
+        "with it, or the descriptors that mining gave of its positives and of the whole pool: one pass",
+    )
+    own_views: int = Field(
+        0,
+        ge=0,
+        description="photographs of the pool, drawn for each epoch, that are queries too: a changed view "
+        "(augment_*) is to find the photograph itself; with compared_with=descriptors",
+    )
     verify_negatives: bool = Field(
         True, description="match hard negatives as near as the query's positives before they are used"
     )
@@ -103,8 +114,19 @@ class TrainingOptions(Options):
     verify_photographs: int = Field(
         3, ge=1, description="photographs of the query's cluster that such a negative is matched to"
     )
-    loss: Literal["contrastive", "triplet", "multi_similarity", "smooth_ap", "supervised_contrastive"] = (
-        Field("contrastive", description="loss of a tuple; the last three have no margin")
+    loss: Literal[
+        "contrastive", "triplet", "multi_similarity", "smooth_ap", "supervised_contrastive", "info_nce"
+    ] = Field("contrastive", description="loss of a tuple; the first two have a margin")
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        description="of smooth_ap (none: 0.01), supervised_contrastive and info_nce (none: 0.07); the lower, "
+        "the more the nearest count",
+    )
+    loss_on: Literal["pooled", "whitened"] = Field(
+        "pooled",
+        description="descriptors that loss, mining and val see: as they are pooled, or after Lw, which is "
+        "learnt before training, stays as it is and is taken off afterwards",
     )
     margin: float | None = Field(
         None,
@@ -148,9 +170,20 @@ class TrainingOptions(Options):
     augment_colour: float = Field(
         0.0, ge=0, lt=1, description="brightness, contrast, saturation of training photographs: x 1 -+ this"
     )
+    augment_views: int | None = Field(
+        None,
+        ge=1,
+        description="so many changed views of a photograph beside itself, always the same; none: another one "
+        "each time. What frozen layers (trainable=last) make of a view is computed once",
+    )
     precision: Precision = Field("float32", description="arithmetic inside the trunk")
     draft: bool = Field(False, description="let the JPEG decoder skip resolution that is not needed")
     seed: int = Field(0, ge=0, description="draws queries, pools and positives")
+
+    @property
+    def needs_descriptors(self) -> bool:
+        """Whether it begins with descriptors of the whole training set by the network before training."""
+        return self.trainable == "projection" or self.loss_on == "whitened"
 
     def margin_for(self, backbone: str) -> float:
         """The margin in force for a backbone."""
@@ -196,6 +229,21 @@ class TrainingOptions(Options):
                 "augment_* with trainable=projection: it learns from descriptors that are computed once; "
                 "leave them out, or train more than the projection"
             )
+        if self.trainable == "projection" and self.loss_on == "whitened":
+            raise ValueError(
+                "loss_on=whitened with trainable=projection: a projection begins as Lw; leave loss_on out"
+            )
+        if self.own_views and not (self.augments and self.compared_with == "descriptors"):
+            raise ValueError(
+                "own_views needs compared_with=descriptors and augment_*: a photograph that is not changed "
+                "finds itself"
+            )
+        if self.compared_with == "descriptors" and self.memory:
+            raise ValueError(
+                "memory with compared_with=descriptors: the whole pool is compared with; leave memory out"
+            )
+        if self.augment_views and not self.augments:
+            raise ValueError("augment_views without augment_*: nothing is changed; say what, or leave it out")
         if self.through_model and self.positive_weights == "overlap":
             raise ValueError(
                 "through_model with positive_weights=overlap: what shares no point has no overlap; choose one"

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrieval.describe.images import loaded_ahead, normalise
-from retrieval.learning.gradients import Loss, tuple_gradients
+from retrieval.learning.gradients import Loss, query_gradients, tuple_gradients
 from retrieval.learning.losses import (
     ContrastiveLoss,
+    InfoNCELoss,
     MultiSimilarityLoss,
     SmoothAPLoss,
     SupervisedContrastiveLoss,
@@ -45,7 +46,7 @@ from retrieval.training.options import TrainingOptions, TrainingResources
 
 if TYPE_CHECKING:
     from retrieval.training.augmentation import Change
-    from retrieval.training.memory import Memory
+    from retrieval.training.memory import Memory, Standing
 
 Trained = RetrievalNetwork | Projection
 NEGATIVES_AT_A_TIME = 5  # where they share a pass
@@ -59,12 +60,14 @@ class TrainingDiverged(ValueError):
 def make_loss(options: TrainingOptions, backbone: str) -> Loss:
     """The loss of the options, with the margin that is in force for the backbone where it has one."""
     margin = options.margin_for(backbone)
+    sharpness = {} if options.temperature is None else {"temperature": options.temperature}
     losses: dict[str, Callable[[], Loss]] = {
         "contrastive": lambda: ContrastiveLoss(margin),
         "triplet": lambda: TripletLoss(margin),
         "multi_similarity": MultiSimilarityLoss,
-        "smooth_ap": SmoothAPLoss,
-        "supervised_contrastive": SupervisedContrastiveLoss,
+        "smooth_ap": partial(SmoothAPLoss, **sharpness),
+        "supervised_contrastive": partial(SupervisedContrastiveLoss, **sharpness),
+        "info_nce": partial(InfoNCELoss, **sharpness),
     }
     return losses[options.loss]()
 
@@ -121,17 +124,21 @@ class TrainingPhotographs:
     """Photographs by the number of their image.
 
     load(image) -> [H, W, 3] uint8; changed(photograph, position of the tuple, place in it) -> what is trained
-    on, None: the photograph itself; tensor: that as a batch of one, None: normalised for the network;
-    name(image): for errors.
+    on, None: the photograph itself; view(image, position, place) -> the same of an image by its number, None:
+    load and changed; tensor: that as a batch of one, None: normalised for the network; name(image): for
+    errors.
     """
 
     load: Callable[[int], NDArray[np.uint8]]
     changed: Change | None = None
+    view: Callable[[int, int, int], NDArray[Any]] | None = None
     tensor: Callable[[NDArray[Any]], Tensor] | None = None
     name: Callable[[int], str] = str
 
     def of(self, image: int, position: int, place: int) -> NDArray[np.uint8]:
         """What is trained on at a place of a tuple."""
+        if self.view is not None:
+            return self.view(image, position, place)
         photograph = self.load(image)
         return photograph if self.changed is None else self.changed(photograph, position, place)
 
@@ -174,6 +181,7 @@ def train_tuples(
     *,
     weights: NDArray[np.float32] | None = None,
     memory: Memory | None = None,
+    standing: Standing | None = None,
     after_tuple: Callable[[int, float], None] | None = None,
     after_step: Callable[[NDArray[np.float64]], None] | None = None,
     processes: Processes = ALONE,
@@ -182,7 +190,8 @@ def train_tuples(
     losses [T].
 
     weights: [T, P] of the positives, None: one positive of weight 1; memory: gives further negatives and
-    takes what a step described. The loss of a tuple is the one before its step. after_tuple(position, loss);
+    takes what a step described; standing: gives the descriptors of all but the query, which alone passes the
+    network. The loss of a tuple is the one before its step. after_tuple(position, loss);
     after_step(losses so far). Several processes share the tuples of a step. Raises TrainingDiverged naming
     the tuple.
     """
@@ -191,20 +200,29 @@ def train_tuples(
     weights = np.ones((len(tuples), 1), dtype=np.float32) if weights is None else weights
     learner.network.train()
     _zero_gradients(learner.network)
-    loaded = _loaded(learner.network, tuples, photographs, stepping, processes)
+    passing = tuples if standing is None else tuples[:, :1]
+    loaded = _loaded(learner.network, passing, photographs, stepping, processes)
     for step in steps:
         described: list[NDArray[np.float32]] = []
         for position in processes.share(step):
-            batches = [next(loaded) for _ in range(tuples.shape[1])]
-            further = None if memory is None else partial(memory.negatives_of, tuples[position])
-            losses[position], rows = _add_gradients(learner, batches, weights[position], further, stepping)
+            batches = [next(loaded) for _ in range(passing.shape[1])]
+            if standing is not None:
+                others = standing.others(tuples[position], weights.shape[1])
+                losses[position], rows = _add_of_query(
+                    learner, batches[0], weights[position], others, stepping
+                )
+            else:
+                further = None if memory is None else partial(memory.negatives_of, tuples[position])
+                losses[position], rows = _add_gradients(
+                    learner, batches, weights[position], further, stepping
+                )
             described.append(rows)
             if after_tuple is not None:
                 after_tuple(position, float(losses[position]))
         losses[step.start : step.stop] = sum(processes.gather(losses[step.start : step.stop]))
         for position in step:
             if not np.isfinite(losses[position]):
-                names = [photographs.name(image) for image in tuples[position].tolist()]
+                names = [photographs.name(image) for image in tuples[position].tolist() if image >= 0]
                 raise TrainingDiverged(_diverged(names, weights.shape[1], losses[position], position))
         if memory is not None:
             for rank, part in enumerate(processes.gather(described)):
@@ -261,6 +279,28 @@ def _add_gradients(
             # in bfloat16 what a pass does to the weights (cast, reordered, gradient added) weighs as much as
             # the photograph; in float32 on a CPU a batch gains nothing
             anchors_together=not apart or reduced,
+        )
+    return value, rows.cpu().numpy()
+
+
+def _add_of_query(
+    learner: Learner,
+    photograph: Tensor,
+    weights: NDArray[np.float32],
+    others: tuple[NDArray[np.float32], NDArray[np.float32]],
+    stepping: Stepping,
+) -> tuple[float, NDArray[np.float32]]:
+    """`query_gradients` in the precision of the device. others: positives and negatives."""
+    device, reduced = photograph.device, stepping.precision == "bfloat16"
+    positives, negatives = (torch.from_numpy(rows).to(device) for rows in others)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
+        value, rows = query_gradients(
+            lambda batch: learner.network(batch).float(),
+            photograph,
+            positives,
+            negatives,
+            learner.loss,
+            torch.from_numpy(weights).to(device),
         )
     return value, rows.cpu().numpy()
 

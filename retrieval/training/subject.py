@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from retrieval.learning.processes import ALONE, Processes
 from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork, initialise_whitening
 from retrieval.networks.trunks import halves, stages
+from retrieval.training.augmentation import view
 from retrieval.training.options import TrainingCall
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
@@ -49,12 +50,14 @@ Describe = Callable[[Indices, int, Callable[[int, int], None]], DescriptorTable]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A module that is trained. load(image) -> what it is given, as an array; tensor: that as a batch of one;
-    describe(images [K] ascending, epoch, report(done, total)): descriptors by the module as it is; result:
-    the network that comes out, once the module is as it shall be."""
+    """A module that is trained. load(image) -> what it is given, as an array; view(image, number): that of a
+    view of the image, see `augmentation.view`; tensor: that as a batch of one; describe(images [K] ascending,
+    epoch, report(done, total)): descriptors by the module as it is; result: the network that comes out, once
+    the module is as it shall be."""
 
     module: RetrievalNetwork | Projection
     load: Callable[[int], NDArray[Any]]
+    view: Callable[[int, int], NDArray[Any]]
     tensor: Callable[[NDArray[Any]], Tensor]
     describe: Describe
     result: Callable[[], RetrievalNetwork]
@@ -108,9 +111,12 @@ def whole_network(
     def each(images: list[int]) -> Iterable[tuple[int, NDArray[np.float32]]]:
         return iterate_descriptors(network, load, images, passes)
 
+    def viewed(image: int, number: int) -> NDArray[np.uint8]:
+        return view(load(image), call.options, image, number)
+
     describing = CurrentDescriptors(each, description.dimension, names, processes)
     tensor = partial(normalise, mean=description.mean, std=description.std)
-    return Subject(network, load, tensor, describing.table, lambda: network)
+    return Subject(network, load, viewed, tensor, describing.table, lambda: network)
 
 
 def last_stages(
@@ -119,13 +125,15 @@ def last_stages(
     """The last `trainable_stages` of the network, on the maps of the stages before them, which are computed
     once per photograph, as far as `cache_megabytes` allows.
 
-    With augmentation every photograph is another one each time, and a vision transformer is no plain chain:
-    then the whole network is passed, of which all but the last stages keep their weights.
+    With augmentation without `augment_views` every photograph is another one each time, and a vision
+    transformer is no plain chain: then the whole network is passed, of which all but the last stages keep
+    their weights.
     """
     parts = stages(network.features)
     for part in parts[: max(0, len(parts) - call.options.trainable_stages)]:
         part.requires_grad_(False)
-    in_two = None if call.options.augments else halves(network.features)
+    always_new = call.options.augments and call.options.augment_views is None
+    in_two = None if always_new else halves(network.features)
     if in_two is None:
         return whole_network(call, network, names, processes)
     frozen, learning = in_two
@@ -142,15 +150,20 @@ def last_stages(
             batch = batch.to(device, memory_format=torch.channels_last)
             return module(batch)[0].float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def maps(image: int) -> NDArray[np.float32]:
-        photograph = normalise(decoded(image), network.description.mean, network.description.std)
+    def maps(image_and_view: tuple[int, int]) -> NDArray[np.float32]:
+        image, number = image_and_view
+        seen = view(decoded(image), call.options, image, number)
+        photograph = normalise(seen, network.description.mean, network.description.std)
         try:
             return passed(frozen, photograph)
         except RuntimeError as error:
             raise_if_too_small(photograph, call.photographs.path(names[image]), network, (1.0,), error)
             raise
 
-    load = PhotographCache(maps, call.resources.cache_megabytes * 2**20)
+    viewed = PhotographCache(maps, call.resources.cache_megabytes * 2**20)
+
+    def load(image: int, number: int = 0) -> NDArray[np.float32]:
+        return viewed((image, number))
 
     def described(image: int) -> NDArray[np.float32]:
         return passed(rest, torch.from_numpy(load(image))[None])
@@ -159,12 +172,42 @@ def last_stages(
         return enumerate(side_by_side(images, described, None))
 
     describing = CurrentDescriptors(each, network.description.dimension, names, processes)
-    return Subject(rest, load, lambda found: torch.from_numpy(found)[None], describing.table, lambda: network)
+    return Subject(
+        rest, load, load, lambda found: torch.from_numpy(found)[None], describing.table, lambda: network
+    )
 
 
 def _decoded(call: TrainingCall, names: list[str], image: int) -> NDArray[np.uint8]:
     path = call.photographs.path(names[image])
     return load_photograph(path, call.options.image_size, draft=call.options.draft)
+
+
+def behind_lw(
+    make: Callable[[TrainingCall, RetrievalNetwork, list[str], Processes], Subject],
+    arrays: Mapping[str, Any],
+    call: TrainingCall,
+    network: RetrievalNetwork,
+    names: list[str],
+    processes: Processes,
+) -> Subject:
+    """What `make` makes of the network with Lw as a layer that does not learn and that the result has not.
+
+    A network that has a layer after its pooling is trained as it is. arrays: training_set.h5 by path.
+    """
+    if network.whiten is not None:
+        return make(call, network, names, processes)
+    description, device = network.description, next(network.parameters()).device
+    whitening = learnt(_described(call, network, names, processes), arrays)
+    initialise_whitening(network, whitening.mean, whitening.projection)
+    assert network.whiten is not None
+    network.whiten.to(device).requires_grad_(False)
+    subject = make(call, network, names, processes)
+
+    def result() -> RetrievalNetwork:
+        network.whiten, network.description = None, description
+        return network
+
+    return replace(subject, result=result)
 
 
 def projection(
@@ -198,7 +241,15 @@ def projection(
         module.fold_into(network.whiten)
         return network
 
-    return Subject(module, rows.__getitem__, lambda row: torch.from_numpy(row)[None], describe, result)
+    load = rows.__getitem__
+    return Subject(
+        module,
+        load,
+        lambda image, number: load(image),
+        lambda row: torch.from_numpy(row)[None],
+        describe,
+        result,
+    )
 
 
 def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any]) -> Whitening:
@@ -207,7 +258,7 @@ def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any]) -> Whitening:
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
     choice = choose_shrinkage(statistics, rows, arrays, WhiteningOptions().shrinkage_grid)
-    LOGGER.info("the projection begins as Lw of %d pairs with ridge %g", len(pairs), choice.shrinkage)
+    LOGGER.info("Lw of %d pairs with ridge %g", len(pairs), choice.shrinkage)
     return choice.whitening
 
 

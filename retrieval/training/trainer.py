@@ -20,10 +20,10 @@ from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.averaging import blend, copied
 from retrieval.learning.processes import ALONE, Processes, launched
 from retrieval.networks.network import load_network, save_network
-from retrieval.training.augmentation import changes
+from retrieval.training.augmentation import changes, drawn_views
 from retrieval.training.beside import Beside
 from retrieval.training.checkpoints import CheckpointFolder, Journal
-from retrieval.training.epoch_tuples import Draw, draw_epoch
+from retrieval.training.epoch_tuples import OWN_VIEWS, Draw, draw_epoch, own_views
 from retrieval.training.negative_checks import Miner, NegativeChecks
 from retrieval.training.options import (
     NETWORK_FILE,
@@ -51,7 +51,7 @@ from retrieval.training.step import (
     set_learning_rate,
     train_tuples,
 )
-from retrieval.training.subject import Subject, last_stages, projection, whole_network
+from retrieval.training.subject import Subject, behind_lw, last_stages, projection, whole_network
 from retrieval.training.tuples import TRAIN, NegativePlan
 from retrieval.training.validation import Measured, Validation
 from storage.files.digests import json_sha256
@@ -192,7 +192,7 @@ class Trainer:
         for number, part in enumerate(drawn.parts(self._options.minings_per_epoch)):
             if number > progress.part:
                 progress = self._mine_part(part, plan, progress)
-            progress = self._train_part(progress, rate)
+            progress = self._train_part(progress, rate, drawn.pool)
         self._beside.average.after_epoch()
         with self._beside.average.applied():
             measured, progress.seconds["validate"] = self._validate()
@@ -211,16 +211,25 @@ class Trainer:
 
     def _mine_part(self, part: Draw, plan: NegativePlan, progress: EpochProgress) -> EpochProgress:
         clock = time.perf_counter()
-        described = self._current(part.images, untrained=progress.epoch == 1 and progress.part < 0)
+        standing, images = self._beside.standing, part.images
+        if standing is not None:
+            images = np.unique(np.concatenate([images, *part.choices]))
+        described = self._current(images, untrained=progress.epoch == 1 and progress.part < 0)
         described_s = time.perf_counter() - clock
         mined = self._miner.mine(part, described, plan)
+        tuples = mined.tuples
+        if standing is not None:
+            standing.table = described
+            order = np.random.default_rng([self._options.seed, progress.epoch, progress.part + 1, OWN_VIEWS])
+            tuples = own_views(tuples, mined.positives, part.own, order)
         _add(progress.seconds, describe=described_s, mine=time.perf_counter() - clock - described_s)
-        return progress.mined(mined.tuples, mined.mean_negative_distance)
+        return progress.mined(tuples, mined.mean_negative_distance)
 
-    def _train_part(self, progress: EpochProgress, rate: float) -> EpochProgress:
-        """Train on the mined tuples that are left."""
+    def _train_part(self, progress: EpochProgress, rate: float, pool: Indices) -> EpochProgress:
+        """Train on the mined tuples that are left. pool: of the epoch."""
         clock = saved = time.perf_counter()
         done, steps = len(progress.losses), 0
+        left = progress.tuples[done:]
         total = float(progress.losses.sum())
 
         def after_tuple(position: int, loss: float) -> None:
@@ -241,15 +250,18 @@ class Trainer:
 
         if self._beside.memory is not None:
             self._beside.memory.know(self.checks.applied(self._arrays), np.unique(progress.tuples[:, 0]))
+        if self._beside.standing is not None and len(left):
+            self._beside.standing.know(self.checks.applied(self._arrays), left, pool)
         set_learning_rate(self._learner.optimizer, rate)
         try:
             losses = train_tuples(
                 self._learner,
-                progress.tuples[done:],
-                replace(self._photographs, changed=changes(self._options, progress.epoch, done)),
+                left,
+                self._changed(left, progress.epoch, done),
                 Stepping.of(self._options, self._resources),
-                weights=self._weights(progress.tuples[done:]),
+                weights=self._weights(left),
                 memory=self._beside.memory,
+                standing=self._beside.standing,
                 after_tuple=after_tuple,
                 after_step=after_step,
                 processes=self._processes,
@@ -259,12 +271,25 @@ class Trainer:
         _add(progress.seconds, train=time.perf_counter() - clock)
         return progress.trained(losses)
 
+    def _changed(self, tuples: Indices, epoch: int, first: int) -> TrainingPhotographs:
+        """The photographs as they are trained on in tuples of an epoch, from its tuple `first` on."""
+        if self._options.augment_views is None:
+            return replace(self._photographs, changed=changes(self._options, epoch, first))
+        numbers = drawn_views(tuples, self._options, epoch, first)
+
+        def viewed(image: int, position: int, place: int) -> NDArray[Any]:
+            return self._subject.view(image, int(numbers[position, place]))
+
+        return replace(self._photographs, view=viewed)
+
     def _weights(self, tuples: Indices) -> NDArray[np.float32]:
         """What the positives of tuples weigh."""
         count = self._options.positives_per_tuple
+        weights = np.ones((len(tuples), count), dtype=np.float32)
         if self._options.positive_weights == "overlap":
-            return overlap_weights(self._arrays, tuples, count)
-        return np.ones((len(tuples), count), dtype=np.float32)
+            others = tuples[:, 1] != tuples[:, 0]  # an own view overlaps itself
+            weights[others] = overlap_weights(self._arrays, tuples[others], count)
+        return weights
 
     def _validate(self) -> tuple[Measured, float]:
         """What val says, and the seconds that took."""
@@ -298,6 +323,8 @@ def _subject(
     if call.options.trainable == "projection":
         return projection(call, network, _names(arrays), processes, arrays)
     make = last_stages if call.options.trainable == "last" else whole_network
+    if call.options.loss_on == "whitened":
+        make = partial(behind_lw, make, arrays)
     return make(call, network, _names(arrays), processes)
 
 

@@ -20,11 +20,13 @@ from tests.flows.recorded_work import RecordedWork, keys_of, without_files
 
 OPTIONS, RESOURCES = PipelineOptions(), PipelineResources(dask_address="tcp://cluster:8786")
 NEEDS = {
-    "regional_whitening": ("regional", True),
-    "whitening_file": ("whitening", True),
-    "tokens": ("backbone", "timm:vit_small_patch14_dinov2"),
+    "regional_whitening": {"regional": True},
+    "whitening_file": {"whitening": True},
+    "tokens": {"backbone": "timm:vit_small_patch14_dinov2"},
+    "own_views": {"compared_with": "descriptors", "augment_crop": 0.2},
+    "augment_views": {"augment_crop": 0.2},
 }
-"""Options that are refused unless another one has this value."""
+"""Options that are refused unless others of their section have these values."""
 LISTS = {
     "selection.positions": ("list.csv", "name,easting,northing\na,1,2\n"),
     "selection.identities": ("list.csv", "name,identity\na,1\n"),
@@ -72,8 +74,9 @@ def with_value(model: Any, key: str, value: Any) -> Any:
 def with_needed(model: Any, key: str) -> Any:
     """What an option of NEEDS is refused without."""
     name = key.rsplit(".", 1)[-1]
-    needed, value = NEEDS[name]
-    return with_value(model, key.replace(name, needed), value)
+    for needed, value in NEEDS[name].items():
+        model = with_value(model, key.replace(name, needed), value)
+    return model
 
 
 def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
@@ -178,10 +181,9 @@ def test_set_gives_every_option_the_value_that_was_written(key: str, file: Path)
 
     wanted = perturbed(load(None, [])[0], key, file)
     name = key.rsplit(".", 1)[-1]
-    needed = []
-    if name in NEEDS:
-        other, value = NEEDS[name]
-        needed = [f"{key.replace(name, other)}={json.dumps(value)}"]
+    needed = [
+        f"{key.replace(name, other)}={json.dumps(value)}" for other, value in NEEDS.get(name, {}).items()
+    ]
     text = json.dumps(value_at(wanted, key), default=str)
     assert load(None, [*needed, f"{key}={text}"])[0] == wanted
 

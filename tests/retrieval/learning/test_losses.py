@@ -9,6 +9,7 @@ from torch import Tensor
 
 from retrieval.learning.losses import (
     ContrastiveLoss,
+    InfoNCELoss,
     MultiSimilarityLoss,
     SmoothAPLoss,
     SupervisedContrastiveLoss,
@@ -22,6 +23,7 @@ ORACLES = listed("*.npz", "oracles", "loss")
 
 
 LOSSES = [
+    InfoNCELoss(0.3),
     ContrastiveLoss(0.9),
     TripletLoss(0.5),
     MultiSimilarityLoss(epsilon=0.7),
@@ -88,6 +90,15 @@ def test_supervised_contrastive_by_hand() -> None:
     assert SupervisedContrastiveLoss(0.5)(rows, labels).item() == pytest.approx(expected)
 
 
+def test_info_nce_by_hand() -> None:
+    rows, labels = with_similarities([0.9, 0.4], [0.6, 0.1])
+    labels[2] = 0.25
+    found = np.exp(np.array([0.9, 0.4, 0.6, 0.1]) / 0.5)
+    near, far = -np.log(found[:2] / (found[:2] + found[2:].sum()))  # positives do not compete
+    expected = (1.0 * near + 0.25 * far) / 1.25
+    assert InfoNCELoss(0.5)(rows, labels).item() == pytest.approx(expected)
+
+
 def test_weights_of_positives_by_hand() -> None:
     rows, labels = with_similarities([0.9, 0.4], [0.6])
     labels[2] = 0.5
@@ -112,7 +123,9 @@ def test_losses_take_several_weighted_positives(loss: torch.nn.Module) -> None:
     assert torch.autograd.gradcheck(lambda x: loss(x, labels), rows.requires_grad_())
 
 
-@pytest.mark.parametrize("loss", [MultiSimilarityLoss(), SmoothAPLoss(), SupervisedContrastiveLoss()])
+@pytest.mark.parametrize(
+    "loss", [MultiSimilarityLoss(), SmoothAPLoss(), SupervisedContrastiveLoss(), InfoNCELoss()]
+)
 def test_a_tuple_without_a_positive_is_refused(loss: torch.nn.Module) -> None:
     with pytest.raises(TupleLayout, match="needs a positive"):
         loss(torch.eye(3), torch.tensor([-1, 0, 0]))

@@ -108,6 +108,11 @@ def test_an_order_over_the_epochs_cannot_be_continued_by_more() -> None:
         ({"positives": "m2", "through_model": 0.5}, "only m3"),
         ({"positives": "m1", "overlap_order": "easy_to_hard"}, "only m3"),
         ({"trainable": "projection", "augment_crop": 0.2}, "computed once"),
+        ({"trainable": "projection", "loss_on": "whitened"}, "begins as Lw"),
+        ({"own_views": 3, "augment_crop": 0.2}, "finds itself"),
+        ({"own_views": 3, "compared_with": "descriptors"}, "finds itself"),
+        ({"memory": 3, "compared_with": "descriptors"}, "leave memory out"),
+        ({"augment_views": 3}, "nothing is changed"),
         ({"through_model": 0.5, "positive_weights": "overlap"}, "choose one"),
     ],
 )

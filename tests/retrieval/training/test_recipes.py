@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.describe.describe import PhotographTooSmall, extract
 from retrieval.describe.images import normalise
 from retrieval.networks.network import build_network, load_network
@@ -178,6 +179,31 @@ def test_a_photograph_too_small_for_frozen_stages_is_named(
     monkeypatch.setattr(torch.nn.Sequential, "forward", fails)
     with pytest.raises(PhotographTooSmall, match=r"\.(jpg|png).*too small"):
         train(world, tmp_path, options)
+
+
+@pytest.mark.parametrize("trainable", ["all", "last"])
+def test_a_loss_on_whitened_descriptors_leaves_a_network_without_lw(
+    world: Path, tmp_path: Path, trainable: str
+) -> None:
+    options = OPTIONS.model_copy(
+        update={"loss_on": "whitened", "trainable": trainable, "learning_rate": 1e-3, "epochs": 1}
+    )
+    train(world, tmp_path / "plain", options.model_copy(update={"loss_on": "pooled"}))
+    train(world, tmp_path / "whitened", options)
+    before = load_network(world / "network.safetensors")
+    after = load_network(tmp_path / "whitened" / "out" / NETWORK_FILE)
+    assert after.description == before.description and after.whiten is None
+    plain, whitened = history(tmp_path / "plain"), history(tmp_path / "whitened")
+    assert whitened["epochs/loss_val"][0] != plain["epochs/loss_val"][0]
+    assert whitened["epochs/loss_train"][1] > 0
+
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    rows = extract(before, paths, image_size=48, threads=1, device="cpu")
+    benchmark = GeometryBenchmark.from_arrays(arrays, "val")
+    by_lw = learnt(rows, arrays).apply(rows)
+    expected = score(benchmark, by_lw[benchmark.queries], by_lw[benchmark.database]).medium
+    assert whitened["epochs/map_val"][0] == pytest.approx(expected.mean_average_precision, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18", "squeezenet1_0", "efficientnet_lite0"])
