@@ -40,6 +40,7 @@ from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.describing import network_file
 
+ACCEPT = "--accept-older-code"
 BASE = (
     "selection.val_fraction=0.2",
     "selection.test_fraction=0",
@@ -58,6 +59,24 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "through": ("training.through_model=0.3",),
     "overlap": ("training.positive_weights=overlap",),
     "bands": ("training.overlap_order=easy_to_hard",),
+    "own_views": (
+        "training.trainable=last",
+        "training.trainable_stages=7",
+        "training.loss=info_nce",
+        "training.temperature=0.1",
+        "training.loss_on=whitened",
+        "training.compared_with=descriptors",
+        "training.positives_per_tuple=5",
+        "training.through_model=0.7",
+        "training.own_views=400",
+        "training.augment_scale=0.4",
+        "training.augment_crop=0.4",
+        "training.augment_colour=0.3",
+        "training.augment_views=3",
+        "training.tuples_per_step=10",
+        "training.queries_per_epoch=600",
+        "training.epochs=4",
+    ),
 }
 """Beside `configs/default.yaml`."""
 BASELINE, TUNED = NETWORKS
@@ -92,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of every run")
+    parser.add_argument(ACCEPT, nargs="+", default=[], metavar="STAGE", help="as of the pipeline")
     parser.add_argument("--test", action="store_true", help="judge by the sites that are left out, too")
     parser.add_argument("--report", action="store_true", help="read the cells alone")
     return parser
@@ -110,7 +130,8 @@ def measure(asked: argparse.Namespace, fold: int, recipe: str, seed: int) -> Non
     began = time.monotonic()
     seeds = (f"selection.seed={seed}", f"training.seed={seed}")
     photos = (asked.made / f"fold{fold}").absolute()
-    record = Bench(photos, asked.store.absolute(), (*BASE, *RECIPES[recipe], *seeds, *asked.set)).run().record
+    bench = Bench(photos, asked.store.absolute(), (*BASE, *RECIPES[recipe], *seeds, *asked.set))
+    record = bench.run(*(part for stage in asked.accept_older_code for part in (ACCEPT, stage))).record
     assert record is not None
     store = Store.open(asked.store)
     if "val" not in told:
