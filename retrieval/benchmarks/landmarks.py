@@ -64,7 +64,8 @@ def average_precision(positions: ArrayLike, num_positives: int) -> float:
         raise ValueError(f"positions run from {ranks[0]} to {ranks[-1]}; they are 0-based ranks")
     found = np.arange(len(ranks))
     before = np.divide(found, ranks, out=np.ones_like(ranks), where=ranks > 0)
-    return float(((before + (found + 1) / (ranks + 1)) / (2 * num_positives)).sum())
+    # divided last: a perfect list gives 1, not the sum of rounded parts of it
+    return float((before + (found + 1) / (ranks + 1)).sum() / (2 * num_positives))
 
 
 def evaluate_classic(ranks: ArrayLike, ground_truth: Sequence[Mapping[str, ArrayLike]]) -> ProtocolResult:

@@ -28,6 +28,11 @@ def test_average_precision_by_hand():
     assert average_precision(np.arange(7), 7) == pytest.approx(1.0, abs=1e-12)
 
 
+def test_a_perfect_list_gives_exactly_one():
+    """A share above 1, by rounding alone, is refused by every artifact that holds it."""
+    assert {average_precision(range(count), count) for count in range(1, 500)} == {1.0}
+
+
 def test_average_precision_needs_a_positive():
     with pytest.raises(ValueError, match="at least one positive"):
         average_precision([], 0)
