@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from retrieval.training.options import DEFAULT_NEGATIVES
 from storage.keys.artifacts import Sidecar
 
 
@@ -55,9 +56,18 @@ def load(stage: str, options: Mapping[str, Any]) -> float:
         area = (options["image_size"] / _DESCRIPTION_PX) ** 2
         return float(area * sum(scale**2 for scale in options["scales"]))
     if stage == "finetune":
-        tuples = options["epochs"] * (options["queries_per_epoch"] or _DEFAULT_QUERIES)
+        queries = options["queries_per_epoch"] or _DEFAULT_QUERIES
+        tuples = options["epochs"] * (queries + options.get("own_views", 0)) * _share_of_passes(options)
         return float(tuples * (options["image_size"] / _TRAINING_PX) ** 2)
     return 1.0
+
+
+def _share_of_passes(training: Mapping[str, Any]) -> float:
+    """Photographs of a tuple that pass the network, beside those of a default one."""
+    if training.get("compared_with") == "descriptors":
+        return 1 / (2 + DEFAULT_NEGATIVES)
+    positives, negatives = training.get("positives_per_tuple", 1), training.get("negatives")
+    return float(1 + positives + (negatives or DEFAULT_NEGATIVES)) / (2 + DEFAULT_NEGATIVES)
 
 
 def measured(sidecars: Iterable[Sidecar]) -> dict[str, Cost]:

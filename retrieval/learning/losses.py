@@ -96,18 +96,28 @@ class MultiSimilarityLoss(nn.Module):
         return f"alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}"
 
 
-class SmoothAPLoss(nn.Module):
+class _WithTemperature(nn.Module):
+    """A loss that is no sum over negatives, with differences of similarities divided by a temperature."""
+
+    additive = False
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
+class SmoothAPLoss(_WithTemperature):
     """Sum over queries of 1 - AP, where a step in a rank is a sigmoid of the difference of similarities.
 
     AP = mean over positives i of (1 + sum over positives j of G(s_j - s_i)) / (1 + sum over all j of
     G(s_j - s_i)), j not i, G(x) = 1 / (1 + exp(-x / temperature)). Source: Brown et al., ECCV 2020, eq. 6.
     """
 
-    additive = False
-
     def __init__(self, temperature: float = 0.01) -> None:
-        super().__init__()
-        self.temperature = temperature
+        super().__init__(temperature)
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
@@ -120,22 +130,16 @@ class SmoothAPLoss(nn.Module):
         precision = (among_positives / rank * weights).sum(dim=1) / weights.sum(dim=1)
         return (1 - precision).sum()
 
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
 
-
-class SupervisedContrastiveLoss(nn.Module):
+class SupervisedContrastiveLoss(_WithTemperature):
     """Sum over queries of the mean over positives, by their weights, of -log softmax(s / temperature).
 
     s: inner products of the query with all others of its tuple, the softmax over all of them. Source: Khosla
     et al., NeurIPS 2020, eq. 2; weights by overlap as in SupScene (arXiv 2601.11930).
     """
 
-    additive = False
-
     def __init__(self, temperature: float = 0.07) -> None:
-        super().__init__()
-        self.temperature = temperature
+        super().__init__(temperature)
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
@@ -143,22 +147,16 @@ class SupervisedContrastiveLoss(nn.Module):
         surprise = -(similarity / self.temperature).log_softmax(dim=1)
         return ((surprise * weights).sum(dim=1) / weights.sum(dim=1)).sum()
 
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
 
-
-class InfoNCELoss(nn.Module):
+class InfoNCELoss(_WithTemperature):
     """Sum over queries of the mean over positives, by their weights, of -log softmax(s / temperature).
 
     s: inner products with the query, the softmax over a positive and all negatives: positives do not compete.
     Source: van den Oord et al., arXiv 1807.03748, eq. 4, for several positives.
     """
 
-    additive = False
-
     def __init__(self, temperature: float = 0.07) -> None:
-        super().__init__()
-        self.temperature = temperature
+        super().__init__(temperature)
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """descriptors [N, D], labels [N] -> scalar. Raises TupleLayout."""
@@ -167,9 +165,6 @@ class InfoNCELoss(nn.Module):
         negatives = scaled.masked_fill(weights > 0, -torch.inf).logsumexp(dim=1, keepdim=True)
         surprise = torch.logaddexp(scaled, negatives) - scaled
         return ((surprise * weights).sum(dim=1) / weights.sum(dim=1)).sum()
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
 
 
 def _tuples(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

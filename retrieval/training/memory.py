@@ -16,6 +16,8 @@ from retrieval.describe.describe import DescriptorTable
 from retrieval.training.positives import Indices
 from retrieval.training.tuples import forbidden
 
+EMPTY = DescriptorTable(np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.float32))
+
 
 class Memory:
     """Further negatives of a tuple: the newest descriptor of each of the last `size` photographs that a
@@ -83,9 +85,13 @@ class Standing:
     """
 
     def __init__(self) -> None:
-        self.table = DescriptorTable(np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.float32))
+        self.table = EMPTY
         self._pool = self._clusters = np.empty(0, dtype=np.int64)
         self._barred: dict[int, Indices] = {}
+
+    def forget(self) -> None:
+        """An epoch is over: the next mining gives another table, and no checkpoint has to hold this one."""
+        self.table = EMPTY
 
     def know(self, arrays: Mapping[str, Any], tuples: Indices, pool: Indices) -> None:
         """What is no negative of whom, by the training set and the verdicts in it."""

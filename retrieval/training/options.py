@@ -238,6 +238,11 @@ class TrainingOptions(Options):
                 "own_views needs compared_with=descriptors and augment_*: a photograph that is not changed "
                 "finds itself"
             )
+        if self.compared_with == "descriptors" and self.negative_mining == "random":
+            raise ValueError(
+                "negative_mining=random with compared_with=descriptors: the whole pool is compared with, "
+                "nothing is drawn; choose one"
+            )
         if self.compared_with == "descriptors" and self.memory:
             raise ValueError(
                 "memory with compared_with=descriptors: the whole pool is compared with; leave memory out"

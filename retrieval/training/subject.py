@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.describe.compute import side_by_side
+from retrieval.describe.compute import side_by_side, with_threads
 from retrieval.describe.describe import (
     DescriptorTable,
     Passes,
@@ -160,7 +160,8 @@ def last_stages(
             raise_if_too_small(photograph, call.photographs.path(names[image]), network, (1.0,), error)
             raise
 
-    viewed = PhotographCache(maps, call.resources.cache_megabytes * 2**20)
+    # with one thread, as descriptors are: who asks first, and with how many threads, must not matter
+    viewed = PhotographCache(with_threads(maps, 1), call.resources.cache_megabytes * 2**20)
 
     def load(image: int, number: int = 0) -> NDArray[np.float32]:
         return viewed((image, number))

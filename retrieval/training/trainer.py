@@ -193,6 +193,8 @@ class Trainer:
             if number > progress.part:
                 progress = self._mine_part(part, plan, progress)
             progress = self._train_part(progress, rate, drawn.pool)
+        if self._beside.standing is not None:
+            self._beside.standing.forget()
         self._beside.average.after_epoch()
         with self._beside.average.applied():
             measured, progress.seconds["validate"] = self._validate()

@@ -196,6 +196,17 @@ def test_work_grows_with_pixels_scales_and_epochs() -> None:
     assert of("finetune", TrainingOptions(image_size=362, epochs=3, queries_per_epoch=200)) == 600
     assert of("finetune", TrainingOptions(image_size=724, epochs=1, queries_per_epoch=10)) == 40
     assert of("finetune", TrainingOptions(queries_per_epoch=None)) > 0
+    two_more = TrainingOptions(image_size=362, epochs=1, queries_per_epoch=70, positives_per_tuple=3)
+    assert of("finetune", two_more) == pytest.approx(90)
+    alone = TrainingOptions(
+        image_size=362,
+        epochs=2,
+        queries_per_epoch=100,
+        compared_with="descriptors",
+        own_views=40,
+        augment_crop=0.2,
+    )
+    assert of("finetune", alone) == pytest.approx(40)  # one photograph a tuple in place of seven
     assert load("scene", {}) == 1.0
 
 

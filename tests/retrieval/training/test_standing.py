@@ -107,7 +107,8 @@ def test_queries_alone_pass_and_a_killed_training_ends_the_same(
         if (event.epoch, event.phase, event.done) == (2, "training", 7):
             raise Killed
 
-    resources = RESOURCES.model_copy(update={"checkpoint_steps": 1, "checkpoint_pause_s": 0})
+    several = {"threads": 2, "loader_threads": 1}  # who computes first what is kept must not matter
+    resources = RESOURCES.model_copy(update={"checkpoint_steps": 1, "checkpoint_pause_s": 0} | several)
     for place in ("killed", "calm"):
         for progress in (kill, lambda event: None) if place == "killed" else (lambda event: None,):
             try:
