@@ -75,6 +75,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
         "training.augment_views=3",
         "training.tuples_per_step=10",
         "training.queries_per_epoch=600",
+        "training.schedule=cosine",
         "training.epochs=4",
     ),
 }

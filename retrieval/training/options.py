@@ -137,8 +137,10 @@ class TrainingOptions(Options):
     learning_rate: float = Field(1e-5, gt=0, description="before the schedule; GeM's p learns faster")
     weight_decay: float = Field(1e-6, ge=0, description="pull towards zero; none on GeM's p")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    schedule: Literal["exponential", "exponential_matlab", "constant"] = Field(
-        "exponential", description="learning rate x exp(-0.01 epoch), x exp(-0.1 (epoch - 1)), or unchanged"
+    schedule: Literal["exponential", "exponential_matlab", "constant", "cosine"] = Field(
+        "exponential",
+        description="learning rate x exp(-0.01 epoch), x exp(-0.1 (epoch - 1)), unchanged, or half a cosine "
+        "from 1 to 0 over training.epochs",
     )
     gem_p_rate: float = Field(
         10.0, ge=0, description="learning rate of GeM's p / learning rate; x10 again per channel"
@@ -206,13 +208,14 @@ class TrainingOptions(Options):
             "exponential": math.exp(-0.01 * epoch),
             "exponential_matlab": math.exp(-0.1 * (epoch - 1)),
             "constant": 1.0,
+            "cosine": (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2,
         }[self.schedule]
         return self.learning_rate * factor
 
     def resumable(self) -> TrainingOptions:
         """The same training without its length: two that agree here can share checkpoints."""
         given: dict[str, Any] = {"early_stopping": None, "off_the_shelf_shares": (0.0,)}
-        if self.overlap_order == "any":  # else every epoch's draw depends on how many there are
+        if self.overlap_order == "any" and self.schedule != "cosine":  # else an epoch depends on the number
             given["epochs"] = 1
         return self.model_copy(update=given)
 

@@ -99,6 +99,8 @@ def test_an_order_over_the_epochs_cannot_be_continued_by_more() -> None:
     plain, ordered = TrainingOptions(epochs=3), TrainingOptions(epochs=3, overlap_order="easy_to_hard")
     assert plain.resumable() == TrainingOptions(epochs=7).resumable()
     assert ordered.resumable() != TrainingOptions(epochs=7, overlap_order="easy_to_hard").resumable()
+    falling, longer = (TrainingOptions(schedule="cosine", epochs=epochs) for epochs in (3, 7))
+    assert falling.resumable() != longer.resumable()
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def test_other_schedules_by_hand() -> None:
     matlab = TrainingOptions(learning_rate=1.0, schedule="exponential_matlab")
     np.testing.assert_allclose([matlab.rate_at(1), matlab.rate_at(11)], [1, np.exp(-1)])
     assert TrainingOptions(learning_rate=0.5, schedule="constant").rate_at(9) == 0.5
+    cosine = TrainingOptions(learning_rate=1.0, schedule="cosine", epochs=4)
+    np.testing.assert_allclose([cosine.rate_at(epoch) for epoch in (1, 3, 5)], [1, 0.5, 0], atol=1e-15)
 
 
 @pytest.mark.parametrize(
