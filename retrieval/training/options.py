@@ -146,6 +146,11 @@ class TrainingOptions(Options):
         10.0, ge=0, description="learning rate of GeM's p / learning rate; x10 again per channel"
     )
     tuples_per_step: int = Field(5, ge=1, description="tuples whose gradients are summed for one update")
+    val_database: Literal["val", "all"] = Field(
+        "val",
+        description="photographs among which val queries have to find theirs, by which an epoch is chosen: "
+        "those of val, or of the whole training set, which a val that is full asks for",
+    )
     early_stopping: int | None = Field(
         None, ge=1, description="epochs without a better val mAP before it stops"
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.harder import harder_precisions
 from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.gradients import Loss
 from retrieval.learning.losses import tuple_labels
@@ -37,15 +38,21 @@ class Validation:
     benchmark: GeometryBenchmark
     drawn: Draw
     loss: Loss
+    among_all: Mapping[str, Any] | None = None
+    """training_set.h5 by path, where the database is all of its images."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
         """arrays: training_set.h5 by path."""
-        return cls(GeometryBenchmark.from_arrays(arrays, "val"), draw_validation(arrays, options), loss)
+        benchmark = GeometryBenchmark.from_arrays(arrays, "val")
+        among_all = arrays if options.val_database == "all" and len(benchmark.queries) else None
+        return cls(benchmark, draw_validation(arrays, options), loss, among_all)
 
     @property
     def images(self) -> Indices:
         """Images whose descriptors it needs, ascending."""
+        if self.among_all is not None:
+            return np.arange(self.benchmark.num_images)
         return np.unique(np.concatenate([self.benchmark.database, self.drawn.images]))
 
     def measured(self, described: DescriptorTable, miner: Miner) -> Measured:
@@ -53,10 +60,14 @@ class Validation:
         benchmark = self.benchmark
         if not len(benchmark.queries):
             return Measured(self._loss_of(described, miner), math.nan, [])
-        of_queries, of_database = described[benchmark.queries], described[benchmark.database]
-        medium = score(benchmark, of_queries, of_database).medium
-        each = medium.average_precisions.tolist()
-        return Measured(self._loss_of(described, miner), medium.mean_average_precision, each)
+        asked = described[benchmark.queries]
+        if self.among_all is not None:
+            each = harder_precisions(self.among_all, "val", {"whole": asked}, described.rows)["whole"]
+            mean = math.nan if np.isnan(each).all() else float(np.nanmean(each))
+        else:
+            medium = score(benchmark, asked, described[benchmark.database]).medium
+            each, mean = medium.average_precisions, medium.mean_average_precision
+        return Measured(self._loss_of(described, miner), mean, each.tolist())
 
     def _loss_of(self, described: DescriptorTable, miner: Miner) -> float:
         if len(self.drawn.queries) == 0:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.harder import harder_precisions
 from retrieval.describe.describe import PhotographTooSmall, extract
 from retrieval.describe.images import normalise
 from retrieval.networks.network import build_network, load_network
@@ -68,6 +69,21 @@ def test_the_kept_network_may_be_mixed_with_the_one_before(
     for name, tensor in mixed.items():
         expected = share * before[name] + (1 - share) * after[name]
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_epoch_can_be_judged_among_all_photographs(world: Path, tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 1})
+    measured = []
+    for where in ("val", "all"):
+        train(world, tmp_path / where, options.model_copy(update={"val_database": where}))
+        measured.append(history(tmp_path / where)["epochs/val_average_precision"][0])
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    rows = extract(load_network(world / "network.safetensors"), paths, image_size=48, device="cpu")
+    queries = GeometryBenchmark.from_arrays(arrays, "val").queries
+    expected = harder_precisions(arrays, "val", {"whole": rows[queries]}, rows)["whole"]
+    np.testing.assert_allclose(measured[1], expected, rtol=1e-6)
+    assert (measured[1] <= measured[0] + 1e-12).all() and (measured[1] < measured[0]).any()
 
 
 PROJECTING = OPTIONS.model_copy(update={"trainable": "projection", "learning_rate": 1e-3, "epochs": 3})
