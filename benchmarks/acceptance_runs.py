@@ -108,21 +108,22 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
             began = time.monotonic()
-            done = subprocess.run(
+            done = subprocess.Popen(
                 command_line(report, arguments),
                 cwd=self.code,
                 env=self.variables(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
+            told, _ = done.communicate()
             seconds = time.monotonic() - began
             facts = json.loads(report.read_text()) if report.exists() else {"calls": [], "heavy": []}
-        output = done.stdout.decode(errors="replace")
+        output = told.decode(errors="replace")
         if check and done.returncode:
             tail = "\n".join(output.splitlines()[-30:])
             raise RunFailed(f"{' '.join(arguments)} ended with code {done.returncode}:\n{tail}")
         made = tuple(made_since(store, before))
-        record = latest_record(store)
+        record = latest_record(store, done.pid)
         return Outcome(
             done.returncode, seconds, tuple(facts["calls"]), tuple(facts["heavy"]), made, record, output
         )
@@ -168,9 +169,14 @@ def made_since(store: Path, before: Mapping[str, str]) -> Iterator[Made]:
             yield Made(sidecar.ref, tuple(opened.item_digests(sidecar.ref)))
 
 
-def latest_record(store: Path) -> RunRecord | None:
-    """The newest completed run of a store."""
-    return ledger.latest(Store.open(store))
+def latest_record(store: Path, pid: int | None = None) -> RunRecord | None:
+    """The newest completed run of a store, where there is one that of this process."""
+    opened = Store.open(store)
+    newest = ledger.latest(opened)
+    if newest is None or pid in (None, newest.pid):
+        return newest
+    completed = (each for each in ledger.records(opened) if each.status == "completed")
+    return next((each for each in completed if each.pid == pid and each.kind == newest.kind), newest)
 
 
 def content_digests(record: RunRecord) -> dict[str, list[str]]:

@@ -30,6 +30,7 @@ from benchmarks.cells import write_cell
 from benchmarks.claims import over_sites
 from benchmarks.site_labels import average_precisions
 from benchmarks.three_seeds import read_tested
+from flows.options.loading import default_config
 from flows.options.names import METHODS, NETWORKS
 from flows.steps.whitenings import Learnt, whitenings
 from retrieval.describe.describe import extract
@@ -49,8 +50,10 @@ BASE = (
     "evaluation.split=val",
     "training.image_size=362",
 )
+CONFIGS = {path.stem: path for path in default_config().parent.glob("*.yaml")}
 RECIPES: dict[str, tuple[str, ...]] = {
     "default": (),
+    "landmarks": (),
     "mixed": ("training.off_the_shelf_shares=[0,0.25,0.5,0.75]",),
     "projection": ("training.trainable=projection", "training.learning_rate=1e-4", "training.epochs=10"),
     "light": ("training.augment_scale=0.5", "training.augment_crop=0.4", "training.augment_colour=0.4"),
@@ -59,27 +62,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "through": ("training.through_model=0.3",),
     "overlap": ("training.positive_weights=overlap",),
     "bands": ("training.overlap_order=easy_to_hard",),
-    "own_views": (
-        "training.trainable=last",
-        "training.trainable_stages=7",
-        "training.loss=info_nce",
-        "training.temperature=0.1",
-        "training.loss_on=whitened",
-        "training.compared_with=descriptors",
-        "training.positives_per_tuple=5",
-        "training.through_model=0.7",
-        "training.own_views=400",
-        "training.augment_scale=0.4",
-        "training.augment_crop=0.4",
-        "training.augment_colour=0.3",
-        "training.augment_views=3",
-        "training.tuples_per_step=10",
-        "training.queries_per_epoch=600",
-        "training.schedule=cosine",
-        "training.epochs=4",
-    ),
 }
-"""Beside `configs/default.yaml`."""
+"""Beside the file of `configs/` that has the recipe's name, or `default.yaml`."""
 BASELINE, TUNED = NETWORKS
 OFF, OFF_LW, TUNED_LW = f"{BASELINE} raw", f"{BASELINE} lw", f"{TUNED} lw"
 
@@ -132,7 +116,9 @@ def measure(asked: argparse.Namespace, fold: int, recipe: str, seed: int) -> Non
     seeds = (f"selection.seed={seed}", f"training.seed={seed}")
     photos = (asked.made / f"fold{fold}").absolute()
     bench = Bench(photos, asked.store.absolute(), (*BASE, *RECIPES[recipe], *seeds, *asked.set))
-    record = bench.run(*(part for stage in asked.accept_older_code for part in (ACCEPT, stage))).record
+    config = CONFIGS.get(recipe, CONFIGS["default"])
+    accepted = (part for stage in asked.accept_older_code for part in (ACCEPT, stage))
+    record = bench.run("--config", str(config), *accepted).record
     assert record is not None
     store = Store.open(asked.store)
     if "val" not in told:

@@ -21,7 +21,8 @@ def test_every_file_loads_and_says_something(path: Path) -> None:
 
 
 def test_the_files_are_all_there() -> None:
-    assert {path.name for path in FOLDER.glob("*.yaml")} == {"default.yaml", "demo.yaml", *PAPER, SWEEP}
+    expected = {"default.yaml", "demo.yaml", "landmarks.yaml", *PAPER, SWEEP}
+    assert {path.name for path in FOLDER.glob("*.yaml")} == expected
     assert FOLDER / "demo.yaml" == CONFIG
 
 
