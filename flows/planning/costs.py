@@ -57,8 +57,10 @@ def load(stage: str, options: Mapping[str, Any]) -> float:
         return float(area * sum(scale**2 for scale in options["scales"]))
     if stage == "finetune":
         queries = options["queries_per_epoch"] or _DEFAULT_QUERIES
-        tuples = options["epochs"] * (queries + options.get("own_views", 0)) * _share_of_passes(options)
-        return float(tuples * (options["image_size"] / _TRAINING_PX) ** 2)
+        matched = queries if options.get("through_matches") else 0  # at most
+        queries += matched + options.get("own_views", 0)
+        passes = options["epochs"] * queries * _share_of_passes(options)
+        return float(passes * (options["image_size"] / _TRAINING_PX) ** 2)
     return 1.0
 
 

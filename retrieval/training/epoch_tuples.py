@@ -17,7 +17,10 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.positives import (
     band,
     draw_positives,
+    matched_alone,
+    matched_elsewhere,
     nearest_positives,
+    partners,
     positive_choices,
     reached,
     usable_queries,
@@ -36,14 +39,16 @@ from retrieval.training.tuples import (
 )
 
 FIXED_DRAW = 0  # epoch number whose generator draws what is drawn once
-NEGATIVES, OWN_VIEWS = 1, 2  # beside seed and epoch: what random negatives and own views are drawn with
+NEGATIVES, OWN_VIEWS, MATCHED = 1, 2, 3
+"""Beside seed and epoch: what random negatives, own views and queries without a model are drawn with."""
 
 
 @dataclass(frozen=True)
 class Draw:
     """What was drawn before any descriptor is known. queries [Q], pool [P]: images; choices: of each query
     its positives, or where needs_choices what the nearest one is taken from; random: seeds of the draw of
-    negatives, None: the nearest are taken; own: images that are to find themselves, see `own_views`."""
+    negatives, None: the nearest are taken; beside: further queries and their positives, for which nothing is
+    mined [B, 1 + P], see `with_those_beside`."""
 
     split: int
     queries: Indices
@@ -51,7 +56,7 @@ class Draw:
     pool: Indices
     needs_choices: bool
     random: tuple[int, ...] | None = None
-    own: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    beside: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
 
     @property
     def images(self) -> Indices:
@@ -64,16 +69,16 @@ class Draw:
         """The queries in `count` draws of about equal size, in order; fewer where there are fewer queries."""
         places = np.array_split(np.arange(len(self.queries)), min(count, max(1, len(self.queries))))
         choices = [[self.choices[place] for place in each.tolist()] for each in places]
-        owns = np.array_split(self.own, len(places))
+        besides = np.array_split(self.beside, len(places))
         return [
             replace(
                 self,
                 queries=self.queries[each],
                 choices=chosen,
                 random=None if self.random is None else (*self.random, number),
-                own=own,
+                beside=beside,
             )
-            for number, (each, chosen, own) in enumerate(zip(places, choices, owns, strict=True))
+            for number, (each, chosen, beside) in enumerate(zip(places, choices, besides, strict=True))
         ]
 
 
@@ -109,9 +114,24 @@ def draw_epoch(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int) 
     pool = np.sort(draw(negative_pool(arrays, TRAIN), options.pool_size, generator))
     queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows]
     seeds = (options.seed, epoch, NEGATIVES) if options.negative_mining == "random" else None
-    views = np.random.default_rng([options.seed, epoch, OWN_VIEWS])
-    own = draw(np.setdiff1d(pool, queries), options.own_views, views)
-    return Draw(TRAIN, queries, choices, pool, options.positives == "m1", seeds, own)
+    beside = _beside(arrays, options, epoch, np.setdiff1d(pool, queries))
+    return Draw(TRAIN, queries, choices, pool, options.positives == "m1", seeds, beside)
+
+
+def _beside(arrays: Mapping[str, Any], options: TrainingOptions, epoch: int, free: Indices) -> Indices:
+    """[B, 1 + P] photographs that no model has as a query and those that they were matched with, and
+    photographs that are to find themselves. free: of the pool, no queries."""
+    count = options.positives_per_tuple
+    matched = np.empty((0, 1 + count), dtype=np.int64)
+    if options.through_matches:
+        generator = np.random.default_rng([options.seed, epoch, MATCHED])
+        alone = draw(matched_alone(arrays, TRAIN), options.queries_per_epoch, generator)
+        known = partners(arrays)
+        choices = [known.row(image) for image in alone.tolist()]
+        matched = np.column_stack([alone, draw_positives(choices, generator, count)])
+    generator = np.random.default_rng([options.seed, epoch, OWN_VIEWS])
+    own = draw(np.setdiff1d(free, matched[:, 0]), options.own_views, generator)
+    return np.concatenate([matched, np.repeat(own[:, None], 1 + count, axis=1)])
 
 
 def _drawn(
@@ -128,8 +148,12 @@ def _drawn(
             band(arrays, row, choice, epoch, options.epochs)
             for row, choice in zip(rows.tolist(), choices, strict=True)
         ]
-    beyond = [reached(arrays, row) for row in rows.tolist()] if options.through_model else None
-    return draw_positives(choices, generator, options.positives_per_tuple, beyond, options.through_model)
+    beyond: list[tuple[list[Indices], float]] = []
+    if options.through_matches:
+        beyond.append((matched_elsewhere(arrays, rows), options.through_matches))
+    if options.through_model:
+        beyond.append(([reached(arrays, row) for row in rows.tolist()], options.through_model))
+    return draw_positives(choices, generator, options.positives_per_tuple, beyond)
 
 
 def draw_validation(arrays: Mapping[str, Any], options: TrainingOptions) -> Draw:
@@ -185,11 +209,11 @@ def mine(
     return MinedTuples(tuples, positives.shape[1], distance, plan.warnings)
 
 
-def own_views(tuples: Indices, positives: int, chosen: Indices, generator: np.random.Generator) -> Indices:
-    """Tuples [T, 1 + P + n] with those of photographs that are to find themselves among them, in random
-    order: query and positives are the photograph, -1 where a mined negative would be."""
-    if not len(chosen):
+def with_those_beside(tuples: Indices, beside: Indices, generator: np.random.Generator) -> Indices:
+    """Tuples [T, 1 + P + n] with those of further queries [B, 1 + P] among them, in random order: -1 where a
+    mined negative would be. A query that is its own positive is a photograph that has to find itself."""
+    if not len(beside):
         return tuples
-    rows = np.full((len(chosen), tuples.shape[1]), -1, dtype=np.int64)
-    rows[:, : 1 + positives] = chosen[:, None]
+    rows = np.full((len(beside), tuples.shape[1]), -1, dtype=np.int64)
+    rows[:, : beside.shape[1]] = beside
     return generator.permutation(np.concatenate([tuples, rows]))

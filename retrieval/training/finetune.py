@@ -41,7 +41,7 @@ def finetune(
     of a photograph -> file of its descriptor by this network at training.image_size and one scale, for
     training.trainable=projection or training.loss_on=whitened, None = they are made here. The epoch with the
     best val mAP is kept, epoch 0 (before training) is one of them. Global settings of torch are put back.
-    Raises TooFewClusters, NoQueries, WithoutOverlap, TrainingDiverged, UnreadablePhotograph,
+    Raises TooFewClusters, NoQueries, WithoutOverlap, WithoutMatches, TrainingDiverged, UnreadablePhotograph,
     UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.
     """
     used, report = resources or TrainingResources(), progress or (lambda event: None)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.describe.describe import DescriptorTable
-from retrieval.training.positives import Indices
+from retrieval.training.positives import Indices, partners
 from retrieval.training.tuples import forbidden
+from storage.schemas.table import Ragged
 
 EMPTY = DescriptorTable(np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.float32))
 
@@ -48,9 +49,7 @@ class Memory:
     def know(self, arrays: Mapping[str, Any], queries: NDArray[np.int64]) -> None:
         """What is no negative of the queries [Q], by the training set and the verdicts in it."""
         self._clusters = np.asarray(arrays["images/cluster"], dtype=np.int64)
-        barred = forbidden(arrays, queries, np.arange(len(self._clusters)))
-        rows = np.split(np.asarray(barred.indices, dtype=np.int64), barred.indptr[1:-1])
-        self._barred = dict(zip(queries.tolist(), rows, strict=True))
+        self._barred = _barred(arrays, queries, np.arange(len(self._clusters)))
 
     def add(self, tuples: NDArray[np.int64], described: list[NDArray[np.float32]]) -> None:
         """Take the descriptors [L, D] of tuples [T, L]; what is too old goes."""
@@ -81,7 +80,8 @@ class Standing:
     cannot leave its negatives behind by moving away from what is older.
 
     The table is its whole state. know(arrays, tuples [T, 1 + P + n], pool [M]) before `others` is asked about
-    these tuples. A tuple whose first positive is its query is an own view, see `own_views`.
+    these tuples. Photographs that are no query of the training set, or their own positive, are never compared
+    with those that they, or their cluster, were matched with or may match.
     """
 
     def __init__(self) -> None:
@@ -96,17 +96,15 @@ class Standing:
     def know(self, arrays: Mapping[str, Any], tuples: Indices, pool: Indices) -> None:
         """What is no negative of whom, by the training set and the verdicts in it."""
         self._pool, self._clusters = pool, np.asarray(arrays["images/cluster"], dtype=np.int64)
-        own = tuples[:, 1] == tuples[:, 0]
-        queries = np.unique(tuples[~own, 0])
-        barred = forbidden(arrays, queries, pool)
-        rows = np.split(np.asarray(barred.indices, dtype=np.int64), barred.indptr[1:-1])
-        self._barred = dict(zip(queries.tolist(), rows, strict=True))
+        beside = (tuples[:, 1] == tuples[:, 0]) | ~np.isin(tuples[:, 0], arrays["queries/image"])
+        self._barred = _barred(arrays, np.unique(tuples[~beside, 0]), pool)
         refused = ~np.asarray(arrays["negatives/allowed"], dtype=bool)
         images, clusters = (np.asarray(arrays[f"negatives/{name}"])[refused] for name in ("image", "cluster"))
-        for image in tuples[own, 0].tolist():
+        known = partners(arrays)
+        for image in tuples[beside, 0].tolist():
             like = images[clusters == self._clusters[image]]
-            shown = np.isin(self._clusters[pool], clusters[images == image])
-            self._barred[image] = np.flatnonzero(np.isin(pool, like) | shown)
+            near = np.append(clusters[images == image], self._clusters[known.row(image)])
+            self._barred[image] = np.flatnonzero(np.isin(pool, like) | np.isin(self._clusters[pool], near))
 
     def others(self, images: Indices, positives: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Descriptors of the positives [P, D] of a tuple [1 + P + n], and of all its negatives [K, D]: the
@@ -115,3 +113,10 @@ class Standing:
         usable = self._clusters[self._pool] != self._clusters[query]
         usable[self._barred[query]] = False
         return self.table[images[1 : 1 + positives]], self.table[self._pool[usable]]
+
+
+def _barred(arrays: Mapping[str, Any], queries: Indices, pool: Indices) -> dict[int, Indices]:
+    """Query -> positions in the pool of what is never its negative."""
+    found = forbidden(arrays, queries, pool)
+    rows = Ragged(found.indptr.astype(np.int64), found.indices.astype(np.int64))
+    return {query: rows.row(place) for place, query in enumerate(queries.tolist())}

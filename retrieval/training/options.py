@@ -70,6 +70,14 @@ class TrainingOptions(Options):
         description="m3: probability that a positive is one that shares no 3D point with the query, only "
         "with a photograph that shares some with it",
     )
+    through_matches: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="m3: probability that a positive is one that matching verified and the query's model "
+        "lacks; above 0 photographs without a model are queries too, as many again at most; with "
+        "compared_with=descriptors",
+    )
     positive_weights: Literal["equal", "overlap"] = Field(
         "equal", description="what a positive weighs in the loss: all the same, or its overlap with the query"
     )
@@ -226,7 +234,12 @@ class TrainingOptions(Options):
 
     @model_validator(mode="after")
     def _choices_agree(self) -> TrainingOptions:
-        of_m3 = {"positives_per_tuple": 1, "overlap_order": "any", "through_model": 0.0}
+        of_m3 = {
+            "positives_per_tuple": 1,
+            "overlap_order": "any",
+            "through_model": 0.0,
+            "through_matches": 0.0,
+        }
         for name, plain in of_m3.items():
             if self.positives != "m3" and getattr(self, name) != plain:
                 raise ValueError(
@@ -257,9 +270,14 @@ class TrainingOptions(Options):
             )
         if self.augment_views and not self.augments:
             raise ValueError("augment_views without augment_*: nothing is changed; say what, or leave it out")
-        if self.through_model and self.positive_weights == "overlap":
+        if self.through_matches and self.compared_with == "photographs":
             raise ValueError(
-                "through_model with positive_weights=overlap: what shares no point has no overlap; choose one"
+                "through_matches needs compared_with=descriptors: for what no model holds nothing is mined"
+            )
+        if (self.through_model or self.through_matches) and self.positive_weights == "overlap":
+            raise ValueError(
+                "through_model or through_matches with positive_weights=overlap: what shares no point has no "
+                "overlap; choose one"
             )
         return self
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.training.options import Strategy
+from storage.schemas.table import Ragged
 
 Indices = NDArray[np.int64]
 _CSR = {"m1": "m1_pool", "m3": "m3"}
@@ -22,6 +23,10 @@ class RowsByImage(Protocol):
 
 class NoQueries(ValueError):
     """A training set without a query to train on."""
+
+
+class WithoutMatches(ValueError):
+    """A training set that does not say which pairs were matched."""
 
 
 class WithoutOverlap(ValueError):
@@ -80,27 +85,61 @@ def reached(arrays: Mapping[str, Any], row: int) -> Indices:
     return np.setdiff1d(np.concatenate([own, *beyond]), np.append(own, query))
 
 
+def partners(arrays: Mapping[str, Any]) -> Ragged:
+    """Of every image those that it was matched with; a training set that holds no pairs knows of none."""
+    one, two = (np.asarray(arrays.get(f"matched/{end}", []), dtype=np.int64) for end in ("first", "second"))
+    pairs = np.unique(np.concatenate([np.stack([one, two], axis=1), np.stack([two, one], axis=1)]), axis=0)
+    counts = np.bincount(pairs[:, 0], minlength=len(arrays["images/cluster"]))
+    return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs[:, 1])
+
+
+def matched_elsewhere(arrays: Mapping[str, Any], rows: Indices) -> list[Indices]:
+    """Of the queries of these rows the images that they were matched with and that their model lacks."""
+    found, model = partners(arrays), np.asarray(arrays["images/model"])
+    queries = np.asarray(arrays["queries/image"], dtype=np.int64)[rows].tolist()
+    rows_of = map(found.row, queries)
+    return [row[model[row] != model[query]] for query, row in zip(queries, rows_of, strict=True)]
+
+
+def require_matches(arrays: Mapping[str, Any]) -> None:
+    """Raises WithoutMatches."""
+    if "matched/first" not in arrays:
+        raise WithoutMatches(
+            "training.through_matches: this training set does not say which pairs were matched (a list made "
+            "elsewhere, or a file of version 2); select it anew, or set through_matches=0"
+        )
+
+
+def matched_alone(arrays: Mapping[str, Any], split: int) -> Indices:
+    """Images of a split that are no queries and were matched with some image."""
+    there = np.diff(partners(arrays).indptr) > 0
+    there &= np.asarray(arrays["images/split"]) == split
+    there[np.asarray(arrays["queries/image"], dtype=np.int64)] = False
+    return np.flatnonzero(there)
+
+
 def draw_positives(
     choices: Sequence[Indices],
     generator: np.random.Generator,
     count: int = 1,
-    beyond: Sequence[Indices] | None = None,
-    share: float = 0.0,
+    beyond: Sequence[tuple[Sequence[Indices], float]] = (),
 ) -> Indices:
     """`count` of each query's choices at random (m3; for m2 the only one): [Q, count] images.
 
-    Different ones as far as there are, then the same again. beyond: images of which each is taken in place of
-    a choice with probability `share`, as far as there are.
+    Different ones as far as there are, then the same again. beyond: (images of every query, share), of which
+    each is taken in place of a choice with that probability, as far as there are.
     """
     draws = generator.random(len(choices))
     drawn = np.array([[choice[int(u * len(choice))]] for choice, u in zip(choices, draws, strict=True)])
-    if count == 1 and beyond is None:
+    if count == 1 and not beyond:
         return drawn.reshape(-1, 1).astype(np.int64)
     rows = []
     for place, (choice, first) in enumerate(zip(choices, drawn[:, 0], strict=True)):
         others = generator.permutation(choice[choice != first])
-        far = others[:0] if beyond is None else generator.permutation(beyond[place])
-        taken = far[: int((generator.random(count) < share).sum())]
+        taken = others[:0]
+        for images, share in beyond:
+            far = generator.permutation(np.setdiff1d(images[place], taken))
+            taken = np.append(taken, far[: int((generator.random(count) < share).sum())])[:count]
         near = np.append(first, others)
         rows.append(np.append(taken, np.resize(near, count - len(taken))))
     return np.array(rows, dtype=np.int64).reshape(-1, count)

@@ -100,10 +100,10 @@ class TrainingState:
         return self.history[-1].epoch if self.history else -1
 
     def finish(self, record: EpochRecord, tuples: NDArray[np.int64]) -> None:
-        """Add an epoch and choose the best again. Of own views nothing was mined, they are not kept."""
+        """Add an epoch and choose the best again. Tuples for which nothing was mined are not kept."""
         self.history.append(record)
         self.within = None
-        self.mined[record.epoch] = tuples[tuples[:, 0] != tuples[:, 1]]
+        self.mined[record.epoch] = tuples[tuples[:, -1] >= 0]
         self.best_epoch = best_epoch(self.history)
 
     def stops_early(self, patience: int | None) -> bool:

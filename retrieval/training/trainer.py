@@ -23,7 +23,7 @@ from retrieval.networks.network import load_network, save_network
 from retrieval.training.augmentation import changes, drawn_views
 from retrieval.training.beside import Beside
 from retrieval.training.checkpoints import CheckpointFolder, Journal
-from retrieval.training.epoch_tuples import OWN_VIEWS, Draw, draw_epoch, own_views
+from retrieval.training.epoch_tuples import OWN_VIEWS, Draw, draw_epoch, with_those_beside
 from retrieval.training.negative_checks import Miner, NegativeChecks
 from retrieval.training.options import (
     NETWORK_FILE,
@@ -34,7 +34,7 @@ from retrieval.training.options import (
     TrainingSummary,
 )
 from retrieval.training.pace import Report, Reporter
-from retrieval.training.positives import Indices, NoQueries, overlap_weights, usable_queries
+from retrieval.training.positives import Indices, NoQueries, overlap_weights, require_matches, usable_queries
 from retrieval.training.record import (
     Blends,
     EpochProgress,
@@ -110,6 +110,8 @@ class Trainer:
                 f"no train query has a positive under {options.positives!r}; choose training.positives=m2 "
                 "or add photographs of the same places"
             )
+        if options.through_matches:
+            require_matches(arrays)
         names, network = _names(arrays), subject.module
         self.checks = NegativeChecks(
             _matcher(call, processes), options.verify_inliers, options.verify_photographs
@@ -215,7 +217,7 @@ class Trainer:
         clock = time.perf_counter()
         standing, images = self._beside.standing, part.images
         if standing is not None:
-            images = np.unique(np.concatenate([images, *part.choices]))
+            images = np.unique(np.concatenate([images, *part.choices, part.beside.ravel()]))
         described = self._current(images, untrained=progress.epoch == 1 and progress.part < 0)
         described_s = time.perf_counter() - clock
         mined = self._miner.mine(part, described, plan)
@@ -223,7 +225,7 @@ class Trainer:
         if standing is not None:
             standing.table = described
             order = np.random.default_rng([self._options.seed, progress.epoch, progress.part + 1, OWN_VIEWS])
-            tuples = own_views(tuples, mined.positives, part.own, order)
+            tuples = with_those_beside(tuples, part.beside, order)
         _add(progress.seconds, describe=described_s, mine=time.perf_counter() - clock - described_s)
         return progress.mined(tuples, mined.mean_negative_distance)
 

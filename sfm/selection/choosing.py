@@ -79,6 +79,11 @@ class SelectionOptions(Options):
     max_benchmark_queries_per_model: int = Field(
         default=100, ge=1, description="queries of the benchmark per model"
     )
+    matched_inliers: int = Field(
+        default=10,
+        ge=8,
+        description="raw inliers from which a pair counts as matched, with or without a model",
+    )
     guards: GuardOptions = Field(default=GuardOptions(), description="checks of singletons as negatives")
     previous: ContentPath | None = Field(
         default=None, description="training_set.h5 whose splits existing clusters keep"

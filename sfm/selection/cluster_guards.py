@@ -60,6 +60,24 @@ def all_attempts(scene: Scene, matched: Pairs | None) -> tuple[Indices, Indices]
     return ends, np.concatenate([table.inliers for table in tables])
 
 
+def agreeing(
+    scene: Scene, matched: Pairs | None, splits: NDArray[np.int8], least: int
+) -> tuple[Indices, Indices]:
+    """Pairs of accepted photographs of one split with at least `least` raw inliers, within clusters and
+    between them.
+
+    -> [K, 2] photographs, smaller first, in order, and [K] the most raw inliers.
+    """
+    ends, inliers = all_attempts(scene, matched)
+    cluster = scene.photos.cluster[ends]
+    keep = (inliers >= least) & (cluster >= 0).all(axis=1)
+    keep &= splits[cluster[:, 0]] == splits[cluster[:, 1]]
+    pairs, row = np.unique(np.sort(ends[keep], axis=1), axis=0, return_inverse=True)
+    most = np.zeros(len(pairs), dtype=np.int64)
+    np.maximum.at(most, row.reshape(-1), inliers[keep])
+    return pairs, most
+
+
 def may_match(scene: Scene, matched: Pairs | None, guard_inliers: int) -> tuple[Indices, Indices]:
     """Clusters of two and more photographs that share at least `guard_inliers` raw inliers in some pair.
 

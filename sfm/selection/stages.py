@@ -22,6 +22,7 @@ from sfm.selection.choosing import SelectionOptions
 from sfm.selection.decontamination import DecontaminationOptions
 from storage.hdf5 import file as hdf5
 from storage.keys.stages import Stage
+from storage.schemas.training_set import Matched
 
 if TYPE_CHECKING:
     from sfm.matching.match import Attempts
@@ -105,6 +106,12 @@ def select_training_set(
     splits = choosing.assign_splits(scene, options, options.seed)
     table = guards.verdicts(scene, splits, matched, options.guards)
     chosen = choosing.select(scene, options, options.seed, table)
-    chosen = replace(chosen, harder=details.of_benchmarks(scene, chosen.benchmark, pixels))
+    pairs, inliers = cluster_guards.agreeing(scene, matched, splits, options.matched_inliers)
+    image_of = np.cumsum(scene.photos.cluster >= 0) - 1
+    chosen = replace(
+        chosen,
+        matched=Matched(image_of[pairs[:, 0]], image_of[pairs[:, 1]], inliers),
+        harder=details.of_benchmarks(scene, chosen.benchmark, pixels),
+    )
     chosen.to_h5(out, stage=STAGE.name, options=options.model_dump(mode="json"), inputs=list(inputs))
     return chosen.summary

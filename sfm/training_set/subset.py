@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sfm.training_set.tables import Candidates, Negatives
 from sfm.training_set.training_set import TrainingSet
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import Benchmark
+from storage.schemas.training_set import Benchmark, Matched
 
 Indices = NDArray[np.int64]
 
@@ -37,6 +37,7 @@ def without_clusters(chosen: TrainingSet, clusters: Indices) -> TrainingSet:
             m3=_rows(positives.m3, asked, new),
         ),
         negatives=_negatives(chosen.negatives, clusters, asked, new),
+        matched=_matched(chosen.matched, new),
         benchmark=_benchmarks(chosen.benchmark, keep, new),
         harder={
             split: details.taken(keep[chosen.benchmark[split].queries])
@@ -65,6 +66,13 @@ def _negatives(negatives: Negatives, clusters: Indices, rows: NDArray[np.bool_],
     kept = negatives.taken(keep)
     excluded = None if kept.excluded is None else _rows(kept.excluded, rows, new)
     return replace(kept, image=new[kept.image], excluded=excluded)
+
+
+def _matched(matched: Matched | None, new: Indices) -> Matched | None:
+    if matched is None:
+        return None
+    kept = matched.taken((new[matched.first] >= 0) & (new[matched.second] >= 0))
+    return replace(kept, first=new[kept.first], second=new[kept.second])
 
 
 def _benchmarks(

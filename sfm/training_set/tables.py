@@ -16,11 +16,11 @@ from storage.hdf5 import file as hdf5
 from storage.outside.guarded import read_outside
 from storage.schemas import training_set as schema
 from storage.schemas.table import Ragged, Table
-from storage.schemas.training_set import Benchmark, Dropped, Harder, Images, Positives, Queries
+from storage.schemas.training_set import Benchmark, Dropped, Harder, Images, Matched, Positives, Queries
 
 SCHEMA = "training_set"
 _MEASURED = ("val", "test")
-_GROUPS = ("images", "queries", "candidates", "positives", "negatives", "dropped")
+_GROUPS = ("images", "queries", "candidates", "positives", "negatives", "matched", "dropped")
 
 
 class Candidates(schema.Candidates):
@@ -47,7 +47,7 @@ class TrainingTables:
     """All arrays of training_set.h5.
 
     `summary`: counts, reasons and warnings of the selection; no part of the content. harder: by split; none
-    where no 3D model says what the queries show.
+    where no 3D model says what the queries show. matched: none where nothing was matched.
     """
 
     images: Images
@@ -59,6 +59,7 @@ class TrainingTables:
     summary: Mapping[str, Any] = field(default_factory=dict)
     dropped: Dropped | None = None
     harder: Mapping[str, Harder] = field(default_factory=dict)
+    matched: Matched | None = None
 
     @classmethod
     def from_h5(cls, path: Path | str) -> Self:
@@ -91,6 +92,7 @@ class TrainingTables:
             json.loads(str(summary)),
             Dropped.of(arrays, "dropped") if "dropped/cluster" in arrays else None,
             {s: Harder.of(arrays, f"harder/{s}") for s in _MEASURED if f"harder/{s}/box" in arrays},
+            Matched.of(arrays, "matched") if "matched/first" in arrays else None,
         )
 
     def arrays(self) -> dict[str, Any]:

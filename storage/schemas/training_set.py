@@ -97,6 +97,15 @@ class Negatives(Table, rows="V"):
 
 
 @dataclass(frozen=True, eq=False)
+class Matched(Table, rows="M"):
+    """Pairs [M] of one split that agree with one geometry, whether or not a model holds them."""
+
+    first: Ints = column("int64", "image, the smaller of the two", index="N")
+    second: Ints = column("int64", "image, the larger of the two", index="N")
+    inliers: Ints = column("int64", "matches of the two that agree with one geometry", minimum=1)
+
+
+@dataclass(frozen=True, eq=False)
 class Dropped(Table, rows="Z"):
     """Clusters [Z] that show what a benchmark shows, and the pair that gave each away.
 
@@ -248,6 +257,23 @@ def negatives(columns: Columns) -> Iterator[tuple[str, str]]:
         yield "negatives/image", f"has a second verdict on photograph {image[row]} and cluster {cluster[row]}"
 
 
+def matched(columns: Columns) -> Iterator[tuple[str, str]]:
+    """A pair is there once, the smaller image first, and both are in one split."""
+    if "matched/first" not in columns:
+        return
+    one, two, split = columns["matched/first"], columns["matched/second"], columns["images/split"]
+    at = first(one >= two)
+    if at is not None:
+        yield "matched/second", f"has {two[at]} at [{at}], which does not come after image {one[at]}"
+    at = first(split[one] != split[two])
+    if at is not None:
+        text = f"has {two[at]} at [{at}], in split {split[two[at]]}; image {one[at]} is in {split[one[at]]}"
+        yield "matched/second", text
+    rows = repeated(one, two)
+    if rows is not None:
+        yield "matched/first", f"has the pair of images {one[rows[1]]} and {two[rows[1]]} a second time"
+
+
 def benchmark(split: str, number: int) -> Rule:
     """Queries, database and labels are images of the split; no image has two labels for a query."""
     at_split = f"benchmark/{split}"
@@ -296,7 +322,7 @@ def harder(split: str) -> Rule:
 
 TRAINING_SET = Layout(
     name="training_set",
-    version=2,
+    version=3,
     description="Queries, positives, guarded negatives and the geometry benchmark, selected from a scene.",
     groups={
         "images": "accepted photographs; every other index of this file points here",
@@ -309,6 +335,7 @@ TRAINING_SET = Layout(
         "refused ones never serve",
         "negatives/excluded": "what no query may have beside its own cluster (CSR over queries); where it is "
         "given it is complete, and photographs that are alone in their cluster need no verdict",
+        "matched": "pairs that matching verified, those that no model holds too",
         "dropped": "clusters that show what a benchmark shows, taken out of this file, with the evidence",
         "benchmark": "geometry benchmark: labels that no person made",
         **_benchmark_groups("val"),
@@ -323,6 +350,7 @@ TRAINING_SET = Layout(
         *Candidates.datasets("candidates"),
         *Positives.datasets("positives"),
         *Negatives.datasets("negatives"),
+        *Matched.datasets("matched", optional=True),
         *Dropped.datasets("dropped", optional=True),
         *Benchmark.datasets("benchmark/val", split="val", tag="VAL"),
         *Benchmark.datasets("benchmark/test", split="test", tag="TEST"),
@@ -334,6 +362,7 @@ TRAINING_SET = Layout(
         registered,
         candidates,
         negatives,
+        matched,
         benchmark("val", 1),
         benchmark("test", 2),
         harder("val"),
@@ -342,10 +371,16 @@ TRAINING_SET = Layout(
 )
 
 
-_FIRST = replace(
-    TRAINING_SET,
-    version=1,
-    datasets=tuple(each for each in TRAINING_SET.datasets if not each.path.startswith("harder/")),
-    groups={name: text for name, text in TRAINING_SET.groups.items() if not name.startswith("harder")},
-)
-LAYOUTS = (replace(TRAINING_SET, previous=(_FIRST,)),)
+def _without(group: str, layout: Layout, version: int) -> Layout:
+    """The layout before a group was added."""
+    return replace(
+        layout,
+        version=version,
+        datasets=tuple(each for each in layout.datasets if not each.path.startswith(f"{group}/")),
+        groups={name: text for name, text in layout.groups.items() if name.split("/")[0] != group},
+    )
+
+
+_SECOND = _without("matched", TRAINING_SET, 2)
+_FIRST = _without("harder", _SECOND, 1)
+LAYOUTS = (replace(TRAINING_SET, previous=(_FIRST, _SECOND)),)

@@ -97,6 +97,9 @@ def training_set() -> dict[str, Any]:
         "negatives/cluster": ints(0),
         "negatives/max_inliers": ints(3),
         "negatives/allowed": np.array([True]),
+        "matched/first": ints(0),
+        "matched/second": ints(1),
+        "matched/inliers": ints(11),
     }
     for split, images in (("val", ints(3)), ("test", ints())):
         at = f"benchmark/{split}"

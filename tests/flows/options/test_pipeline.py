@@ -25,6 +25,7 @@ NEEDS = {
     "tokens": {"backbone": "timm:vit_small_patch14_dinov2"},
     "own_views": {"compared_with": "descriptors", "augment_crop": 0.2},
     "augment_views": {"augment_crop": 0.2},
+    "through_matches": {"compared_with": "descriptors"},
 }
 """Options that are refused unless others of their section have these values."""
 LISTS = {

@@ -207,6 +207,8 @@ def test_work_grows_with_pixels_scales_and_epochs() -> None:
         augment_crop=0.2,
     )
     assert of("finetune", alone) == pytest.approx(40)  # one photograph a tuple in place of seven
+    matched = alone.model_copy(update={"through_matches": 0.5})
+    assert of("finetune", matched) == pytest.approx(40 * 240 / 140)
     assert load("scene", {}) == 1.0
 
 

@@ -11,6 +11,7 @@ def world() -> dict[str, Any]:
     """Clusters: 0 = images 0, 1; 1 = images 2, 3; 2 = images 4, 5; image 6 is alone and not cleared."""
     return {
         "images/cluster": np.array([0, 0, 1, 1, 2, 2, 3]),
+        "queries/image": np.arange(6),
         "negatives/image": np.array([4]),
         "negatives/cluster": np.array([0]),
         "negatives/allowed": np.array([False]),

@@ -12,8 +12,11 @@ from retrieval.training.positives import (
     WithoutOverlap,
     band,
     draw_positives,
+    matched_alone,
+    matched_elsewhere,
     overlap_weights,
     overlaps,
+    partners,
     reached,
 )
 
@@ -73,13 +76,49 @@ def test_several_positives_differ_as_far_as_there_are() -> None:
 
 def test_positives_through_the_model_as_often_as_asked() -> None:
     choices, beyond = [np.array([4, 7]), np.array([2])], [np.array([11, 12, 13]), np.array([], dtype=int)]
-    always = draw_positives(choices, np.random.default_rng(0), 2, beyond, 1.0)
+    always = draw_positives(choices, np.random.default_rng(0), 2, [(beyond, 1.0)])
     assert set(always[0]) <= {11, 12, 13} and len(set(always[0])) == 2 and always[1].tolist() == [2, 2]
-    never = draw_positives(choices, np.random.default_rng(0), 2, beyond, 0.0)
+    never = draw_positives(choices, np.random.default_rng(0), 2, [(beyond, 0.0)])
     assert sorted(never[0]) == [4, 7]
     generator = np.random.default_rng(1)
-    often = [draw_positives(choices, generator, 1, beyond, 0.25)[0, 0] > 10 for _ in range(400)]
+    often = [draw_positives(choices, generator, 1, [(beyond, 0.25)])[0, 0] > 10 for _ in range(400)]
     assert 0.18 < np.mean(often) < 0.32
+
+
+def test_positives_from_several_sources_are_different_ones() -> None:
+    beyond = [([np.array([11, 12])], 1.0), ([np.array([12, 13, 14])], 1.0)]
+    for seed in range(20):
+        drawn = draw_positives([np.array([4])], np.random.default_rng(seed), 4, beyond)[0]
+        assert drawn[:2].tolist() in ([11, 12], [12, 11]) and set(drawn[2:]) == {13, 14}
+
+
+def matched_chain() -> dict[str, Any]:
+    """The chain; image 5, which its model lacks, was matched with 1 and 3, and 1 with 0 of the model."""
+    more = {"images/model": np.array([0, 0, 0, 0, 0, -1])}
+    return chain() | more | {"matched/first": np.array([0, 1, 3]), "matched/second": np.array([1, 5, 5])}
+
+
+def test_what_was_matched_without_a_model() -> None:
+    arrays = matched_chain()
+    known = partners(arrays)
+    assert [known.row(image).tolist() for image in range(6)] == [[1], [0, 5], [], [5], [], [1, 3]]
+    assert [row.tolist() for row in matched_elsewhere(arrays, np.arange(3))] == [[], [5], [5]]
+    assert matched_alone(arrays, 0).tolist() == [5] and matched_alone(arrays, 1).tolist() == []
+    assert len(partners(chain()).image) == 0 and len(partners(chain())) == 6
+
+
+def test_an_epoch_draws_what_was_matched() -> None:
+    arrays = matched_chain() | {"images/cluster": np.array([0, 0, 0, 0, 0, 1])}
+    told = {"compared_with": "descriptors", "positives_per_tuple": 2, "through_matches": 1.0}
+    drawn = draw_epoch(arrays, TrainingOptions(**told, own_views=9, augment_crop=0.2), 1)
+    chosen = dict(zip(drawn.queries.tolist(), map(np.ndarray.tolist, drawn.choices), strict=True))
+    assert chosen[0] == [1, 1] and chosen[3][0] == 5 and chosen[3][1] in (2, 4)
+    beside = {query: set(positives) for query, *positives in drawn.beside.tolist()}
+    assert beside == {5: {1, 3}, 2: {2}, 4: {4}}  # no query stands for itself
+    parts = drawn.parts(2)
+    np.testing.assert_array_equal(np.concatenate([part.beside for part in parts]), drawn.beside)
+    few = draw_epoch(arrays, TrainingOptions(**told, queries_per_epoch=1), 1)
+    assert few.beside[:, 0].tolist() == [5]
 
 
 def test_an_epoch_draws_what_the_options_say() -> None:
@@ -117,6 +156,12 @@ def test_an_order_over_the_epochs_cannot_be_continued_by_more() -> None:
         ({"negative_mining": "random", "compared_with": "descriptors"}, "nothing is drawn"),
         ({"augment_views": 3}, "nothing is changed"),
         ({"through_model": 0.5, "positive_weights": "overlap"}, "choose one"),
+        ({"positives": "m2", "through_matches": 0.5}, "only m3"),
+        ({"through_matches": 0.5}, "nothing is mined"),
+        (
+            {"through_matches": 0.5, "compared_with": "descriptors", "positive_weights": "overlap"},
+            "choose one",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(values: dict[str, Any], message: str) -> None:

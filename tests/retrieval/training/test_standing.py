@@ -12,11 +12,13 @@ from retrieval.learning.gradients import query_gradients
 from retrieval.learning.losses import InfoNCELoss
 from retrieval.networks.network import load_network
 from retrieval.training.augmentation import drawn_views, view
-from retrieval.training.epoch_tuples import own_views
+from retrieval.training.epoch_tuples import with_those_beside
 from retrieval.training.finetune import finetune
 from retrieval.training.memory import Standing
 from retrieval.training.options import NETWORK_FILE
+from retrieval.training.positives import WithoutMatches
 from retrieval.training.step import train_tuples
+from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.retrieval.training.test_memory import unit, world
 from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train
@@ -52,11 +54,58 @@ def test_a_query_is_compared_with_the_pool_but_what_may_show_its_place() -> None
     np.testing.assert_array_equal(standing.others(tuples[3], 1)[1], rows[[0, 1, 4, 5]])
 
 
-def test_own_views_are_shuffled_among_the_tuples() -> None:
+def test_what_was_matched_without_a_model_is_no_negative() -> None:
+    """Image 6 was matched with 2 and is no query: neither the cluster of 2 nor itself is its negative."""
+    standing, rows = Standing(), unit(0, 0.1, 1, 2, 3, 4, 5)
+    standing.table = DescriptorTable(np.arange(7), rows)
+    pairs = {"matched/first": np.array([2]), "matched/second": np.array([6])}
+    tuples = np.array([[6, 2, -1], [3, 3, -1]])
+    standing.know(world() | pairs, tuples, np.arange(7))
+    positives, negatives = standing.others(tuples[0], 1)
+    np.testing.assert_array_equal(positives, rows[[2]])
+    np.testing.assert_array_equal(negatives, rows[[0, 1, 4, 5]])
+    np.testing.assert_array_equal(standing.others(tuples[1], 1)[1], rows[[0, 1, 4, 5, 6]])
+
+
+def test_further_queries_are_shuffled_among_the_tuples() -> None:
     mined = np.array([[0, 1, 2, 5, 6], [3, 4, 2, 7, 8]])
-    found = own_views(mined, 2, np.array([9, 7]), np.random.default_rng(0))
-    assert sorted(found.tolist()) == sorted([*mined.tolist(), [9, 9, 9, -1, -1], [7, 7, 7, -1, -1]])
-    assert own_views(mined, 2, np.array([], dtype=np.int64), np.random.default_rng(0)) is mined
+    beside = np.array([[9, 9, 9], [7, 1, 3]])
+    found = with_those_beside(mined, beside, np.random.default_rng(0))
+    assert sorted(found.tolist()) == sorted([*mined.tolist(), [9, 9, 9, -1, -1], [7, 1, 3, -1, -1]])
+    assert with_those_beside(mined, beside[:0], np.random.default_rng(0)) is mined
+
+
+def test_a_training_on_what_was_matched(world: Path, tmp_path: Path) -> None:
+    options = STANDING.model_copy(update={"through_matches": 0.5, "epochs": 1})
+    with pytest.raises(WithoutMatches, match=r"select it anew, or set through_matches=0"):
+        train(world, tmp_path / "none", options)
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    names = arrays["images/name"].tolist()
+    lonely = names.index("lonely1.png")
+    pairs = {
+        "matched/first": np.array([0, 4]),
+        "matched/second": np.array([lonely, lonely]),
+        "matched/inliers": np.array([12, 10]),
+    }
+    (tmp_path / "world").mkdir()
+    hdf5.write(
+        tmp_path / "world" / "set.h5", "training_set", arrays | pairs, stage="select", options={}, inputs=[]
+    )
+    for name in ("photos", "network.safetensors"):
+        (tmp_path / "world" / name).symlink_to(world / name)
+    given: list[Any] = []
+
+    def noted(learner: Any, tuples: Any, *rest: Any, **named: Any) -> Any:
+        given.append(tuples)
+        return train_tuples(learner, tuples, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("retrieval.training.trainer.train_tuples", noted)
+        train(tmp_path / "world", tmp_path / "some", options)
+    (tuples,) = given
+    (mine,) = tuples[tuples[:, 0] == lonely]
+    assert set(mine[1:3].tolist()) == {0, 4} and (mine[3:] == -1).all()
+    assert lonely not in history(tmp_path / "some")["mined/query"]
 
 
 def test_gradients_of_a_query_among_descriptors_that_stand() -> None:

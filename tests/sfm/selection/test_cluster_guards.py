@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,25 @@ def test_clusters_of_different_splits_need_no_bar(make_scene: MakeScene) -> None
     table = matched(scene, ("c2.jpg", "b3.jpg", 12))
     photo, _, _ = cluster_guards.barred(scene, np.array([0, 1, 0], np.int8), table, 8)
     assert photo.size == 0
+
+
+def test_pairs_that_agree_within_clusters_and_between_them(make_scene: MakeScene) -> None:
+    scene = make_scene(PLACES, singletons=["lone.jpg"])
+    rows = [("lone.jpg", "c0.jpg", 12), ("c2.jpg", "b3.jpg", 9), ("b0.jpg", "c0.jpg", 10)]
+    table = matched(scene, *rows, ("c1.jpg", "c0.jpg", 40), ("h0.jpg", "c0.jpg", 50))
+    splits = np.zeros(4, np.int8)
+    splits[HARBOUR] = 1
+
+    def found(scene: Scene) -> set[tuple[str, str, int]]:
+        pairs, most = cluster_guards.agreeing(scene, table, splits, 10)
+        assert (pairs[:, 0] < pairs[:, 1]).all() and len(np.unique(pairs, axis=0)) == len(pairs)
+        names = np.sort(scene.photos.name[pairs].astype(str), axis=1)
+        return {(*row, inliers) for row, inliers in zip(names.tolist(), most.tolist(), strict=True)}
+
+    alone, joined = ("c0.jpg", "lone.jpg", 12), ("b0.jpg", "c0.jpg", 10)
+    assert found(scene) == {alone, joined, ("c0.jpg", "c1.jpg", 40)}
+    earlier = replace(scene, attempts=matched(scene, ("lone.jpg", "c0.jpg", 30)))
+    assert found(earlier) == {(*alone[:2], 30), joined, ("c0.jpg", "c1.jpg", 40)}
 
 
 def test_a_singleton_is_left_to_its_own_guard(make_scene: MakeScene) -> None:

@@ -151,6 +151,19 @@ DEFECTS: dict[str, tuple[str, Plant, str, str]] = {
         "negatives/cluster",
         "the cluster of the photograph itself",
     ),
+    "a pair backwards": (
+        "training_set",
+        put("matched/first", 0, 1),
+        "matched/second",
+        "not come after image 1",
+    ),
+    "a pair over two splits": ("training_set", put("matched/second", 0, 3), "matched/second", "is in 0"),
+    "matched twice": (
+        "training_set",
+        again("matched", "first", "second", "inliers"),
+        "matched/first",
+        "images 0 and 1 a second time",
+    ),
     "two verdicts": (
         "training_set",
         again("negatives", "image", "cluster", "max_inliers", "allowed"),
