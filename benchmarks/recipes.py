@@ -8,7 +8,8 @@ training) the pipeline runs on the photographs of the fold, one scale, to `evalu
 val query, by configuration. --test adds what recipes are not chosen by: queries and database are the sites
 and distractors that the fold leaves out, judged by their labels, which the pipeline never sees. A cell is a
 JSON file under --out and is not done again; --report reads them alone. A difference is the mean over sites
-(val: clusters) of the mean over seeds, its interval resamples them.
+(val: clusters) of the mean over seeds, its interval resamples them; `best` is the whitening, or none, that is
+best on val of the cell, `reranked` after `rerank_by_neighbours`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from retrieval.describe.describe import extract
 from retrieval.networks.network import load_network
 from retrieval.whitening.whitening import Whitening
 from storage.files.whole import read_json
+from storage.hdf5 import file as hdf5
 from storage.store.ledger import RunRecord
 from storage.store.store import Store
 from tasks.describing import network_file
@@ -65,7 +67,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 """Beside the file of `configs/` that has the recipe's name, or `default.yaml`."""
 BASELINE, TUNED = NETWORKS
-OFF, OFF_LW, TUNED_LW = f"{BASELINE} raw", f"{BASELINE} lw", f"{TUNED} lw"
+NEIGHBOURS, RERANKED = 200, "reranked"
+"""Of a list of left-out sites so many of the first are put in a new order by their neighbours."""
+BEST = "best"
+OFF, OFF_BEST, TUNED_BEST = f"{BASELINE} raw", f"{BASELINE} {BEST}", f"{TUNED} {BEST}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,6 +128,7 @@ def measure(asked: argparse.Namespace, fold: int, recipe: str, seed: int) -> Non
     store = Store.open(asked.store)
     if "val" not in told:
         told |= {"fold": fold, "recipe": recipe, "seed": seed, "val": val_of(store, record)}
+        told |= chosen_of(store, record)
         told["seconds"] = time.monotonic() - began
     if asked.test:
         told["test"] = test_of(store, record, asked.made / "folds.csv", asked.photos, fold)
@@ -141,6 +147,23 @@ def val_of(store: Store, record: RunRecord) -> dict[str, Any]:
     return {"groups": tested.clusters.tolist(), "ap": found}
 
 
+def chosen_of(store: Store, record: RunRecord) -> dict[str, Any]:
+    """What the verdict of the run names, and the whitening, or none, that val chose for each network."""
+    verdict = hdf5.read(store.path(record.refs_of("evaluation")[0]), "evaluation")
+    candidates = [str(each) for each in verdict["verdict/candidate"]]
+    of_network: dict[str, tuple[float, str]] = {}
+    for network, whitening, value in zip(
+        *(verdict[f"verdict/{column}"] for column in ("network", "whitening", "estimate")), strict=True
+    ):
+        of_network[str(network)] = max(
+            of_network.get(str(network), (-1.0, "")), (float(value), str(whitening))
+        )
+    return {
+        "verdict": candidates[int(verdict["verdict/chosen"])],
+        "chosen": {network: whitening for network, (_, whitening) in of_network.items()},
+    }
+
+
 def test_of(store: Store, record: RunRecord, made: Path, photos: Path, fold: int) -> dict[str, Any]:
     """Sites of the queries that the fold leaves out and, by configuration, their AP among all left out."""
     table = pd.read_csv(made, dtype=str, keep_default_na=False)
@@ -148,7 +171,10 @@ def test_of(store: Store, record: RunRecord, made: Path, photos: Path, fold: int
     sites = np.where(table["site"] == "", table["file"], table["site"]).astype(str)
     queries = np.flatnonzero(table["site"] != "")
     paths = [photos / row.collection / row.file for row in table.itertuples()]
-    found = {name: average_precisions(rows, queries, sites) for name, rows in described(store, record, paths)}
+    found = {}
+    for name, rows in described(store, record, paths):
+        found[name] = average_precisions(rows, queries, sites)
+        found[f"{name} {RERANKED}"] = average_precisions(rows, queries, sites, NEIGHBOURS)
     return {
         "groups": sites[queries].tolist(),
         "ap": {name: np.where(np.isnan(each), None, each).tolist() for name, each in found.items()},
@@ -171,26 +197,32 @@ def described(
 
 def gains(asked: argparse.Namespace, judge: str) -> Iterator[list[str]]:
     """Rows: recipe, what it rests on, the mAP, and the differences that count."""
-    columns = (OFF, OFF_LW, TUNED_LW)
-    differences = [(TUNED_LW, OFF_LW), (TUNED_LW, OFF), (OFF_LW, OFF)]
+    columns = [OFF, OFF_BEST, TUNED_BEST]
+    differences = [(TUNED_BEST, OFF_BEST), (TUNED_BEST, OFF), (OFF_BEST, OFF)]
+    if judge == "test":
+        differences += [(f"{name} {RERANKED}", name) for name in (OFF_BEST, TUNED_BEST)]
+        differences.append((f"{TUNED_BEST} {RERANKED}", f"{OFF_BEST} {RERANKED}"))
     yield ["recipe", "cells", *columns, *(f"{first} - {second}" for first, second in differences)]
     for recipe in asked.recipes:
         paths = [cell_path(asked.out, fold, recipe, seed) for fold in asked.folds for seed in asked.seeds]
-        cells = [found[judge] for found in map(read_json, paths) if found and judge in found]
+        cells = [found for found in map(read_json, paths) if found and judge in found]
         if not cells:
             continue
-        groups = np.concatenate([np.array(each["groups"]).astype(str) for each in cells])
+        groups = np.concatenate([np.array(each[judge]["groups"]).astype(str) for each in cells])
         if judge == "val":  # clusters of two folds have nothing to do with each other
-            owners = np.repeat(np.arange(len(cells)), [len(each["groups"]) for each in cells])
+            owners = np.repeat(np.arange(len(cells)), [len(each[judge]["groups"]) for each in cells])
             groups = np.array([f"{owner}/{group}" for owner, group in zip(owners, groups, strict=True)])
-        values = {name: np.concatenate([column(each, name) for each in cells]) for name in columns}
+        wanted = dict.fromkeys([*columns, *(name for pair in differences for name in pair)])
+        values = {name: np.concatenate([column(each, judge, name) for each in cells]) for name in wanted}
         means = [f"{100 * estimate(values[name], groups).value:.2f}" for name in columns]
         gained = [estimate(values[first] - values[second], groups) for first, second in differences]
         yield [recipe, str(len(cells)), *means, *map(in_points, gained)]
 
 
-def column(cell: Mapping[str, Any], name: str) -> NDArray[np.float64]:
-    return np.array(cell["ap"][name], dtype=np.float64)
+def column(cell: Mapping[str, Any], judge: str, name: str) -> NDArray[np.float64]:
+    """AP of each query by a configuration; `best` stands for the whitening that val chose."""
+    name = name.replace(BEST, cell["chosen"][name.split()[0]])
+    return np.array(cell[judge]["ap"][name], dtype=np.float64)
 
 
 def estimate(values: NDArray[np.float64], groups: NDArray[np.str_]) -> Any:
