@@ -16,7 +16,7 @@ from flows.options.pipeline import PipelineResources
 
 Model = TypeVar("Model", bound=BaseModel)
 
-ConfigName = Literal["default", "demo", "paper_vgg16", "paper_resnet101"]
+ConfigName = Literal["default", "landmarks", "demo", "paper_vgg16", "paper_resnet101"]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """The configuration files that come with the package."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from flows.options.forms import ConfigName
 from flows.options.loading import default_config, load
 from flows.options.pipeline import PipelineOptions
 from town.demo import CONFIG
@@ -24,6 +26,7 @@ def test_the_files_are_all_there() -> None:
     expected = {"default.yaml", "demo.yaml", "landmarks.yaml", *PAPER, SWEEP}
     assert {path.name for path in FOLDER.glob("*.yaml")} == expected
     assert FOLDER / "demo.yaml" == CONFIG
+    assert {f"{name}.yaml" for name in get_args(ConfigName)} | {SWEEP} == expected
 
 
 def test_a_file_names_only_what_differs_from_the_defaults_or_the_paper() -> None:
