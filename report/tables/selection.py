@@ -52,7 +52,8 @@ class Histogram:
 @dataclass(frozen=True, eq=False)
 class SelectionReport:
     """What `render` shows. without: strategy -> queries without a positive under it; reasons: of photographs
-    that are no queries; negatives: how a verdict came out, or how many images are excluded."""
+    that are no queries; negatives: how a verdict came out, or how many images are excluded; matched: pairs
+    that matching verified, none where they are not listed."""
 
     splits: tuple[SplitRow, ...]
     histograms: tuple[Histogram, ...]
@@ -61,6 +62,7 @@ class SelectionReport:
     negatives: Mapping[str, int]
     warnings: tuple[str, ...]
     dropped: Dropped | None
+    matched: Mapping[str, int]
 
 
 def report(chosen: TrainingSet) -> SelectionReport:
@@ -92,7 +94,22 @@ def report(chosen: TrainingSet) -> SelectionReport:
         facts,
         tuple(map(str, chosen.summary.get("warnings", ()))),
         chosen.dropped,
+        _matched(chosen),
     )
+
+
+def _matched(chosen: TrainingSet) -> dict[str, int]:
+    """How many pairs, and of photographs that no model holds."""
+    if chosen.matched is None:
+        return {}
+    ends = np.stack([chosen.matched.first, chosen.matched.second])
+    model = chosen.images.model[ends]
+    alone = np.unique(ends[model < 0])
+    return {
+        "pairs": int(ends.shape[1]),
+        "of them in no one model": int(((model[0] != model[1]) | (model[0] < 0)).sum()),
+        "photographs without a model in a pair": int(alone.size),
+    }
 
 
 def render(found: SelectionReport) -> Iterator[RenderableType]:
@@ -108,6 +125,8 @@ def render(found: SelectionReport) -> Iterator[RenderableType]:
     if reasons:
         yield f"photographs that are no queries{before}:{reasons}"
     yield "negatives: " + ", ".join(f"{count} {what}" for what, count in found.negatives.items())
+    if found.matched:
+        yield "matched: " + ", ".join(f"{count} {what}" for what, count in found.matched.items())
     yield from (f"note: {text}" for text in found.warnings)
     if found.dropped is not None:
         yield dropped_table(found.dropped)

@@ -13,7 +13,7 @@ from sfm.lists.positions import PositionOptions, from_positions
 from sfm.scene.scene import Scene
 from sfm.selection.choosing import SelectionOptions, select
 from sfm.training_set.training_set import TrainingSet
-from storage.schemas.training_set import Dropped
+from storage.schemas.training_set import Dropped, Matched
 
 MakeScene = Callable[..., Scene]
 
@@ -64,6 +64,16 @@ def test_reasons_and_queries_without_a_positive(chosen: TrainingSet) -> None:
     text = text_of(chosen)
     for why, count in chosen.summary["not_queries"].items():
         assert (f"{count}  {why}" in text) == (count > 0)
+
+
+def test_matched_pairs_are_counted(chosen: TrainingSet) -> None:
+    assert "matched" not in text_of(chosen)
+    model = np.full(len(chosen.images.name), -1)
+    model[:4] = [0, 0, 1, -1]
+    first, second = np.array([0, 0, 1, 3]), np.array([1, 2, 3, 5])
+    matched = Matched(first, second, np.full(4, 12))
+    text = text_of(replace(chosen, matched=matched, images=replace(chosen.images, model=model)))
+    assert "matched: 4 pairs, 3 of them in no one model, 2 photographs without a model in a pair" in text
 
 
 def test_what_was_dropped_is_shown(chosen: TrainingSet) -> None:
