@@ -159,6 +159,11 @@ class TrainingOptions(Options):
         description="photographs among which val queries have to find theirs, by which an epoch is chosen: "
         "those of val, or of the whole training set, which a val that is full asks for",
     )
+    val_mean: Literal["queries", "clusters"] = Field(
+        "queries",
+        description="mAP of val, which chooses an epoch: mean over queries, or over clusters of the mean of "
+        "theirs, where one large model would decide alone",
+    )
     early_stopping: int | None = Field(
         None, ge=1, description="epochs without a better val mAP before it stops"
     )

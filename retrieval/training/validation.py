@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.benchmarks.harder import harder_precisions
@@ -24,7 +25,8 @@ from retrieval.training.positives import Indices
 
 @dataclass(frozen=True)
 class Measured:
-    """Loss per tuple of val, Medium mAP, and the Medium AP of each query of the val benchmark; nan = none."""
+    """Loss per tuple of val, Medium mAP by which an epoch is chosen, and the Medium AP of each query of the
+    val benchmark; nan = none."""
 
     loss: float
     mean_average_precision: float
@@ -40,13 +42,15 @@ class Validation:
     loss: Loss
     among_all: Mapping[str, Any] | None = None
     """training_set.h5 by path, where the database is all of its images."""
+    over_clusters: bool = False
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
         """arrays: training_set.h5 by path."""
         benchmark = GeometryBenchmark.from_arrays(arrays, "val")
         among_all = arrays if options.val_database == "all" and len(benchmark.queries) else None
-        return cls(benchmark, draw_validation(arrays, options), loss, among_all)
+        drawn = draw_validation(arrays, options)
+        return cls(benchmark, drawn, loss, among_all, options.val_mean == "clusters")
 
     @property
     def images(self) -> Indices:
@@ -63,11 +67,18 @@ class Validation:
         asked = described[benchmark.queries]
         if self.among_all is not None:
             each = harder_precisions(self.among_all, "val", {"whole": asked}, described.rows)["whole"]
-            mean = math.nan if np.isnan(each).all() else float(np.nanmean(each))
         else:
-            medium = score(benchmark, asked, described[benchmark.database]).medium
-            each, mean = medium.average_precisions, medium.mean_average_precision
-        return Measured(self._loss_of(described, miner), mean, each.tolist())
+            each = score(benchmark, asked, described[benchmark.database]).medium.average_precisions
+        return Measured(self._loss_of(described, miner), self._mean(each), each.tolist())
+
+    def _mean(self, each: NDArray[np.float64]) -> float:
+        known = np.isfinite(each)
+        if not known.any():
+            return math.nan
+        if not self.over_clusters:
+            return float(each[known].mean())
+        _, member, sizes = np.unique(self.benchmark.clusters[known], return_inverse=True, return_counts=True)
+        return float((np.bincount(member, weights=each[known]) / sizes).mean())
 
     def _loss_of(self, described: DescriptorTable, miner: Miner) -> float:
         if len(self.drawn.queries) == 0:

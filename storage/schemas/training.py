@@ -71,7 +71,7 @@ TRAINING = Layout(
         Dataset(
             "epochs/loss_val", ("E",), "float64", "mean loss of the validation tuples; nan = none", nan=True
         ),
-        Dataset("epochs/map_val", ("E",), "float64", "mAP on the val benchmark; nan = none", **SHARE),
+        Dataset("epochs/map_val", ("E",), "float64", "mAP on val, by training.val_mean; nan = none", **SHARE),
         Dataset(
             "epochs/val_average_precision",
             ("E", "Q"),

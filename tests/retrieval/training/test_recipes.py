@@ -86,6 +86,20 @@ def test_an_epoch_can_be_judged_among_all_photographs(world: Path, tmp_path: Pat
     assert (measured[1] <= measured[0] + 1e-12).all() and (measured[1] < measured[0]).any()
 
 
+def test_one_large_cluster_of_val_does_not_decide_alone(world: Path, tmp_path: Path) -> None:
+    measured = {}
+    for mean in ("queries", "clusters"):
+        train(world, tmp_path / mean, OPTIONS.model_copy(update={"epochs": 1, "val_mean": mean}))
+        measured[mean] = history(tmp_path / mean)
+    each = measured["clusters"]["epochs/val_average_precision"]
+    np.testing.assert_array_equal(each, measured["queries"]["epochs/val_average_precision"])
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    clusters = arrays["images/cluster"][GeometryBenchmark.from_arrays(arrays, "val").queries]
+    by_cluster = [[row[clusters == cluster].mean() for cluster in np.unique(clusters)] for row in each]
+    np.testing.assert_allclose(measured["clusters"]["epochs/map_val"], np.mean(by_cluster, axis=1))
+    np.testing.assert_allclose(measured["queries"]["epochs/map_val"], each.mean(axis=1))
+
+
 PROJECTING = OPTIONS.model_copy(update={"trainable": "projection", "learning_rate": 1e-3, "epochs": 3})
 
 
