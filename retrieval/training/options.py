@@ -67,8 +67,8 @@ class TrainingOptions(Options):
         0.0,
         ge=0,
         le=1,
-        description="m3: probability that a positive is one that shares no 3D point with the query, only "
-        "with a photograph that shares some with it",
+        description="m3: probability that a positive is one of the query's model that m3 leaves out: of less "
+        "overlap, another scale, or that shares points only with a photograph that shares some with it",
     )
     through_matches: float = Field(
         0.0,

@@ -75,14 +75,21 @@ def band(arrays: Mapping[str, Any], row: int, choice: Indices, epoch: int, epoch
 
 
 def reached(arrays: Mapping[str, Any], row: int) -> Indices:
-    """Images that share no point with the query, only with an image that shares some with it."""
+    """Images of the query's model that m3 leaves out: candidates of too little overlap or of another scale,
+    and what shares points with an image that shares some with the query."""
     indptr = np.asarray(arrays["candidates/indptr"], dtype=np.int64)
     image = np.asarray(arrays["candidates/image"], dtype=np.int64)
-    query = int(arrays["queries/image"][row])
-    own = image[indptr[row] : indptr[row + 1]]
-    between = np.flatnonzero(np.isin(arrays["queries/image"], own))
-    beyond = [image[indptr[other] : indptr[other + 1]] for other in between.tolist()]
-    return np.setdiff1d(np.concatenate([own, *beyond]), np.append(own, query))
+    shares = np.asarray(arrays["candidates/shared_points"]) > 0
+
+    def candidates(of: int) -> tuple[Indices, Indices]:
+        here = slice(indptr[of], indptr[of + 1])
+        return image[here], image[here][shares[here]]
+
+    own, seen = candidates(row)
+    between = np.flatnonzero(np.isin(arrays["queries/image"], seen)).tolist()
+    (chosen,) = positive_choices(arrays, np.array([row]), "m3")
+    found = np.concatenate([own, *(candidates(other)[1] for other in between)])
+    return np.setdiff1d(found, np.append(chosen, int(arrays["queries/image"][row])))
 
 
 def partners(arrays: Mapping[str, Any]) -> Ragged:

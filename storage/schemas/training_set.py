@@ -46,7 +46,7 @@ class Candidates(Table, rows="C"):
     """
 
     indptr: Ints = column("int64", "where each query's candidates begin", rows="Q+1", csr="C")
-    image: Ints = column("int64", "image that sees points of the query", index="N", order="unique")
+    image: Ints = column("int64", "image of the query's model", index="N", order="unique")
     shared_points: Ints = column("int64", "3D points that both see", minimum=0)
     overlap: NDArray[np.float32] = column(
         "float32", "shared points / points of the query", minimum=0, maximum=1
@@ -327,7 +327,8 @@ TRAINING_SET = Layout(
     groups={
         "images": "accepted photographs; every other index of this file points here",
         "queries": "one row per query",
-        "candidates": "images that share 3D points with each query (CSR over queries)",
+        "candidates": "images of each query's model with the nearest camera centres, with or without common "
+        "3D points (CSR over queries)",
         "positives": "three strategies to choose a positive",
         "positives/m1_pool": "m1: the nearest descriptor of these is the positive (CSR over queries)",
         "positives/m3": "m3: one of these at random is the positive (CSR over queries)",

@@ -31,6 +31,7 @@ def chain() -> dict[str, Any]:
         "candidates/indptr": np.array([0, 1, 3, 5]),
         "candidates/image": np.array([1, 0, 2, 2, 4]),
         "candidates/overlap": np.array([0.5, 0.25, 0.75, 0.3, 0.6], dtype=np.float32),
+        "candidates/shared_points": np.array([10, 10, 30, 6, 12]),
         "positives/m2": np.array([1, 2, 4]),
         "positives/m3/indptr": np.array([0, 1, 3, 5]),
         "positives/m3/image": np.array([1, 0, 2, 2, 4]),
@@ -54,6 +55,21 @@ def test_what_is_reached_by_way_of_a_third() -> None:
     assert reached(arrays, 0).tolist() == [2]  # by way of 1, which is a query
     assert reached(arrays, 1).tolist() == []  # 2 is no query: what it sees is not known
     assert reached(arrays, 2).tolist() == []
+
+
+def test_what_m3_leaves_out_of_a_model_that_is_all_candidates() -> None:
+    """Query 0: 1 is its m3, 2 overlaps too little, 3 shares no point and has a near centre, 4 is reached by
+    way of 2 where that is a query."""
+    arrays = chain() | {
+        "queries/image": np.array([0, 2]),
+        "candidates/indptr": np.array([0, 3, 7]),
+        "candidates/image": np.array([1, 2, 3, 0, 1, 4, 5]),
+        "candidates/shared_points": np.array([40, 5, 0, 5, 20, 8, 0]),
+        "positives/m3/indptr": np.array([0, 1, 2]),
+        "positives/m3/image": np.array([1, 1]),
+    }
+    assert reached(arrays, 0).tolist() == [2, 3, 4]
+    assert reached(arrays, 1).tolist() == [0, 4, 5]
 
 
 def test_bands_go_from_the_most_overlap_to_the_least() -> None:
