@@ -1,6 +1,7 @@
 """What a benchmark shows is dropped: which pairs are proposed, what counts as evidence, what is left."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sfm.selection.decontamination import (
 from sfm.training_set.known_truth import NothingToTrainOn
 from sfm.training_set.subset import without_clusters
 from sfm.training_set.training_set import TrainingSet
+from storage.schemas.training_set import Matched
 
 MakeScene = Callable[..., Scene]
 OPTIONS = DecontaminationOptions(benchmark_neighbours=2)
@@ -160,6 +162,22 @@ def test_everything_else_stays(chosen: TrainingSet, split: int, tmp_path: Path) 
         key: without(value) for key, value in before.items() if key == "images" or not is_gone(key)
     }
     assert by_name(without_clusters(chosen, np.empty(0, np.int64))) == before
+
+
+def test_matched_pairs_go_with_their_photographs(chosen: TrainingSet, tmp_path: Path) -> None:
+    images = chosen.images
+    first, second = np.flatnonzero(images.split == 0)[[0, 1, -2]], np.flatnonzero(images.split == 0)[-1]
+    matched = Matched(first, np.full(3, second), np.array([11, 12, 13]))
+    gone = images.cluster[first[0]]
+    assert images.cluster[second] != gone and images.cluster[first[2]] != gone
+    rest = without_clusters(replace(chosen, matched=matched), np.array([gone]))
+    rest.to_h5(tmp_path / "rest.h5")
+    read = TrainingSet.from_h5(tmp_path / "rest.h5")
+    assert read.matched is not None
+    left = images.cluster[first] != gone
+    assert read.images.name[read.matched.first].tolist() == images.name[first[left]].tolist()
+    assert set(read.images.name[read.matched.second].tolist()) == {images.name[second]}
+    assert read.matched.inliers.tolist() == matched.inliers[left].tolist()
 
 
 def test_nothing_found_changes_nothing_but_says_so(
