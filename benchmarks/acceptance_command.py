@@ -4,11 +4,12 @@
     python -m benchmarks.acceptance_command REPORT.json in-turn PHOTOS STORE STORE ... [--set KEY=VALUE ...]
 
 The report: per call, how many tasks of each stage were cached and how many ran; which heavy libraries this
-process has imported. `in-turn` runs the flow up to the training set on the stores one after the other, with
-one Prefect session, as a worker does.
+process has imported; its number, by which its run is known. `in-turn` runs the flow up to the training set on
+the stores one after the other, with one Prefect session, as a worker does.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def main(report: Path, arguments: list[str]) -> None:
         if "tasks.engine.runtime" in sys.modules and not calls:
             calls.append(sys.modules["tasks.engine.runtime"].tallies())
         heavy = [name for name in HEAVY if name in sys.modules]
-        report.write_text(json.dumps({"calls": calls, "heavy": heavy}))
+        report.write_text(json.dumps({"calls": calls, "heavy": heavy, "pid": os.getpid()}))
 
 
 def command(arguments: list[str]) -> None:

@@ -108,22 +108,21 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
             began = time.monotonic()
-            done = subprocess.Popen(
+            done = subprocess.run(
                 command_line(report, arguments),
                 cwd=self.code,
                 env=self.variables(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
-            told, _ = done.communicate()
             seconds = time.monotonic() - began
             facts = json.loads(report.read_text()) if report.exists() else {"calls": [], "heavy": []}
-        output = told.decode(errors="replace")
+        output = done.stdout.decode(errors="replace")
         if check and done.returncode:
             tail = "\n".join(output.splitlines()[-30:])
             raise RunFailed(f"{' '.join(arguments)} ended with code {done.returncode}:\n{tail}")
         made = tuple(made_since(store, before))
-        record = latest_record(store, done.pid)
+        record = latest_record(store, facts.get("pid"))
         return Outcome(
             done.returncode, seconds, tuple(facts["calls"]), tuple(facts["heavy"]), made, record, output
         )

@@ -108,12 +108,21 @@ class GeometryResult(RevisitedResult):
 
     def mean_over_clusters(self, name: str = "medium") -> float:
         """Mean over clusters of the mean AP of the cluster's counted queries; nan if none counts."""
-        values = self.protocol(name).average_precisions
-        counted = np.isfinite(values)
-        if not counted.any():
-            return float("nan")
-        _, member, sizes = np.unique(self.clusters[counted], return_inverse=True, return_counts=True)
-        return float((np.bincount(member, weights=values[counted]) / sizes).mean())
+        return mean_over_clusters(self.protocol(name).average_precisions, self.clusters)
+
+
+def means_of_clusters(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[C] mean of each cluster's finite values; values [Q], clusters [Q]. Without a finite one a cluster is
+    left out."""
+    known = np.isfinite(values)
+    _, member, sizes = np.unique(clusters[known], return_inverse=True, return_counts=True)
+    return np.asarray(np.bincount(member, weights=values[known]) / sizes)
+
+
+def mean_over_clusters(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
+    """Mean over clusters of the mean of their finite values; nan without one."""
+    means = means_of_clusters(values, clusters)
+    return float(means.mean()) if means.size else float("nan")
 
 
 def geometry_map(

@@ -50,7 +50,9 @@ class Judging:
         arrays, epochs = hdf5.read(training, "training"), None
         if PRECISIONS in arrays:
             (kept,) = np.flatnonzero(arrays["epochs/epoch"] == arrays["best_epoch"]).tolist()
-            epochs = Epochs(arrays[PRECISIONS], kept)
+            with open_artifact(training, "training") as artifact:
+                by_cluster = artifact.options.get("val_mean") == "clusters"
+            epochs = Epochs(arrays[PRECISIONS], kept, by_cluster)
         return cls(options["positives"], tuple(options["shrinkage_grid"]), epochs)
 
 

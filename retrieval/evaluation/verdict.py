@@ -7,11 +7,12 @@ and the epoch are those that the other folds choose. What is more careful wins w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.benchmarks.geometry import mean_over_clusters, means_of_clusters
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.whitening.methods import METHODS
 
@@ -50,28 +51,34 @@ class Modes:
             modes = [mode for mode, name in enumerate(self.families) if name == family]
             means = [float(np.nanmean(self.standing[mode][asked])) for mode in modes]
             kept.append(modes[_first_best(means)])
-        scores = [over_clusters(self.judged[mode][asked], clusters[asked]) for mode in kept]
+        scores = [mean_over_clusters(self.judged[mode][asked], clusters[asked]) for mode in kept]
         return kept[_first_best(scores)]
 
 
 @dataclass(frozen=True, eq=False)
 class Epochs:
-    """Medium AP of val [E, V], epoch by epoch of a training, and the row of the epoch that was kept."""
+    """Medium AP of val [E, V], epoch by epoch of a training, the row of the epoch that was kept, and whether
+    it was chosen by the mean over clusters, in place of queries."""
 
     average_precisions: Values
     kept: int
+    by_cluster: bool = False
 
-    def correction(self, fold: NDArray[np.int64]) -> Values:
+    def correction(self, fold: NDArray[np.int64], clusters: NDArray[np.int64]) -> Values:
         """[V] what the choice of the epoch by these very queries made better than it is: AP of the epoch that
         the other folds choose minus AP of the kept one, at most 0 in the mean of a fold."""
         values = self.average_precisions
         result = np.zeros(values.shape[1])
         for each in np.unique(fold):
-            means = np.nanmean(values[:, fold != each], axis=1)
+            others = fold != each
+            means = np.array([self._mean(row[others], clusters[others]) for row in values])
             chosen = self.kept if means[self.kept] >= means.max() - _EQUAL else int(np.argmax(means))
             mine = fold == each
             result[mine] = values[chosen, mine] - values[self.kept, mine]
         return result
+
+    def _mean(self, values: Values, clusters: NDArray[np.int64]) -> float:
+        return mean_over_clusters(values, clusters) if self.by_cluster else float(np.nanmean(values))
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def judge(
         return _undecided(everyone, f"all find everything in the {number} clusters of val")
     held, candidates = 0, []
     for place, (network, whitening) in enumerate(everyone):
-        estimate = over_clusters(values[place], clusters)
+        estimate = mean_over_clusters(values[place], clusters)
         gain = gain_over(values[place], values[held], clusters, seed) if place else UNKNOWN
         against = CANDIDATES[held] if place else ""
         candidates.append(Candidate(CANDIDATES[place], network, whitening, estimate, against, gain))
@@ -127,17 +134,9 @@ def judge(
 
 def gain_over(first: Values, second: Values, clusters: NDArray[np.int64], seed: int) -> Estimate:
     """Mean over clusters of first - second [V], with the interval of LEVEL from resampled clusters."""
-    difference = first - second
-    known = np.isfinite(difference)
-    _, member, sizes = np.unique(clusters[known], return_inverse=True, return_counts=True)
-    means = np.bincount(member, weights=difference[known]) / sizes
+    means = means_of_clusters(first - second, clusters)
     generator = np.random.default_rng(seed)
     return bootstrap_mean(means, np.arange(means.size), generator, resamples=RESAMPLES, confidence=LEVEL)
-
-
-def over_clusters(values: Values, clusters: NDArray[np.int64]) -> float:
-    """Mean over clusters of the mean over their queries that have a positive; nan without one."""
-    return bootstrap_mean(values, clusters, np.random.default_rng(0), resamples=0).over_clusters
 
 
 def folds(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -171,8 +170,8 @@ def _cross_fitted(
         whitened[mine] = baseline.judged[baseline.best(others, clusters, tuple(METHODS)), mine]
         best[mine] = tuned.judged[tuned.best(others, clusters, tuned.families), mine]
     if epochs is not None:
-        of_known = Epochs(epochs.average_precisions[:, known], epochs.kept)
-        best[known] += of_known.correction(fold[known])
+        of_known = replace(epochs, average_precisions=epochs.average_precisions[:, known])
+        best[known] += of_known.correction(fold[known], clusters[known])
     return [baseline.judged[0], whitened, best]
 
 

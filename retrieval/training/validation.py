@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.geometry import GeometryBenchmark, mean_over_clusters, score
 from retrieval.benchmarks.harder import harder_precisions
 from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.gradients import Loss
@@ -42,7 +42,7 @@ class Validation:
     loss: Loss
     among_all: Mapping[str, Any] | None = None
     """training_set.h5 by path, where the database is all of its images."""
-    over_clusters: bool = False
+    by_cluster: bool = False
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
@@ -72,13 +72,10 @@ class Validation:
         return Measured(self._loss_of(described, miner), self._mean(each), each.tolist())
 
     def _mean(self, each: NDArray[np.float64]) -> float:
-        known = np.isfinite(each)
-        if not known.any():
-            return math.nan
-        if not self.over_clusters:
-            return float(each[known].mean())
-        _, member, sizes = np.unique(self.benchmark.clusters[known], return_inverse=True, return_counts=True)
-        return float((np.bincount(member, weights=each[known]) / sizes).mean())
+        if self.by_cluster:
+            return mean_over_clusters(each, self.benchmark.clusters)
+        known = each[np.isfinite(each)]
+        return float(known.mean()) if known.size else math.nan
 
     def _loss_of(self, described: DescriptorTable, miner: Miner) -> float:
         if len(self.drawn.queries) == 0:

@@ -109,9 +109,7 @@ def select(
     samplers = [Sampler(ModelView.of(scene, model), options) for model in range(scene.models.cluster.size)]
     fraction = draw_queries(samplers, cluster_splits[scene.models.cluster], options)
     raised = options.query_fraction == "auto" and fraction > PAPER_FRACTION
-    accepted = np.flatnonzero(scene.photos.cluster >= 0)
-    image_of = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
-    image_of[accepted] = np.arange(accepted.size)
+    accepted, image_of = accepted_photographs(scene)
     images = _images(scene, accepted, cluster_splits)
     queries, candidates = _queries_and_candidates(samplers, image_of, images)
     _require_train_queries(queries, images)
@@ -132,6 +130,14 @@ def select(
     )
     _log.info("selected %s", {key: result.summary[key] for key in ("queries", "query_fraction", "warnings")})
     return result
+
+
+def accepted_photographs(scene: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Photographs [I] that are images of a training set, and of every photograph [N] its image; -1 = none."""
+    accepted = np.flatnonzero(scene.photos.cluster >= 0)
+    image_of = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
+    image_of[accepted] = np.arange(accepted.size)
+    return accepted, image_of
 
 
 def assign_splits(scene: Scene, options: SelectionOptions, seed: int) -> NDArray[np.int8]:

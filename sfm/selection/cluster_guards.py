@@ -72,10 +72,7 @@ def agreeing(
     cluster = scene.photos.cluster[ends]
     keep = (inliers >= least) & (cluster >= 0).all(axis=1)
     keep &= splits[cluster[:, 0]] == splits[cluster[:, 1]]
-    pairs, row = np.unique(np.sort(ends[keep], axis=1), axis=0, return_inverse=True)
-    most = np.zeros(len(pairs), dtype=np.int64)
-    np.maximum.at(most, row.reshape(-1), inliers[keep])
-    return pairs, most
+    return _most(np.sort(ends[keep], axis=1), inliers[keep])
 
 
 def may_match(scene: Scene, matched: Pairs | None, guard_inliers: int) -> tuple[Indices, Indices]:
@@ -89,10 +86,15 @@ def may_match(scene: Scene, matched: Pairs | None, guard_inliers: int) -> tuple[
     accepted = clusters[:, 0] >= 0
     keep = accepted & (clusters[:, 0] != clusters[:, 1]) & (inliers >= guard_inliers)
     keep &= (size[clusters] > 1).all(axis=1)
-    pairs, row = np.unique(clusters[keep], axis=0, return_inverse=True)
-    most = np.zeros(len(pairs), dtype=np.int64)
-    np.maximum.at(most, row.reshape(-1), inliers[keep])
-    return pairs, most
+    return _most(clusters[keep], inliers[keep])
+
+
+def _most(pairs: Indices, inliers: Indices) -> tuple[Indices, Indices]:
+    """Different pairs [K, 2] in order, and the most inliers of each [K]."""
+    different, row = np.unique(pairs, axis=0, return_inverse=True)
+    most = np.zeros(len(different), dtype=np.int64)
+    np.maximum.at(most, row.reshape(-1), inliers)
+    return different, most
 
 
 def barred(

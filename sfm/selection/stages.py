@@ -74,9 +74,7 @@ def guard_pairs(
         num_pairs=options.guards.guard_photographs,
     )
     first, second = guards.unmatched(scene, np.concatenate([alone, between]))
-    accepted = np.flatnonzero(scene.photos.cluster >= 0)
-    position = np.full(scene.photos.cluster.size, -1, dtype=np.int64)
-    position[accepted] = np.arange(accepted.size)
+    accepted, position = choosing.accepted_photographs(scene)
     arrays = {
         "photos/sha256": scene.photos.sha256[accepted],
         "pairs/first": position[first],
@@ -107,7 +105,7 @@ def select_training_set(
     table = guards.verdicts(scene, splits, matched, options.guards)
     chosen = choosing.select(scene, options, options.seed, table)
     pairs, inliers = cluster_guards.agreeing(scene, matched, splits, options.matched_inliers)
-    image_of = np.cumsum(scene.photos.cluster >= 0) - 1
+    _, image_of = choosing.accepted_photographs(scene)
     chosen = replace(
         chosen,
         matched=Matched(image_of[pairs[:, 0]], image_of[pairs[:, 1]], inliers),

@@ -192,11 +192,4 @@ EVALUATION = Layout(
 )
 
 
-_NEW = ("harder", "verdict")
-_FIRST = replace(
-    EVALUATION,
-    version=1,
-    datasets=tuple(each for each in EVALUATION.datasets if not each.path.startswith(_NEW)),
-    groups={name: text for name, text in EVALUATION.groups.items() if not name.startswith(_NEW)},
-)
-LAYOUTS = (replace(EVALUATION, previous=(_FIRST,)),)
+LAYOUTS = (replace(EVALUATION, previous=(EVALUATION.before(1, "harder", "verdict"),)),)

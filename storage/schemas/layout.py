@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,6 +114,15 @@ class Layout:
     previous: tuple[Layout, ...] = ()
     upgrade: Callable[[int, Arrays], Arrays] | None = None
     rules: tuple[Rule, ...] = ()  # between columns
+
+    def before(self, version: int, *added: str) -> Layout:
+        """An older version, without the groups and datasets whose paths begin with one of `added`."""
+        return replace(
+            self,
+            version=version,
+            datasets=tuple(each for each in self.datasets if not each.path.startswith(added)),
+            groups={name: text for name, text in self.groups.items() if not name.startswith(added)},
+        )
 
     @cached_property
     def _plain(self) -> dict[str, Dataset]:

@@ -164,17 +164,5 @@ TRAINING = Layout(
 )
 
 
-_NEW = {
-    "epochs/val_average_precision",
-    "mined/further_positives",
-    "blends/share",
-    "blends/map_val",
-    "blends/kept",
-}
-_FIRST = replace(
-    TRAINING,
-    version=1,
-    datasets=tuple(each for each in TRAINING.datasets if each.path not in _NEW),
-    groups={name: text for name, text in TRAINING.groups.items() if name != "blends"},
-)
+_FIRST = TRAINING.before(1, "epochs/val_average_precision", "mined/further_positives", "blends")
 LAYOUTS = (replace(TRAINING, previous=(_FIRST,)),)

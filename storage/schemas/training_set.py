@@ -372,16 +372,6 @@ TRAINING_SET = Layout(
 )
 
 
-def _without(group: str, layout: Layout, version: int) -> Layout:
-    """The layout before a group was added."""
-    return replace(
-        layout,
-        version=version,
-        datasets=tuple(each for each in layout.datasets if not each.path.startswith(f"{group}/")),
-        groups={name: text for name, text in layout.groups.items() if name.split("/")[0] != group},
-    )
-
-
-_SECOND = _without("matched", TRAINING_SET, 2)
-_FIRST = _without("harder", _SECOND, 1)
+_SECOND = TRAINING_SET.before(2, "matched")
+_FIRST = _SECOND.before(1, "harder")
 LAYOUTS = (replace(TRAINING_SET, previous=(_FIRST, _SECOND)),)

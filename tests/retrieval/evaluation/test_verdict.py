@@ -106,8 +106,18 @@ def test_the_ridge_is_chosen_by_the_standing_rows_alone() -> None:
 def test_the_epoch_is_corrected_by_hand() -> None:
     """Two folds: the first alone chose epoch 1; by the second it would have been epoch 0."""
     values = np.array([[0.2, 0.2, 0.6, 0.6], [0.9, 0.9, 0.5, 0.5]])
-    correction = Epochs(values, 1).correction(np.array([0, 0, 1, 1]))
+    correction = Epochs(values, 1).correction(np.array([0, 0, 1, 1]), np.arange(4))
     np.testing.assert_allclose(correction, [-0.7, -0.7, 0, 0])
+
+
+def test_an_epoch_chosen_by_cluster_is_corrected_by_cluster() -> None:
+    """Without the first fold a large cluster speaks for epoch 0 by query, two small ones for epoch 1."""
+    clusters = np.array([0, 1, 1, 1, 1, 2, 3])
+    values = np.array([[0.5, 0.9, 0.9, 0.9, 0.9, 0.4, 0.4], [0.6, 0.7, 0.7, 0.7, 0.7, 0.6, 0.6]])
+    fold = np.array([0, 1, 1, 1, 1, 1, 1])
+    by_query = Epochs(values, 1).correction(fold, clusters)
+    np.testing.assert_allclose(by_query[0], -0.1)
+    np.testing.assert_array_equal(Epochs(values, 1, by_cluster=True).correction(fold, clusters)[0], 0)
 
 
 def test_a_correction_only_takes_away() -> None:
@@ -115,7 +125,7 @@ def test_a_correction_only_takes_away() -> None:
     for _ in range(50):
         values = generator.uniform(size=(4, 30))
         fold = generator.integers(0, 5, 30)
-        correction = Epochs(values, int(values.mean(axis=1).argmax())).correction(fold)
+        correction = Epochs(values, int(values.mean(axis=1).argmax())).correction(fold, np.arange(30))
         assert all(correction[fold == each].mean() <= 1e-12 for each in range(5))
 
 
