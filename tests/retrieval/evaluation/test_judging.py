@@ -20,7 +20,7 @@ from retrieval.whitening.whitening import (
 )
 from storage.hdf5.file import read, write
 from tests.retrieval.whitening.test_whitening import split_collection
-from tests.storage.layout_samples import write_sample
+from tests.storage.layout_samples import SAMPLES, write_sample
 
 GRID = (0.01, 0.1, 1.0)
 
@@ -79,6 +79,18 @@ def test_an_epoch_that_val_flattered_is_corrected(world: Any) -> None:
     )
     np.testing.assert_allclose(corrected[:2], plain[:2])
     assert corrected[2] < plain[2]
+
+
+@pytest.mark.parametrize("mean", ["queries", "clusters"])
+def test_the_epoch_is_judged_by_the_mean_that_chose_it(tmp_path: Path, mean: str) -> None:
+    training, lw = tmp_path / "training.h5", tmp_path / "lw.h5"
+    write(
+        training, "training", SAMPLES["training"](), stage="finetune", options={"val_mean": mean}, inputs=[]
+    )
+    told = {"positives": "m3", "shrinkage_grid": [1.0]}
+    write(lw, "whitening", SAMPLES["whitening"](), stage="whiten", options=told, inputs=[])
+    epochs = Judging.of(training, lw).epochs
+    assert epochs is not None and epochs.by_cluster == (mean == "clusters")
 
 
 def test_without_both_networks_there_is_no_verdict(world: Any) -> None:
