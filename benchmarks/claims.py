@@ -32,6 +32,7 @@ from benchmarks.acceptance_runs import Bench
 from benchmarks.cells import write_cell
 from benchmarks.folds import LABELS
 from benchmarks.site_labels import average_precisions
+from retrieval.benchmarks.val import Val
 from retrieval.describe.describe import extract
 from retrieval.describe.options import PAPER_SCALES, SINGLE_SCALE
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
@@ -208,7 +209,8 @@ def whitened(
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     pairs = training_pairs(arrays, "m2+m3")
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
-    lw: Whitening = choose_shrinkage(statistics, rows, arrays, WhiteningOptions().shrinkage_grid).whitening
+    choice = choose_shrinkage(statistics, rows, Val.of(arrays), WhiteningOptions().shrinkage_grid)
+    lw: Whitening = choice.whitening
     yield "raw @", rows
     yield "pcaw @", learn_pca_whitening(rows[train]).apply(rows)
     yield "lw @", lw.apply(rows)

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.val import Val
 from retrieval.describe.describe import extract
 from retrieval.evaluation.bootstrap import bootstrap_difference
 from retrieval.networks.network import RetrievalNetwork, build_network, load_network, save_network
@@ -147,7 +148,7 @@ def judged(
     rows[wanted] = extract(network, paths, image_size=size, threads=asked.threads, device="cpu")
     pairs = training_pairs(arrays, "m2+m3")
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], np.flatnonzero(split == 0))
-    choice = choose_shrinkage(statistics, rows, arrays, WhiteningOptions().shrinkage_grid)
+    choice = choose_shrinkage(statistics, rows, Val.of(arrays), WhiteningOptions().shrinkage_grid)
     benchmark = GeometryBenchmark.from_arrays(arrays, asked.split)
     found = {}
     for name, each in (("raw", rows), ("lw", choice.whitening.apply(rows))):

@@ -8,62 +8,82 @@ match it, and photographs that are alone and were not looked at. All else is wro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, Split, score
+from retrieval.benchmarks.geometry import GeometryBenchmark, score
 from retrieval.benchmarks.landmarks import JUNK
 from retrieval.benchmarks.verdicts import forbidden_positions
 
+TEST = 2
 
-def harder_precisions(
-    arrays: Mapping[str, Any],
-    split: Split,
-    queries: Mapping[str, NDArray[np.float32]],
-    database: NDArray[np.float32],
-) -> dict[str, NDArray[np.float64]]:
-    """Medium AP [Q] of the queries of a split, by change; nan = it has neither easy nor hard images.
 
-    arrays: of training_set.h5 by path; queries: change -> [Q, D], altered; database: [N, D], all images as
-    they are. One cluster at a time: memory of its queries times the images that are junk for them. Raises
-    InvalidBenchmark.
+@dataclass(frozen=True, eq=False)
+class AmongAll:
+    """The queries of a split among more images than those of the split.
+
+    images: the database, ascending; junk: of each cluster of the queries, the positions in it that are junk
+    for all of them.
     """
-    standing = GeometryBenchmark.from_arrays(arrays, split)
-    found = {change: np.full(len(standing.queries), np.nan) for change in queries}
-    for cluster in np.unique(standing.clusters).tolist():
-        rows = np.flatnonzero(standing.clusters == cluster)
-        among = among_all(arrays, standing, rows, cluster)
-        for change, altered in queries.items():
-            found[change][rows] = score(among, altered[rows], database, ks=()).medium.average_precisions
-    return found
 
+    standing: GeometryBenchmark
+    images: NDArray[np.int64]
+    junk: Mapping[int, NDArray[np.int64]]
 
-def among_all(
-    arrays: Mapping[str, Any], standing: GeometryBenchmark, rows: NDArray[np.int64], cluster: int
-) -> GeometryBenchmark:
-    """The benchmark of some queries (rows) of one cluster, with all images as database."""
-    everything = np.arange(standing.num_images)
-    common = np.zeros(standing.num_images, dtype=np.uint8)
-    common[np.asarray(arrays["images/cluster"]) == cluster] = JUNK
-    common[forbidden_positions(arrays, cluster, everything)] = JUNK
-    positions, roles = [], []
-    for row in rows.tolist():
-        own = common.copy()
-        labelled = slice(standing.indptr[row], standing.indptr[row + 1])
-        own[standing.database[standing.positions[labelled]]] = standing.roles[labelled]
-        positions.append(np.flatnonzero(own))
-        roles.append(own[positions[-1]])
-    return replace(
-        standing,
-        queries=standing.queries[rows],
-        database=everything,
-        clusters=standing.clusters[rows],
-        indptr=np.cumsum([0, *map(len, positions)], dtype=np.int64),
-        positions=np.concatenate(positions),
-        roles=np.concatenate(roles),
-        num_easy=standing.num_easy[rows],
-        num_hard=standing.num_hard[rows],
-    )
+    @classmethod
+    def of(
+        cls, arrays: Mapping[str, Any], standing: GeometryBenchmark, *, without_test: bool = False
+    ) -> AmongAll:
+        """arrays: of training_set.h5 by path; all its images are the database, or all but those of test."""
+        images = np.arange(standing.num_images)
+        if without_test:
+            images = np.flatnonzero(np.asarray(arrays["images/split"]) != TEST)
+        of_image = np.asarray(arrays["images/cluster"])[images]
+        junk = {
+            cluster: np.union1d(
+                np.flatnonzero(of_image == cluster), forbidden_positions(arrays, cluster, images)
+            )
+            for cluster in np.unique(standing.clusters).tolist()
+        }
+        return cls(standing, images, junk)
+
+    def precisions(self, queries: NDArray[np.float32], database: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Medium AP [Q]; nan = the query has neither easy nor hard images.
+
+        queries: [Q, D], altered or as they are; database: [N, D], of images. One cluster at a time: memory of
+        its queries times the images that are junk for them. Raises InvalidBenchmark.
+        """
+        found = np.full(len(self.standing.queries), np.nan)
+        for cluster in self.junk:
+            rows = np.flatnonzero(self.standing.clusters == cluster)
+            asked = score(self.benchmark(rows, cluster), queries[rows], database, ks=())
+            found[rows] = asked.medium.average_precisions
+        return found
+
+    def benchmark(self, rows: NDArray[np.int64], cluster: int) -> GeometryBenchmark:
+        """The benchmark of some queries (rows) of one cluster."""
+        standing = self.standing
+        common = np.zeros(len(self.images), dtype=np.uint8)
+        common[self.junk[cluster]] = JUNK
+        positions, roles = [], []
+        for row in rows.tolist():
+            own = common.copy()
+            labelled = slice(standing.indptr[row], standing.indptr[row + 1])
+            labelled_images = standing.database[standing.positions[labelled]]
+            own[np.searchsorted(self.images, labelled_images)] = standing.roles[labelled]
+            positions.append(np.flatnonzero(own))
+            roles.append(own[positions[-1]])
+        return replace(
+            standing,
+            queries=standing.queries[rows],
+            database=self.images,
+            clusters=standing.clusters[rows],
+            indptr=np.cumsum([0, *map(len, positions)], dtype=np.int64),
+            positions=np.concatenate(positions),
+            roles=np.concatenate(roles),
+            num_easy=standing.num_easy[rows],
+            num_hard=standing.num_hard[rows],
+        )

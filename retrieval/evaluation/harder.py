@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import Split
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.geometry import GeometryBenchmark, Split
+from retrieval.benchmarks.harder import AmongAll
 from retrieval.describe.harder_queries import CHANGES
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ def harder_arrays(arrays: Mapping[str, Any], configurations: Sequence[Configurat
     if not asked:
         return {}
     rows = [(each, change) for each in asked for change in CHANGES]
+    among = {split: AmongAll.of(arrays, GeometryBenchmark.from_arrays(arrays, split)) for split in SPLITS}
     precisions = {
-        split: [values for each in asked for values in _precisions(arrays, split, each)] for split in SPLITS
+        split: [values for each in asked for values in _precisions(among[split], split, each)]
+        for split in SPLITS
     }
     result: dict[str, Any] = {
         "harder/network": [each.network for each, _ in rows],
@@ -47,14 +49,15 @@ def harder_arrays(arrays: Mapping[str, Any], configurations: Sequence[Configurat
     return result
 
 
-def _precisions(arrays: Mapping[str, Any], split: Split, configuration: Configuration) -> list[Precisions]:
+def _precisions(among: AmongAll, split: Split, configuration: Configuration) -> list[Precisions]:
     """[Q] of every change."""
     transform, altered = configuration.transform, configuration.altered
 
     def compared(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
         return descriptors if transform is None else transform.apply(descriptors)
 
-    queries = {change: compared(altered[split, change]) for change in CHANGES if (split, change) in altered}
-    found = harder_precisions(arrays, split, queries, compared(configuration.descriptors)) if queries else {}
-    none = np.full(len(arrays[f"benchmark/{split}/queries"]), np.nan)
+    asked = {change: compared(altered[split, change]) for change in CHANGES if (split, change) in altered}
+    database = compared(configuration.descriptors) if asked else configuration.descriptors
+    found = {change: among.precisions(queries, database) for change, queries in asked.items()}
+    none = np.full(len(among.standing.queries), np.nan)
     return [np.minimum(found.get(change, none), 1.0) for change in CHANGES]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, score
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.harder import AmongAll
+from retrieval.benchmarks.val import Val
 from retrieval.evaluation.verdict import (
     BASELINE,
     CANDIDATES,
@@ -23,7 +23,7 @@ from retrieval.evaluation.verdict import (
     judge,
 )
 from retrieval.whitening.moments import pair_statistics
-from retrieval.whitening.whitening import Whitening, training_pairs, unrotated
+from retrieval.whitening.whitening import Whitening, WhiteningOptions, training_pairs, unrotated
 from storage.hdf5 import file as hdf5
 from storage.hdf5.open import open_artifact
 
@@ -35,25 +35,23 @@ PRECISIONS = "epochs/val_average_precision"
 
 @dataclass(frozen=True, eq=False)
 class Judging:
-    """How Lw was learnt, and the epochs of the training. positives, grid: of the whitenings; epochs: None
-    where the training knows no AP of its queries."""
+    """How Lw was learnt, and the epochs of the training, None where it knows no AP of its queries."""
 
-    positives: Literal["m2", "m3", "m2+m3"]
-    grid: tuple[float, ...]
+    whitening: WhiteningOptions
     epochs: Epochs | None
 
     @classmethod
     def of(cls, training: Path, lw: Path) -> Judging:
         """From training.h5 and a whitening.h5 of Lw. Raises storage.hdf5's errors."""
         with open_artifact(lw, "whitening") as artifact:
-            options = artifact.options
+            options = WhiteningOptions.model_validate(artifact.options)
         arrays, epochs = hdf5.read(training, "training"), None
         if PRECISIONS in arrays:
             (kept,) = np.flatnonzero(arrays["epochs/epoch"] == arrays["best_epoch"]).tolist()
             with open_artifact(training, "training") as artifact:
-                by_cluster = artifact.options.get("val_mean") == "clusters"
-            epochs = Epochs(arrays[PRECISIONS], kept, by_cluster)
-        return cls(options["positives"], tuple(options["shrinkage_grid"]), epochs)
+                mean = artifact.options.get("val_mean", "queries")
+            epochs = Epochs(arrays[PRECISIONS], kept, mean)
+        return cls(options, epochs)
 
 
 def verdict_arrays(
@@ -66,50 +64,56 @@ def verdict_arrays(
     by_name = {(each.network, each.whitening): each for each in configurations if each.scales == "1"}
     if not {(BASELINE, "raw"), (BASELINE, "pcaw"), (TUNED, "raw"), (TUNED, "pcaw")} <= by_name.keys():
         return {}
-    standing = GeometryBenchmark.from_arrays(arrays, "val")
-    if not len(standing.queries):
+    whitening = judging.whitening
+    val = Val.of(arrays, whitening.val_database, whitening.val_mean)
+    if not len(val.standing.queries):
         return _columns(WITHOUT_VAL)
+    among = val.among_all or AmongAll.of(arrays, val.standing, without_test=True)
     baseline, tuned = (
-        _modes(arrays, standing, by_name[name, "raw"], by_name[name, "pcaw"].transform, judging)
+        _modes(arrays, val, among, by_name[name, "raw"], by_name[name, "pcaw"].transform, whitening)
         for name in (BASELINE, TUNED)
     )
-    fits = judging.epochs is not None and judging.epochs.average_precisions.shape[1] == len(standing.queries)
-    return _columns(judge(baseline, tuned, standing.clusters, judging.epochs if fits else None, seed))
+    epochs, clusters = judging.epochs, val.standing.clusters
+    if epochs is not None and epochs.average_precisions.shape[1] != len(clusters):
+        epochs = None
+    return _columns(judge(baseline, tuned, clusters, epochs, seed))
 
 
 def _modes(
     arrays: Mapping[str, Any],
-    standing: GeometryBenchmark,
+    val: Val,
+    among: AmongAll,
     raw: Configuration,
     pcaw: Whitening | None,
-    judging: Judging,
+    options: WhiteningOptions,
 ) -> Modes:
     """What `Modes` has of one network."""
-    queries = {change: rows for (split, change), rows in raw.altered.items() if split == "val"}
-    families, medium, judged = [], [], []
-    for family, transform in _transforms(arrays, raw.descriptors, pcaw, judging):
-        database = raw.descriptors if transform is None else transform.apply(raw.descriptors)
-        found = score(standing, database[standing.queries], database[standing.database], ks=()).medium
-        altered = {c: rows if transform is None else transform.apply(rows) for c, rows in queries.items()}
-        more = harder_precisions(arrays, "val", altered, database) if altered else {}
-        families.append(family)
-        medium.append(found.average_precisions)
-        judged.append(
-            np.mean([np.minimum(ap, 1) for ap in (found.average_precisions, *more.values())], axis=0)
+    queries = [rows for (split, _), rows in raw.altered.items() if split == "val"]
+    families, asked, judged = [], [], []
+    for family, transform in _transforms(arrays, raw.descriptors, pcaw, options):
+        database, *altered = (
+            rows if transform is None else transform.apply(rows) for rows in (raw.descriptors, *queries)
         )
-    return Modes(families, np.array(medium), np.array(judged))
+        families.append(family)
+        asked.append(np.minimum(val.precisions(database.__getitem__), 1))
+        harder = (np.minimum(among.precisions(each, database[among.images]), 1) for each in altered)
+        judged.append(np.mean([asked[-1], *harder], axis=0))
+    return Modes(families, np.array(asked), np.array(judged), val.mean)
 
 
 def _transforms(
-    arrays: Mapping[str, Any], descriptors: NDArray[np.float32], pcaw: Whitening | None, judging: Judging
+    arrays: Mapping[str, Any],
+    descriptors: NDArray[np.float32],
+    pcaw: Whitening | None,
+    options: WhiteningOptions,
 ) -> Iterator[tuple[str, Whitening | None]]:
     """(family, whitening) in the order of `Modes`."""
     yield "raw", None
     yield "pcaw", pcaw
-    pairs = training_pairs(arrays, judging.positives)
+    pairs = training_pairs(arrays, options.positives)
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     statistics = pair_statistics(descriptors, pairs[:, 0], pairs[:, 1], train)
-    for value in sorted(set(judging.grid), reverse=True):
+    for value in sorted(set(options.shrinkage_grid), reverse=True):
         yield "lw", unrotated(statistics, value)
 
 

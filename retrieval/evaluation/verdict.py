@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.geometry import mean_over_clusters, means_of_clusters
+from retrieval.benchmarks.val import Mean, mean_over
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.whitening.methods import METHODS
 
@@ -35,34 +36,35 @@ class Modes:
     """How a network does on val by each way to whiten it, the more careful first: raw, PCAw, Lw by falling
     ridge.
 
-    families [M]: raw, pcaw or lw; standing [M, V]: medium AP of each query; judged [M, V]: its mean over the
-    standing and the harder rows. nan = no positive.
+    families [M]: raw, pcaw or lw; asked [M, V]: medium AP of each query as a ridge is chosen by it; judged
+    [M, V]: its mean over that and the harder rows. nan = no positive. mean: that chooses a ridge.
     """
 
     families: Sequence[str]
-    standing: Values
+    asked: Values
     judged: Values
+    mean: Mean = "queries"
 
-    def best(self, asked: Flags, clusters: NDArray[np.int64], among: Sequence[str]) -> int:
-        """The mode that some queries (asked [V]) choose: of each family the best standing mAP, as a ridge is
-        chosen; of these the best judged mean over clusters. Of equal ones the first."""
+    def best(self, who: Flags, clusters: NDArray[np.int64], among: Sequence[str]) -> int:
+        """The mode that some queries (who [V]) choose: of each family the best as a ridge is chosen; of these
+        the best judged mean over clusters. Of equal ones the first."""
         kept = []
         for family in dict.fromkeys(name for name in self.families if name in among):
             modes = [mode for mode, name in enumerate(self.families) if name == family]
-            means = [float(np.nanmean(self.standing[mode][asked])) for mode in modes]
+            means = [mean_over(self.mean, self.asked[mode][who], clusters[who]) for mode in modes]
             kept.append(modes[_first_best(means)])
-        scores = [mean_over_clusters(self.judged[mode][asked], clusters[asked]) for mode in kept]
+        scores = [mean_over_clusters(self.judged[mode][who], clusters[who]) for mode in kept]
         return kept[_first_best(scores)]
 
 
 @dataclass(frozen=True, eq=False)
 class Epochs:
-    """Medium AP of val [E, V], epoch by epoch of a training, the row of the epoch that was kept, and whether
-    it was chosen by the mean over clusters, in place of queries."""
+    """Medium AP of val [E, V], epoch by epoch of a training, the row of the epoch that was kept, and the mean
+    that chose it."""
 
     average_precisions: Values
     kept: int
-    by_cluster: bool = False
+    mean: Mean = "queries"
 
     def correction(self, fold: NDArray[np.int64], clusters: NDArray[np.int64]) -> Values:
         """[V] what the choice of the epoch by these very queries made better than it is: AP of the epoch that
@@ -71,14 +73,11 @@ class Epochs:
         result = np.zeros(values.shape[1])
         for each in np.unique(fold):
             others = fold != each
-            means = np.array([self._mean(row[others], clusters[others]) for row in values])
+            means = np.array([mean_over(self.mean, row[others], clusters[others]) for row in values])
             chosen = self.kept if means[self.kept] >= means.max() - _EQUAL else int(np.argmax(means))
             mine = fold == each
             result[mine] = values[chosen, mine] - values[self.kept, mine]
         return result
-
-    def _mean(self, values: Values, clusters: NDArray[np.int64]) -> float:
-        return mean_over_clusters(values, clusters) if self.by_cluster else float(np.nanmean(values))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from retrieval.benchmarks.val import Database, Mean
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.options import Precision
 from storage.keys.options import Options, Resources
@@ -154,16 +155,8 @@ class TrainingOptions(Options):
         10.0, ge=0, description="learning rate of GeM's p / learning rate; x10 again per channel"
     )
     tuples_per_step: int = Field(5, ge=1, description="tuples whose gradients are summed for one update")
-    val_database: Literal["val", "all"] = Field(
-        "val",
-        description="photographs among which val queries have to find theirs, by which an epoch is chosen: "
-        "those of val, or of the whole training set, which a val that is full asks for",
-    )
-    val_mean: Literal["queries", "clusters"] = Field(
-        "queries",
-        description="mAP of val, which chooses an epoch: mean over queries, or over clusters of the mean of "
-        "theirs, where one large model would decide alone",
-    )
+    val_database: Database = "val"
+    val_mean: Mean = "queries"
     early_stopping: int | None = Field(
         None, ge=1, description="epochs without a better val mAP before it stops"
     )

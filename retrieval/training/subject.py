@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retrieval.benchmarks.val import Val
 from retrieval.describe.compute import side_by_side, with_threads
 from retrieval.describe.describe import (
     DescriptorTable,
@@ -33,7 +34,7 @@ from retrieval.learning.projection import Projection
 from retrieval.networks.network import RetrievalNetwork, initialise_whitening
 from retrieval.networks.trunks import halves, stages
 from retrieval.training.augmentation import view
-from retrieval.training.options import TrainingCall
+from retrieval.training.options import TrainingCall, TrainingOptions
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
 from retrieval.whitening.whitening import (
@@ -198,7 +199,7 @@ def behind_lw(
     if network.whiten is not None:
         return make(call, network, names, processes)
     description, device = network.description, next(network.parameters()).device
-    whitening = learnt(_described(call, network, names, processes), arrays)
+    whitening = learnt(_described(call, network, names, processes), arrays, call.options)
     initialise_whitening(network, whitening.mean, whitening.projection)
     assert network.whiten is not None
     network.whiten.to(device).requires_grad_(False)
@@ -225,7 +226,7 @@ def projection(
     """
     rows = _described(call, network, names, processes)
     if network.whiten is None:
-        whitening = learnt(rows, arrays)
+        whitening = learnt(rows, arrays, call.options)
         kept = min(call.options.projection_dimensions or whitening.dimensions, whitening.dimensions)
         initialise_whitening(network, whitening.mean, whitening.projection[:kept])
         rows = whitening.apply(rows, kept)
@@ -253,12 +254,13 @@ def projection(
     )
 
 
-def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any]) -> Whitening:
-    """Lw of descriptors [N, D] of the training set's images."""
+def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any], options: TrainingOptions) -> Whitening:
+    """Lw of descriptors [N, D] of the training set's images, its ridge chosen as an epoch is."""
     pairs = training_pairs(arrays, "m2+m3")
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
-    choice = choose_shrinkage(statistics, rows, arrays, WhiteningOptions().shrinkage_grid)
+    val = Val.of(arrays, options.val_database, options.val_mean)
+    choice = choose_shrinkage(statistics, rows, val, WhiteningOptions().shrinkage_grid)
     LOGGER.info("Lw of %d pairs with ridge %g", len(pairs), choice.shrinkage)
     return choice.whitening
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, mean_over_clusters, score
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.val import Val
 from retrieval.describe.describe import DescriptorTable
 from retrieval.learning.gradients import Loss
 from retrieval.learning.losses import tuple_labels
@@ -35,47 +33,27 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The geometry benchmark and the tuples of val, the same every epoch."""
+    """The queries and the tuples of val, the same every epoch."""
 
-    benchmark: GeometryBenchmark
+    val: Val
     drawn: Draw
     loss: Loss
-    among_all: Mapping[str, Any] | None = None
-    """training_set.h5 by path, where the database is all of its images."""
-    by_cluster: bool = False
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
         """arrays: training_set.h5 by path."""
-        benchmark = GeometryBenchmark.from_arrays(arrays, "val")
-        among_all = arrays if options.val_database == "all" and len(benchmark.queries) else None
-        drawn = draw_validation(arrays, options)
-        return cls(benchmark, drawn, loss, among_all, options.val_mean == "clusters")
+        val = Val.of(arrays, options.val_database, options.val_mean)
+        return cls(val, draw_validation(arrays, options), loss)
 
     @property
     def images(self) -> Indices:
         """Images whose descriptors it needs, ascending."""
-        if self.among_all is not None:
-            return np.arange(self.benchmark.num_images)
-        return np.unique(np.concatenate([self.benchmark.database, self.drawn.images]))
+        return np.union1d(self.val.images, self.drawn.images)
 
     def measured(self, described: DescriptorTable, miner: Miner) -> Measured:
-        """By these descriptors; nan where val has no queries or too few clusters."""
-        benchmark = self.benchmark
-        if not len(benchmark.queries):
-            return Measured(self._loss_of(described, miner), math.nan, [])
-        asked = described[benchmark.queries]
-        if self.among_all is not None:
-            each = harder_precisions(self.among_all, "val", {"whole": asked}, described.rows)["whole"]
-        else:
-            each = score(benchmark, asked, described[benchmark.database]).medium.average_precisions
-        return Measured(self._loss_of(described, miner), self._mean(each), each.tolist())
-
-    def _mean(self, each: NDArray[np.float64]) -> float:
-        if self.by_cluster:
-            return mean_over_clusters(each, self.benchmark.clusters)
-        known = each[np.isfinite(each)]
-        return float(known.mean()) if known.size else math.nan
+        """By these descriptors; nan where val has no queries, or too few clusters for a loss."""
+        each = self.val.precisions(described.__getitem__)
+        return Measured(self._loss_of(described, miner), self.val.mean_of(each), each.tolist())
 
     def _loss_of(self, described: DescriptorTable, miner: Miner) -> float:
         if len(self.drawn.queries) == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.val import Database, Mean, Val
 from retrieval.describe.rows import Files, training_rows
 from retrieval.whitening.methods import FROM_PAIRS, METHODS
 from retrieval.whitening.moments import (
@@ -66,6 +67,8 @@ class WhiteningOptions(Options):
         description="ridges tried for lw on val, as multiples of the mean variance trace(S)/D of the pairs; "
         "the best medium mAP wins, of equal ones the largest ridge; 0 is exactly the reference",
     )
+    val_database: Database = "val"
+    val_mean: Mean = "queries"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +221,8 @@ def whiten(
         pairs = training_pairs(arrays, options.positives)
         num_pairs = len(pairs)
         statistics = pair_statistics(descriptors, pairs[:, 0], pairs[:, 1], train)
-        choice = choose_shrinkage(statistics, descriptors, arrays, options.shrinkage_grid)
+        val = Val.of(arrays, options.val_database, options.val_mean)
+        choice = choose_shrinkage(statistics, descriptors, val, options.shrinkage_grid)
     else:
         choice, num_pairs = WhiteningChoice(learn_pca_whitening(descriptors[train]), 0.0), 0
     _write_choice(choice, options, num_pairs, len(train), out, inputs or [content_sha256(training_set)])
@@ -248,22 +252,18 @@ def training_pairs(arrays: Mapping[str, Any], positives: Literal["m2", "m3", "m2
 def choose_shrinkage(
     statistics: PairStatistics,
     descriptors: NDArray[np.float32],
-    arrays: Mapping[str, Any],
+    val: Val,
     grid: Sequence[float],
 ) -> WhiteningChoice:
-    """The shrinkage with the best medium mAP on the val benchmark; of equal ones the largest.
+    """The shrinkage with the best medium mAP on val; of equal ones the largest.
 
     The rotation does not change a similarity at full size, so only the chosen one is diagonalised.
     FALLBACK_SHRINKAGE where val has no query with a positive.
     """
-    benchmark = GeometryBenchmark.from_arrays(arrays, "val")
     tried: dict[float, float] = {}
     for value in sorted(set(grid)):
-        tried_one = unrotated(statistics, value)
-        queries, database = (
-            tried_one.apply(descriptors[rows]) for rows in (benchmark.queries, benchmark.database)
-        )
-        tried[value] = score(benchmark, queries, database).mean_average_precision
+        transform = unrotated(statistics, value)
+        tried[value] = val.mean_of(val.precisions(partial(_whitened, transform, descriptors)))
     measured = {value: result for value, result in tried.items() if np.isfinite(result)}
     best = max(measured.values(), default=np.nan)
     chosen = max((value for value, result in measured.items() if result >= best - 1e-12), default=None)
@@ -271,6 +271,12 @@ def choose_shrinkage(
         chosen = FALLBACK_SHRINKAGE
         logger.warning("val has no query with a positive: shrinkage %g is taken unmeasured", chosen)
     return WhiteningChoice(_rotate(statistics, chosen), chosen, tried)
+
+
+def _whitened(
+    transform: Whitening, descriptors: NDArray[np.float32], images: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    return transform.apply(descriptors[images])
 
 
 def unrotated(statistics: PairStatistics, shrinkage: float) -> Whitening:

@@ -38,7 +38,7 @@ WHITENING = Layout(
             "shrinkage_grid/map_val",
             ("G",),
             "float64",
-            "mAP on val; nan = not measured",
+            "mAP on val, by whitening.val_mean; nan = not measured",
             optional=True,
             **SHARE,
         ),

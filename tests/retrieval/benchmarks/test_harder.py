@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.benchmarks.geometry import geometry_map
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.geometry import GeometryBenchmark, geometry_map
+from retrieval.benchmarks.harder import AmongAll
 from retrieval.benchmarks.verdicts import EXCLUDED
 
 QUERY, EASY, HARD, OTHER_OF_VAL, OF_TRAIN, ALONE = range(6)
@@ -38,10 +38,12 @@ def ap(arrays: dict[str, Any], first: int) -> float:
     closeness[[first, EASY, HARD]] = 0.95, 0.9, 0.8
     closeness[QUERY] = 1.0
     database = np.stack([closeness, np.sqrt(1 - closeness**2)], axis=1).astype(np.float32)
-    queries = {"half": np.array([[1, 0]], np.float32), "dark": np.array([[1, 0]], np.float32)}
-    found = harder_precisions(arrays, "val", queries, database)
-    assert found.keys() == queries.keys() and (found["half"] == found["dark"]).all()
-    return float(found["half"][0])
+    (found,) = among_all(arrays).precisions(np.array([[1, 0]], np.float32), database)
+    return float(found)
+
+
+def among_all(arrays: dict[str, Any]) -> AmongAll:
+    return AmongAll.of(arrays, GeometryBenchmark.from_arrays(arrays, "val"))
 
 
 # a wrong image first: precision 0 then 1/2, 1/2 then 2/3, each over half the recall
@@ -51,6 +53,16 @@ ONE_WRONG = ((0 + 1 / 2) / 2 + (1 / 2 + 2 / 3) / 2) / 2
 @pytest.mark.parametrize("image", [OTHER_OF_VAL, OF_TRAIN, ALONE])
 def test_a_photograph_of_any_split_is_wrong(image: int) -> None:
     assert ap(world(), image) == pytest.approx(ONE_WRONG)
+
+
+def test_photographs_of_test_can_be_left_out() -> None:
+    """Image 4 and 7 are of test; those behind them keep their labels."""
+    arrays = world(**{"images/split": np.array([1, 1, 1, 1, 2, 0, 1, 2])})
+    benchmark = GeometryBenchmark.from_arrays(arrays, "val")
+    among = AmongAll.of(arrays, benchmark, without_test=True)
+    assert among.images.tolist() == [0, 1, 2, 3, 5, 6]
+    rows = np.array([[1, 0], [0.9, 0.4], [0.8, 0.6], [0, 1], [0, 1], [0.95, 0.3], [0, 1], [0, 1]], np.float32)
+    np.testing.assert_allclose(among.precisions(rows[:1], rows[among.images]), [ONE_WRONG])
 
 
 def test_what_no_verdict_allows_is_junk() -> None:
@@ -81,5 +93,5 @@ def test_among_its_own_split_it_is_the_standing_benchmark() -> None:
     arrays |= {"benchmark/val/database": np.arange(8), EXCLUDED: np.array([0])}
     for _ in range(20):
         rows = generator.normal(size=(8, 4)).astype(np.float32)
-        found = harder_precisions(arrays, "val", {"": rows[:1]}, rows)[""]
+        found = among_all(arrays).precisions(rows[:1], rows)
         np.testing.assert_allclose(found, geometry_map(rows, arrays, "val").medium.average_precisions)

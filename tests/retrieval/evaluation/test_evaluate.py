@@ -9,8 +9,8 @@ from rich.console import Console
 
 from report.page.evaluation import evaluation_section
 from report.tables.evaluation import read_table, render, scale_names
-from retrieval.benchmarks.geometry import geometry_map
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.geometry import GeometryBenchmark, geometry_map
+from retrieval.benchmarks.harder import AmongAll
 from retrieval.describe.harder_queries import CHANGES
 from retrieval.evaluation.bootstrap import bootstrap_difference, bootstrap_mean
 from retrieval.evaluation.evaluate import (
@@ -184,8 +184,12 @@ def test_harder_rows_are_of_altered_queries_among_all_photographs(case):
     assert stored["harder/change"].tolist() == list(CHANGES) * 4
     assert stored["harder/val/average_precision"].shape == (16, 0)
     lw = configurations[1]
-    queries = {change: lw.transform.apply(lw.altered["test", change]) for change in CHANGES}
-    wanted = harder_precisions(arrays, "test", queries, lw.transform.apply(lw.descriptors))
+    among = AmongAll.of(arrays, GeometryBenchmark.from_arrays(arrays, "test"))
+    database = lw.transform.apply(lw.descriptors)
+    wanted = {
+        change: among.precisions(lw.transform.apply(lw.altered["test", change]), database)
+        for change in CHANGES
+    }
     for row, change in enumerate(CHANGES, 4):
         assert stored["harder/whitening"][row] == "lw"
         np.testing.assert_allclose(stored["harder/test/average_precision"][row], wanted[change], atol=1e-9)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retrieval.benchmarks.val import Val
 from retrieval.evaluation.evaluate import Configuration, EvaluationOptions, evaluate
 from retrieval.evaluation.judging import Judging, verdict_arrays
 from retrieval.evaluation.verdict import AS_IT_WAS, CANDIDATES, ONLY_WHITEN, Epochs
@@ -22,7 +23,7 @@ from storage.hdf5.file import read, write
 from tests.retrieval.whitening.test_whitening import split_collection
 from tests.storage.layout_samples import SAMPLES, write_sample
 
-GRID = (0.01, 0.1, 1.0)
+LW = WhiteningOptions(shrinkage_grid=(0.01, 0.1, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_whitening_that_helps_is_used_and_ruin_is_not(world: Any, tmp_path: Path
     arrays, rows = world
     ruined = np.random.default_rng(2).normal(size=rows.shape).astype(np.float32)
     write(tmp_path / "t.h5", "training_set", arrays, stage="select", options={}, inputs=())
-    out, judging = tmp_path / "evaluation.h5", Judging("m2+m3", GRID, None)
+    out, judging = tmp_path / "evaluation.h5", Judging(LW, None)
     evaluate(tmp_path / "t.h5", configurations(rows, ruined), EvaluationOptions(), out=out, judging=judging)
     found = read(out, "evaluation")
     assert CANDIDATES[int(found["verdict/chosen"])] == ONLY_WHITEN
@@ -56,13 +57,15 @@ def test_whitening_that_helps_is_used_and_ruin_is_not(world: Any, tmp_path: Path
     pairs = training_pairs(arrays, "m2+m3")
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
-    best = max(choose_shrinkage(statistics, rows, arrays, GRID).tried.values())
+    best = max(choose_shrinkage(statistics, rows, Val.of(arrays), LW.shrinkage_grid).tried.values())
     assert found["verdict/estimate"][1] <= best + 1e-9  # what the judges chose themselves is no worse
 
 
 def test_the_same_network_twice_stays_as_it_was(world: Any) -> None:
     arrays, rows = world
-    only_raw = Judging("m2+m3", (1e9,), None)  # a ridge so large that nothing is whitened but the mean
+    only_raw = Judging(
+        WhiteningOptions(shrinkage_grid=(1e9,)), None
+    )  # a ridge so large that nothing is whitened but the mean
     found = verdict_arrays(arrays, configurations(rows, rows), only_raw, 0)
     assert found["verdict/network"] == ["off-the-shelf", "off-the-shelf", "fine-tuned"]
     assert int(found["verdict/chosen"]) != 2
@@ -72,10 +75,10 @@ def test_an_epoch_that_val_flattered_is_corrected(world: Any) -> None:
     """The kept epoch was best by luck of one cluster: without that cluster another one is chosen."""
     arrays, rows = world
     values = np.array([[0.9] * 6, [1.0, *[0.89] * 5]])
-    lucky = Judging("m2+m3", GRID, Epochs(values, 1))
+    lucky = Judging(LW, Epochs(values, 1))
     plain, corrected = (
         verdict_arrays(arrays, configurations(rows, rows), each, 0)["verdict/estimate"]
-        for each in (Judging("m2+m3", GRID, None), lucky)
+        for each in (Judging(LW, None), lucky)
     )
     np.testing.assert_allclose(corrected[:2], plain[:2])
     assert corrected[2] < plain[2]
@@ -90,12 +93,12 @@ def test_the_epoch_is_judged_by_the_mean_that_chose_it(tmp_path: Path, mean: str
     told = {"positives": "m3", "shrinkage_grid": [1.0]}
     write(lw, "whitening", SAMPLES["whitening"](), stage="whiten", options=told, inputs=[])
     epochs = Judging.of(training, lw).epochs
-    assert epochs is not None and epochs.by_cluster == (mean == "clusters")
+    assert epochs is not None and epochs.mean == mean
 
 
 def test_without_both_networks_there_is_no_verdict(world: Any) -> None:
     arrays, rows = world
-    assert verdict_arrays(arrays, configurations(rows, rows)[:2], Judging("m3", GRID, None), 0) == {}
+    assert verdict_arrays(arrays, configurations(rows, rows)[:2], Judging(LW, None), 0) == {}
 
 
 def test_a_val_without_queries_leaves_everything_as_it_was(world: Any) -> None:
@@ -104,7 +107,7 @@ def test_a_val_without_queries_leaves_everything_as_it_was(world: Any) -> None:
     labels = {f"benchmark/val/{label}/{part}": np.zeros(1, np.int64) if part == "indptr" else empty
               for label in ("easy", "hard", "junk") for part in ("indptr", "image")}  # fmt: skip
     without = {**arrays, **labels, "benchmark/val/queries": empty, "benchmark/val/database": empty}
-    found = verdict_arrays(without, configurations(rows, rows), Judging("m2+m3", GRID, None), 0)
+    found = verdict_arrays(without, configurations(rows, rows), Judging(LW, None), 0)
     assert CANDIDATES[int(found["verdict/chosen"])] == AS_IT_WAS
     assert "val has no query" in found["verdict/sentence"][0] and np.isnan(found["verdict/estimate"]).all()
 
@@ -112,11 +115,11 @@ def test_a_val_without_queries_leaves_everything_as_it_was(world: Any) -> None:
 def test_it_is_read_from_the_files_of_a_run(tmp_path: Path) -> None:
     training = write_sample(tmp_path / "training.h5", "training")
     lw = tmp_path / "whitening.h5"
-    options = WhiteningOptions(positives="m3", shrinkage_grid=GRID).model_dump(mode="json")
+    told = LW.model_copy(update={"positives": "m3", "val_database": "all", "val_mean": "clusters"})
     columns = {"mean": np.zeros(2), "projection": np.eye(2)}
-    write(lw, "whitening", columns, stage="whiten", options=options, inputs=())
+    write(lw, "whitening", columns, stage="whiten", options=told.model_dump(mode="json"), inputs=())
     found = Judging.of(training, lw)
-    assert (found.positives, found.grid) == ("m3", GRID)
+    assert found.whitening == told
     assert found.epochs is not None and found.epochs.kept == 1
     assert found.epochs.average_precisions.shape == (2, 3)
     write_sample(training, "training", **{"epochs/val_average_precision": None})

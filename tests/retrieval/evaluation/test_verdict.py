@@ -13,7 +13,7 @@ CLUSTERS = np.repeat(np.arange(6), 3)
 
 
 def modes(*values: float | np.ndarray) -> Modes:
-    """AP of each mode, one for all queries or [V]; standing and judged alike."""
+    """AP of each mode, one for all queries or [V]; asked and judged alike."""
     table = np.array([np.broadcast_to(each, CLUSTERS.shape) for each in values], dtype=np.float64)
     return Modes(FAMILIES, table, table)
 
@@ -93,7 +93,7 @@ def test_a_ridge_that_its_own_judges_chose_counts_for_nothing() -> None:
     assert found.chosen == AS_IT_WAS and found.candidates[2].estimate < 0.05
 
 
-def test_the_ridge_is_chosen_by_the_standing_rows_alone() -> None:
+def test_the_ridge_is_chosen_without_the_harder_rows() -> None:
     clusters, everyone = np.zeros(2, dtype=np.int64), np.ones(2, dtype=bool)
     standing = np.array([[0.5] * 2, [0.5] * 2, [0.8] * 2, [0.9] * 2])
     judged = np.array([[0.5] * 2, [0.5] * 2, [0.9] * 2, [0.6] * 2])
@@ -117,7 +117,7 @@ def test_an_epoch_chosen_by_cluster_is_corrected_by_cluster() -> None:
     fold = np.array([0, 1, 1, 1, 1, 1, 1])
     by_query = Epochs(values, 1).correction(fold, clusters)
     np.testing.assert_allclose(by_query[0], -0.1)
-    np.testing.assert_array_equal(Epochs(values, 1, by_cluster=True).correction(fold, clusters)[0], 0)
+    np.testing.assert_array_equal(Epochs(values, 1, mean="clusters").correction(fold, clusters)[0], 0)
 
 
 def test_a_correction_only_takes_away() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retrieval.benchmarks.geometry import GeometryBenchmark, score
-from retrieval.benchmarks.harder import harder_precisions
+from retrieval.benchmarks.val import Val
 from retrieval.describe.describe import PhotographTooSmall, extract
 from retrieval.describe.images import normalise
 from retrieval.networks.network import build_network, load_network
@@ -80,8 +80,7 @@ def test_an_epoch_can_be_judged_among_all_photographs(world: Path, tmp_path: Pat
     arrays = hdf5.read(world / "set.h5", "training_set")
     paths = [world / "photos" / str(name) for name in arrays["images/name"]]
     rows = extract(load_network(world / "network.safetensors"), paths, image_size=48, device="cpu")
-    queries = GeometryBenchmark.from_arrays(arrays, "val").queries
-    expected = harder_precisions(arrays, "val", {"whole": rows[queries]}, rows)["whole"]
+    expected = Val.of(arrays, "all").precisions(rows.__getitem__)
     np.testing.assert_allclose(measured[1], expected, rtol=1e-6)
     assert (measured[1] <= measured[0] + 1e-12).all() and (measured[1] < measured[0]).any()
 
@@ -109,7 +108,7 @@ def test_a_projection_begins_as_lw_and_ends_as_a_layer_of_the_network(world: Pat
     before = load_network(world / "network.safetensors")
     paths = [world / "photos" / str(name) for name in arrays["images/name"]]
     rows = extract(before, paths, image_size=48, threads=1, device="cpu")
-    expected = learnt(rows, arrays).apply(rows)
+    expected = learnt(rows, arrays, OPTIONS).apply(rows)
     still = load_network(tmp_path / "still" / "out" / NETWORK_FILE)
     assert still.description.whitening
     found = extract(still, paths, image_size=48, threads=1, device="cpu")
@@ -231,7 +230,7 @@ def test_a_loss_on_whitened_descriptors_leaves_a_network_without_lw(
     paths = [world / "photos" / str(name) for name in arrays["images/name"]]
     rows = extract(before, paths, image_size=48, threads=1, device="cpu")
     benchmark = GeometryBenchmark.from_arrays(arrays, "val")
-    by_lw = learnt(rows, arrays).apply(rows)
+    by_lw = learnt(rows, arrays, OPTIONS).apply(rows)
     expected = score(benchmark, by_lw[benchmark.queries], by_lw[benchmark.database]).medium
     assert whitened["epochs/map_val"][0] == pytest.approx(expected.mean_average_precision, abs=1e-6)
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from benchmarks.plain_description import whiten as reference
+from retrieval.benchmarks.geometry import GeometryBenchmark, mean_over_clusters
+from retrieval.benchmarks.harder import AmongAll
 from retrieval.whitening.moments import cholesky
 from retrieval.whitening.whitening import (
     TooFewPairs,
@@ -268,12 +270,33 @@ def test_step_records_the_grid_and_learns_the_best_of_it(collection, tmp_path):
     np.testing.assert_array_equal(stored["projection"], wanted.projection)
 
 
-def test_step_never_reads_test(collection, tmp_path):
+@pytest.mark.parametrize("database", ["val", "all"])
+def test_step_never_reads_test(collection, tmp_path, database):
     path, arrays, descriptors = collection
-    before = whiten(path, descriptors, WhiteningOptions(), out=tmp_path / "before.h5")
+    options = WhiteningOptions(val_database=database)
+    before = whiten(path, descriptors, options, out=tmp_path / "before.h5")
     descriptors[np.asarray(arrays["images/split"]) == 2] = np.nan
-    after = whiten(path, descriptors, WhiteningOptions(), out=tmp_path / "after.h5")
+    after = whiten(path, descriptors, options, out=tmp_path / "after.h5")
     np.testing.assert_array_equal(before.whitening.projection, after.whitening.projection)
+
+
+def test_the_shrinkage_is_chosen_among_photographs_of_train_and_by_cluster(collection, tmp_path):
+    path, arrays, descriptors = collection
+    among = WhiteningOptions(val_database="all", val_mean="clusters")
+    standing, chosen = (
+        whiten(path, descriptors, options, out=tmp_path / "w.h5") for options in (WhiteningOptions(), among)
+    )
+    train, images = (np.flatnonzero(np.isin(arrays["images/split"], splits)) for splits in ([0], [0, 1]))
+    pairs = training_pairs(arrays, "m2+m3")
+    benchmark = GeometryBenchmark.from_arrays(arrays, "val")
+    for shrinkage, measured in chosen.tried.items():
+        lw = learn_whitening(descriptors[train], pairs[:, 0], pairs[:, 1], shrinkage=shrinkage)
+        rows = lw.apply(descriptors)
+        every = AmongAll.of(arrays, benchmark, without_test=True)
+        precisions = every.precisions(rows[benchmark.queries], rows[images])
+        assert measured == pytest.approx(mean_over_clusters(precisions, benchmark.clusters))
+        assert measured <= standing.tried[shrinkage] + 1e-12  # more photographs, none of them right
+    assert chosen.tried != standing.tried
 
 
 def test_ties_go_to_the_larger_shrinkage_and_no_query_to_the_fallback(tmp_path):
