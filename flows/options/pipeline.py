@@ -1,7 +1,7 @@
 """The options and resources of the whole pipeline: the YAML file, `--set`, and the form in the Prefect UI."""
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,8 @@ from retrieval.describe.options import (
 from retrieval.evaluation.evaluate import EvaluationOptions
 from retrieval.networks.options import NetworkOptions
 from retrieval.training.options import TrainingOptions, TrainingResources
-from retrieval.whitening.whitening import WhiteningOptions
+from retrieval.whitening.methods import FROM_PAIRS
+from retrieval.whitening.whitening import LwOptions, WhiteningOptions
 from sfm.features.sift import FeatureOptions, FeatureResources
 from sfm.lists.identities import IdentityOptions
 from sfm.lists.positions import PositionOptions
@@ -81,23 +82,12 @@ class DescriptionOptions(Options):
         return sets
 
 
-class WhiteningsOptions(Options):
+class WhiteningsOptions(LwOptions):
     """What the two whitenings, PCAw and Lw, are learnt from."""
-
-    positives: Literal["m2", "m3", "m2+m3"] = Field(
-        "m2+m3", description="which positives make the pairs of lw, each pair once"
-    )
-    shrinkage_grid: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        WhiteningOptions().shrinkage_grid,
-        min_length=1,
-        description="ridges tried for lw on val, as multiples of the mean variance of the pairs",
-    )
 
     def of(self, method: str) -> WhiteningOptions:
         """Options of one of them; PCAw knows no pairs, so nothing here changes it."""
-        if method == "pcaw":
-            return WhiteningOptions(method=method)
-        return WhiteningOptions(method=method, positives=self.positives, shrinkage_grid=self.shrinkage_grid)
+        return WhiteningOptions(method=method, **(dict(self) if method in FROM_PAIRS else {}))
 
 
 class ReconstructSections(Options):

@@ -52,12 +52,9 @@ else:
     Method = Literal[tuple(sorted(METHODS))]
 
 
-class WhiteningOptions(Options):
-    """How descriptors are whitened."""
+class LwOptions(Options):
+    """How Lw is learnt."""
 
-    method: Method = Field(
-        "lw", description="lw: learnt from matching pairs; pcaw: PCA whitening of all training photographs"
-    )
     positives: Literal["m2", "m3", "m2+m3"] = Field(
         "m2+m3", description="which positives make the pairs of lw, each pair once"
     )
@@ -69,6 +66,14 @@ class WhiteningOptions(Options):
     )
     val_database: Database = "val"
     val_mean: Mean = "queries"
+
+
+class WhiteningOptions(LwOptions):
+    """How descriptors are whitened."""
+
+    method: Method = Field(
+        "lw", description="lw: learnt from matching pairs; pcaw: PCA whitening of all training photographs"
+    )
 
 
 @dataclass(frozen=True, eq=False)
