@@ -19,6 +19,7 @@ Split = Literal["val", "test"]
 PROTOCOLS = ("easy", "medium", "hard")
 Reorder = Callable[[int, NDArray[np.float32], NDArray[np.int64]], tuple[Any, Any]]
 """(query, similarities falling, their positions) -> scores and positions in another order."""
+MOST_FOLDS = 5
 SCORES_PER_BLOCK = 8_000_000
 """Scores held at once (32 MB of float32, twice that while they are ordered)."""
 
@@ -53,7 +54,7 @@ class GeometryBenchmark:
         return order[np.searchsorted(self.database, self.queries, sorter=order)]
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any], split: Split) -> GeometryBenchmark:
+    def from_arrays(cls, arrays: Mapping[str, Any], split: Split | Literal["train"]) -> GeometryBenchmark:
         """From the arrays of `training_set.h5` by path. Raises InvalidBenchmark when they disagree."""
         base = f"benchmark/{split}"
         queries, database = (_indices(arrays, f"{base}/{name}") for name in ("queries", "database"))
@@ -123,6 +124,12 @@ def mean_over_clusters(values: NDArray[np.float64], clusters: NDArray[np.int64])
     """Mean over clusters of the mean of their finite values; nan without one."""
     means = means_of_clusters(values, clusters)
     return float(means.mean()) if means.size else float("nan")
+
+
+def folds(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[Q] the fold of each query, MOST_FOLDS of them or as many as there are clusters: clusters in turn."""
+    found, member = np.unique(clusters, return_inverse=True)
+    return np.asarray(member % min(MOST_FOLDS, found.size), dtype=np.int64)
 
 
 def geometry_map(

@@ -50,6 +50,10 @@ class AmongAll:
         }
         return cls(standing, images, junk)
 
+    def only(self, clusters: NDArray[np.int64]) -> AmongAll:
+        """The same, with nan for the queries of all other clusters."""
+        return replace(self, junk={each: self.junk[each] for each in self.junk if each in clusters})
+
     def precisions(self, queries: NDArray[np.float32], database: NDArray[np.float32]) -> NDArray[np.float64]:
         """Medium AP [Q]; nan = the query has neither easy nor hard images.
 

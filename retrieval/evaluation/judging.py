@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.benchmarks.harder import AmongAll
-from retrieval.benchmarks.val import Val
+from retrieval.benchmarks.val import Mean, Val
 from retrieval.evaluation.verdict import (
     BASELINE,
     CANDIDATES,
+    TRAIN_AND_VAL,
     TUNED,
-    WITHOUT_VAL,
     Epochs,
+    Judges,
     Modes,
     Verdict,
     judge,
 )
+from retrieval.whitening.crossed import Crossed, crossed
 from retrieval.whitening.moments import pair_statistics
 from retrieval.whitening.whitening import Whitening, WhiteningOptions, training_pairs, unrotated
 from storage.hdf5 import file as hdf5
@@ -66,8 +68,6 @@ def verdict_arrays(
         return {}
     whitening = judging.whitening
     val = Val.of(arrays, whitening.val_database, whitening.val_mean)
-    if not len(val.standing.queries):
-        return _columns(WITHOUT_VAL)
     among = val.among_all or AmongAll.of(arrays, val.standing, without_test=True)
     baseline, tuned = (
         _modes(arrays, val, among, by_name[name, "raw"], by_name[name, "pcaw"].transform, whitening)
@@ -76,7 +76,15 @@ def verdict_arrays(
     epochs, clusters = judging.epochs, val.standing.clusters
     if epochs is not None and epochs.average_precisions.shape[1] != len(clusters):
         epochs = None
-    return _columns(judge(baseline, tuned, clusters, epochs, seed))
+    more = crossed(arrays, by_name[BASELINE, "raw"].descriptors, whitening)
+    judges = None if more is None else _judges(more, val.mean)
+    return _columns(judge(baseline, tuned, clusters, epochs, seed, judges))
+
+
+def _judges(found: Crossed, mean: Mean) -> Judges:
+    values = np.minimum([found.raw, found.pcaw, *found.lw], 1)
+    modes = Modes(["raw", "pcaw", *["lw"] * len(found.lw)], values, values, mean)
+    return Judges(modes, found.clusters, TRAIN_AND_VAL)
 
 
 def _modes(

@@ -1,7 +1,9 @@
-"""Never worse than before: is the fine-tuned network used, only a whitening, or neither? Decided on val.
+"""Never worse than before: is the fine-tuned network used, only a whitening, or neither?
 
 The clusters that judge a choice had no part in it (cross-fitting): of every fold, the ridge, the whitening
-and the epoch are those that the other folds choose. What is more careful wins where a gain is not sure.
+and the epoch are those that the other folds choose. Val judges; whether to whiten a network that learnt
+nothing train judges too, by whitenings that are learnt from the other folds. What is more careful wins where
+a gain is not sure.
 """
 
 from __future__ import annotations
@@ -12,18 +14,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import mean_over_clusters, means_of_clusters
+from retrieval.benchmarks.geometry import folds, mean_over_clusters, means_of_clusters
 from retrieval.benchmarks.val import Mean, mean_over
 from retrieval.evaluation.bootstrap import Estimate, bootstrap_mean
 from retrieval.whitening.methods import METHODS
 
 BASELINE, TUNED = "off-the-shelf", "fine-tuned"
+VAL, TRAIN_AND_VAL = "val", "train and val"
 AS_IT_WAS, ONLY_WHITEN, FINE_TUNED = CANDIDATES = ("as it was", "only whiten", "fine-tuned")
 """From the most careful one on."""
 LEVEL = 0.8
 """Share of the resamples of clusters inside an interval: a gain counts where all of it is above zero."""
 RESAMPLES = 2000
-MOST_FOLDS, LEAST_CLUSTERS = 5, 3
+LEAST_CLUSTERS = 3
 UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 _EQUAL = 1e-12
 
@@ -102,33 +105,62 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """How a network off the shelf does on queries (clusters [Q]) of the splits that `where` names."""
+
+    modes: Modes
+    clusters: NDArray[np.int64]
+    where: str
+
+
 def judge(
-    baseline: Modes, tuned: Modes, clusters: NDArray[np.int64], epochs: Epochs | None = None, seed: int = 0
+    baseline: Modes,
+    tuned: Modes,
+    clusters: NDArray[np.int64],
+    epochs: Epochs | None = None,
+    seed: int = 0,
+    of_whitening: Judges | None = None,
 ) -> Verdict:
     """The verdict of the queries of val (clusters [V]).
 
-    epochs: of the training, None where it is not known.
+    epochs: of the training, None where it is not known; of_whitening: who judges whether to whiten, in place
+    of val.
     """
-    known = np.isfinite(baseline.judged[0])
+    judges = of_whitening or Judges(baseline, clusters, VAL)
+    raw, whitened = _whitened(judges.modes, judges.clusters)
+    values = [*_whitened(baseline, clusters), _tuned(tuned, clusters, epochs)]
+    used = _used(judges, tuned, clusters)
+    first = _asked(raw, whitened, judges.clusters, judges.where, seed)
+    held = 1 if first.gain.low > 0 else 0
+    second = _asked(values[held], values[2], clusters, VAL, seed)
+    against, gains = ("", AS_IT_WAS, CANDIDATES[held]), (UNKNOWN, first.gain, second.gain)
+    held = 2 if second.gain.low > 0 else held
+    estimates = [mean_over_clusters(each, clusters) for each in values]
+    candidates = tuple(map(Candidate, CANDIDATES, *zip(*used, strict=True), estimates, against, gains))
+    return Verdict(candidates, CANDIDATES[held], _sentence(candidates, held, first, second))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Gain of one candidate over another, by clusters of the splits `where`; why it cannot be told, or ''."""
+
+    gain: Estimate
+    where: str
+    unknown: str = ""
+
+
+def _asked(before: Values, after: Values, clusters: NDArray[np.int64], where: str, seed: int) -> _Answer:
+    known = np.isfinite(before) & np.isfinite(after)
     number = np.unique(clusters[known]).size
     if number == 0:
-        return WITHOUT_VAL
-    everyone = _whole(baseline, tuned, known, clusters)
+        return _Answer(UNKNOWN, where, f"{where} has no query with a positive")
     if number < LEAST_CLUSTERS:
-        why = f"val has {number} clusters with queries, and {LEAST_CLUSTERS} are needed"
-        return _undecided(everyone, why)
-    values = _cross_fitted(baseline, tuned, clusters, known, epochs)
-    if all((each[known] >= 1 - 1e-9).all() for each in values):
-        return _undecided(everyone, f"all find everything in the {number} clusters of val")
-    held, candidates = 0, []
-    for place, (network, whitening) in enumerate(everyone):
-        estimate = mean_over_clusters(values[place], clusters)
-        gain = gain_over(values[place], values[held], clusters, seed) if place else UNKNOWN
-        against = CANDIDATES[held] if place else ""
-        candidates.append(Candidate(CANDIDATES[place], network, whitening, estimate, against, gain))
-        if gain.low > 0:
-            held = place
-    return Verdict(tuple(candidates), CANDIDATES[held], _sentence(candidates, held, number))
+        text = f"{where} has {number} clusters with queries, and {LEAST_CLUSTERS} are needed"
+        return _Answer(UNKNOWN, where, text)
+    if min(before[known].min(), after[known].min()) >= 1 - 1e-9:
+        return _Answer(UNKNOWN, where, f"both find everything in the {number} clusters of {where}")
+    return _Answer(gain_over(after, before, clusters, seed), where)
 
 
 def gain_over(first: Values, second: Values, clusters: NDArray[np.int64], seed: int) -> Estimate:
@@ -138,70 +170,70 @@ def gain_over(first: Values, second: Values, clusters: NDArray[np.int64], seed: 
     return bootstrap_mean(means, np.arange(means.size), generator, resamples=RESAMPLES, confidence=LEVEL)
 
 
-def folds(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[V] the fold of each query: clusters in turn, whole."""
-    found, member = np.unique(clusters, return_inverse=True)
-    return np.asarray(member % min(MOST_FOLDS, found.size), dtype=np.int64)
+def _used(judges: Judges, tuned: Modes, clusters: NDArray[np.int64]) -> list[tuple[str, str]]:
+    """(network, whitening) of every candidate, by all who judge; where none does, what is learnt with most
+    care."""
+    whitening = {}
+    for name, modes, of, among in (
+        (BASELINE, judges.modes, judges.clusters, tuple(METHODS)),
+        (TUNED, tuned, clusters, tuned.families),
+    ):
+        known = np.isfinite(modes.judged[0])
+        whitening[name] = modes.families[modes.best(known, of, among)] if known.any() else "lw"
+    return [(BASELINE, "raw"), *whitening.items()]
 
 
-def _whole(baseline: Modes, tuned: Modes, known: Flags, clusters: NDArray[np.int64]) -> list[tuple[str, str]]:
-    """(network, whitening) of every candidate, the whitening by all of val: what would be used."""
-    whitened, best = (
-        baseline.best(known, clusters, tuple(METHODS)),
-        tuned.best(known, clusters, tuned.families),
-    )
-    return [
-        (BASELINE, "raw"),
-        (BASELINE, baseline.families[whitened]),
-        (TUNED, tuned.families[best]),
-    ]
+def _crossed(
+    modes: Modes, clusters: NDArray[np.int64], among: Sequence[str]
+) -> tuple[Values, NDArray[np.int64]]:
+    """Judged AP [Q], each fold by the mode that the others choose, and the folds; nan, -1: no positive."""
+    known = np.isfinite(modes.judged[0])
+    fold, values = np.full(clusters.size, -1), np.full(clusters.size, np.nan)
+    if known.any():
+        fold[known] = folds(clusters[known])
+    for each in np.unique(fold[fold >= 0]):
+        mine = fold == each
+        values[mine] = modes.judged[modes.best(known & ~mine, clusters, among), mine]
+    return values, fold
 
 
-def _cross_fitted(
-    baseline: Modes, tuned: Modes, clusters: NDArray[np.int64], known: Flags, epochs: Epochs | None
-) -> list[Values]:
-    """[V] judged AP of every candidate, each fold by the choice of the others."""
-    fold = np.full(clusters.size, -1)
-    fold[known] = folds(clusters[known])
-    whitened, best = np.full((2, clusters.size), np.nan)
-    for each in np.unique(fold[known]):
-        mine, others = fold == each, known & (fold != each)
-        whitened[mine] = baseline.judged[baseline.best(others, clusters, tuple(METHODS)), mine]
-        best[mine] = tuned.judged[tuned.best(others, clusters, tuned.families), mine]
-    if epochs is not None:
+def _whitened(modes: Modes, clusters: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Raw, and whitened as the other folds choose."""
+    return modes.judged[0], _crossed(modes, clusters, tuple(METHODS))[0]
+
+
+def _tuned(modes: Modes, clusters: NDArray[np.int64], epochs: Epochs | None) -> Values:
+    values, fold = _crossed(modes, clusters, modes.families)
+    known = fold >= 0
+    if epochs is not None and known.any():
         of_known = replace(epochs, average_precisions=epochs.average_precisions[:, known])
-        best[known] += of_known.correction(fold[known], clusters[known])
-    return [baseline.judged[0], whitened, best]
+        values[known] += of_known.correction(fold[known], clusters[known])
+    return values
 
 
 def _first_best(values: Sequence[float]) -> int:
-    """Position of the largest value, the first of equal ones."""
-    return next(place for place, value in enumerate(values) if value >= max(values) - _EQUAL)
+    """Position of the largest value, the first of equal ones; nan is least."""
+    known = np.nan_to_num(np.array(values), nan=-1.0)
+    return int(np.flatnonzero(known >= known.max() - _EQUAL)[0])
 
 
-def _undecided(everyone: Sequence[tuple[str, str]], why: str) -> Verdict:
-    candidates = tuple(
-        Candidate(name, *pair, np.nan, AS_IT_WAS if place else "", UNKNOWN)
-        for place, (name, pair) in enumerate(zip(CANDIDATES, everyone, strict=True))
-    )
-    return Verdict(candidates, AS_IT_WAS, f"cannot tell: {why}; left as it was, the network off the shelf")
-
-
-WITHOUT_VAL = _undecided(
-    [(BASELINE, "raw"), (BASELINE, "lw"), (TUNED, "lw")], "val has no query with a positive"
-)
-"""Where nothing can be asked. The whitenings are those that are learnt with most care; none is chosen."""
-
-
-def _sentence(candidates: Sequence[Candidate], held: int, number: int) -> str:
+def _sentence(candidates: Sequence[Candidate], held: int, *answers: _Answer) -> str:
     what = (
         "left as it was, the network off the shelf",
         f"only whiten: the network off the shelf with {METHODS.get(candidates[1].whitening, 'raw')}",
         f"use the fine-tuned network, {METHODS.get(candidates[2].whitening, 'raw')}",
+    )[held]
+    reasons = {answer.unknown for answer in answers}
+    if len(reasons) == 1 and "" not in reasons:
+        return f"cannot tell: {reasons.pop()}; {what}"
+    return "; ".join([what, *map(_clause, candidates[1:], answers)])
+
+
+def _clause(candidate: Candidate, answer: _Answer) -> str:
+    if answer.unknown:
+        return f"{candidate.name}: cannot tell, {answer.unknown}"
+    value, low, high = (100 * each for each in (answer.gain.value, answer.gain.low, answer.gain.high))
+    return (
+        f"{candidate.name} {value:+.1f} points ({low:+.1f} to {high:+.1f}) over {candidate.against} "
+        f"({LEVEL:.0%} interval over {answer.gain.num_clusters} clusters of {answer.where})"
     )
-    gains = [
-        f"{each.name} {100 * each.gain.value:+.1f} points ({100 * each.gain.low:+.1f} to "
-        f"{100 * each.gain.high:+.1f}) over {each.against}"
-        for each in candidates[1:]
-    ]
-    return f"{what[held]}; {', '.join(gains)} ({LEVEL:.0%} interval over {number} clusters of val)"

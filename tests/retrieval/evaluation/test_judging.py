@@ -20,6 +20,7 @@ from retrieval.whitening.whitening import (
     training_pairs,
 )
 from storage.hdf5.file import read, write
+from tests.retrieval.whitening.test_crossed import collection
 from tests.retrieval.whitening.test_whitening import split_collection
 from tests.storage.layout_samples import SAMPLES, write_sample
 
@@ -59,6 +60,16 @@ def test_whitening_that_helps_is_used_and_ruin_is_not(world: Any, tmp_path: Path
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
     best = max(choose_shrinkage(statistics, rows, Val.of(arrays), LW.shrinkage_grid).tried.values())
     assert found["verdict/estimate"][1] <= best + 1e-9  # what the judges chose themselves is no worse
+
+
+def test_train_judges_a_whitening_too(world: Any) -> None:
+    """With candidates the 12 clusters of train have answers; they judge whether to whiten, val all else."""
+    _, rows = world
+    arrays, _ = collection()
+    found = verdict_arrays(arrays, configurations(rows, rows), Judging(LW, None), 0)
+    assert CANDIDATES[int(found["verdict/chosen"])] == ONLY_WHITEN
+    assert "over 18 clusters of train and val" in found["verdict/sentence"][0]
+    assert "over 6 clusters of val" in found["verdict/sentence"][0]
 
 
 def test_the_same_network_twice_stays_as_it_was(world: Any) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.evaluation import verdict
-from retrieval.evaluation.verdict import AS_IT_WAS, FINE_TUNED, ONLY_WHITEN, Epochs, Modes, judge
+from retrieval.benchmarks import geometry
+from retrieval.evaluation.verdict import (
+    AS_IT_WAS,
+    FINE_TUNED,
+    ONLY_WHITEN,
+    TRAIN_AND_VAL,
+    Epochs,
+    Judges,
+    Modes,
+    judge,
+)
 
 FAMILIES = ("raw", "pcaw", "lw", "lw")
 CLUSTERS = np.repeat(np.arange(6), 3)
@@ -74,6 +83,20 @@ def test_without_a_query_it_cannot_tell() -> None:
     assert "cannot tell: val has no query with a positive; left as it was" in found.sentence
 
 
+def test_more_clusters_than_those_of_val_judge_a_whitening() -> None:
+    """Val has one cluster, which says nothing; train and val have six."""
+    one = np.zeros(CLUSTERS.size, dtype=np.int64)
+    judges = Judges(modes(0.5, 0.4, 0.6, 0.5), CLUSTERS, TRAIN_AND_VAL)
+    found = judge(modes(0.5, 0.4, 0.3, 0.3), modes(0.9, 0.9, 0.9, 0.9), one, of_whitening=judges)
+    assert found.chosen == ONLY_WHITEN
+    assert found.candidates[1].whitening == "lw" and found.candidates[1].gain.value == pytest.approx(0.1)
+    assert "over 6 clusters of train and val" in found.sentence
+    assert "fine-tuned: cannot tell, val has 1 clusters" in found.sentence
+    worse = Judges(modes(0.5, 0.4, 0.4, 0.4), CLUSTERS, TRAIN_AND_VAL)
+    found = judge(modes(0.5, 0.4, 0.9, 0.3), modes(0.9, 0.9, 0.9, 0.9), CLUSTERS, of_whitening=worse)
+    assert found.chosen == FINE_TUNED and found.candidates[2].against == AS_IT_WAS
+
+
 def test_a_query_without_a_positive_changes_nothing() -> None:
     low, high = (np.where(np.arange(18) == 4, np.nan, each) for each in (0.5, 0.6))
     found = judge(modes(low, low, low, low), modes(high, low, low, low), CLUSTERS)
@@ -131,5 +154,5 @@ def test_a_correction_only_takes_away() -> None:
 
 def test_folds_are_whole_clusters_in_turn() -> None:
     clusters = np.array([9, 4, 4, 7, 1, 12, 30, 9])
-    assert verdict.folds(clusters).tolist() == [3, 1, 1, 2, 0, 4, 0, 3]
-    assert verdict.folds(np.array([5, 5, 2])).tolist() == [1, 1, 0]
+    assert geometry.folds(clusters).tolist() == [3, 1, 1, 2, 0, 4, 0, 3]
+    assert geometry.folds(np.array([5, 5, 2])).tolist() == [1, 1, 0]
