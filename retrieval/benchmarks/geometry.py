@@ -54,7 +54,7 @@ class GeometryBenchmark:
         return order[np.searchsorted(self.database, self.queries, sorter=order)]
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any], split: Split | Literal["train"]) -> GeometryBenchmark:
+    def from_arrays(cls, arrays: Mapping[str, Any], split: Split | Literal["clusters"]) -> GeometryBenchmark:
         """From the arrays of `training_set.h5` by path. Raises InvalidBenchmark when they disagree."""
         base = f"benchmark/{split}"
         queries, database = (_indices(arrays, f"{base}/{name}") for name in ("queries", "database"))

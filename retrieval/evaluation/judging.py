@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.benchmarks.geometry import GeometryBenchmark
 from retrieval.benchmarks.harder import AmongAll
 from retrieval.benchmarks.val import Mean, Val
 from retrieval.evaluation.verdict import (
@@ -67,13 +68,14 @@ def verdict_arrays(
     if not {(BASELINE, "raw"), (BASELINE, "pcaw"), (TUNED, "raw"), (TUNED, "pcaw")} <= by_name.keys():
         return {}
     whitening = judging.whitening
-    val = Val.of(arrays, whitening.val_database, whitening.val_mean)
-    among = val.among_all or AmongAll.of(arrays, val.standing, without_test=True)
+    val = Val.of(arrays, whitening.val_database, whitening.val_mean, whitening.val_queries)
+    standing = GeometryBenchmark.from_arrays(arrays, "val")
+    harder = AmongAll.of(arrays, standing, without_test=True)
     baseline, tuned = (
-        _modes(arrays, val, among, by_name[name, "raw"], by_name[name, "pcaw"].transform, whitening)
+        _modes(arrays, val, harder, by_name[name, "raw"], by_name[name, "pcaw"].transform, whitening)
         for name in (BASELINE, TUNED)
     )
-    epochs, clusters = judging.epochs, val.standing.clusters
+    epochs, clusters = judging.epochs, val.benchmark.clusters
     if epochs is not None and epochs.average_precisions.shape[1] != len(clusters):
         epochs = None
     more = crossed(arrays, by_name[BASELINE, "raw"].descriptors, whitening)
@@ -90,13 +92,15 @@ def _judges(found: Crossed, mean: Mean) -> Judges:
 def _modes(
     arrays: Mapping[str, Any],
     val: Val,
-    among: AmongAll,
+    harder: AmongAll,
     raw: Configuration,
     pcaw: Whitening | None,
     options: WhiteningOptions,
 ) -> Modes:
     """What `Modes` has of one network."""
     queries = [rows for (split, _), rows in raw.altered.items() if split == "val"]
+    place = np.searchsorted(harder.standing.queries, val.benchmark.queries)
+    altered_too = np.isin(val.benchmark.queries, harder.standing.queries)
     families, asked, judged = [], [], []
     for family, transform in _transforms(arrays, raw.descriptors, pcaw, options):
         database, *altered = (
@@ -104,9 +108,20 @@ def _modes(
         )
         families.append(family)
         asked.append(np.minimum(val.precisions(database.__getitem__), 1))
-        harder = (np.minimum(among.precisions(each, database[among.images]), 1) for each in altered)
-        judged.append(np.mean([asked[-1], *harder], axis=0))
+        rows = np.full((1 + len(altered), len(place)), np.nan)
+        rows[0] = asked[-1]
+        for row, each in zip(rows[1:], altered, strict=True):
+            found = np.minimum(harder.precisions(each, database[harder.images]), 1)
+            row[altered_too] = found[place[altered_too]]
+        judged.append(_known_mean(rows))
     return Modes(families, np.array(asked), np.array(judged), val.mean)
+
+
+def _known_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[V] mean of each column's finite values, nan without one."""
+    known = np.isfinite(rows)
+    sums = np.where(known, rows, 0).sum(axis=0)
+    return np.divide(sums, known.sum(axis=0), out=np.full(rows.shape[1], np.nan), where=known.any(axis=0))
 
 
 def _transforms(

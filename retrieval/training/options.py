@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from retrieval.benchmarks.val import Database, Mean
+from retrieval.benchmarks.val import Database, Mean, Queries
 from retrieval.describe.options import STAGE as EXTRACTION
 from retrieval.describe.options import Precision
 from storage.keys.options import Options, Resources
@@ -155,6 +155,7 @@ class TrainingOptions(Options):
         10.0, ge=0, description="learning rate of GeM's p / learning rate; x10 again per channel"
     )
     tuples_per_step: int = Field(5, ge=1, description="tuples whose gradients are summed for one update")
+    val_queries: Queries = "models"
     val_database: Database = "val"
     val_mean: Mean = "queries"
     early_stopping: int | None = Field(

@@ -259,7 +259,7 @@ def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any], options: Traini
     pairs = training_pairs(arrays, "m2+m3")
     train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
-    val = Val.of(arrays, options.val_database, options.val_mean)
+    val = Val.of(arrays, options.val_database, options.val_mean, options.val_queries)
     choice = choose_shrinkage(statistics, rows, val, WhiteningOptions().shrinkage_grid)
     LOGGER.info("Lw of %d pairs with ridge %g", len(pairs), choice.shrinkage)
     return choice.whitening

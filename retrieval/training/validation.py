@@ -42,7 +42,7 @@ class Validation:
     @classmethod
     def of(cls, arrays: Mapping[str, Any], options: TrainingOptions, loss: Loss) -> Validation:
         """arrays: training_set.h5 by path."""
-        val = Val.of(arrays, options.val_database, options.val_mean)
+        val = Val.of(arrays, options.val_database, options.val_mean, options.val_queries)
         return cls(val, draw_validation(arrays, options), loss)
 
     @property

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, folds
+from retrieval.benchmarks.clusters import has_clusters, of_clusters
+from retrieval.benchmarks.geometry import folds
 from retrieval.benchmarks.harder import AmongAll
-from retrieval.benchmarks.train import of_train
 from retrieval.whitening.moments import pair_statistics
 from retrieval.whitening.whitening import (
     LwOptions,
@@ -26,6 +26,7 @@ from retrieval.whitening.whitening import (
 )
 
 Precisions = NDArray[np.float64]
+TRAIN_AND_VAL = (0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,14 @@ class Crossed:
 def crossed(
     arrays: Mapping[str, Any], descriptors: NDArray[np.float32], options: LwOptions
 ) -> Crossed | None:
-    """arrays: of training_set.h5 by path; descriptors: [N, D], row i belongs to image i. None where train has
-    no pairs outside some fold, or no query. Test is never read."""
-    judges = [
-        AmongAll.of(arrays, standing, without_test=True)
-        for standing in (of_train(arrays), GeometryBenchmark.from_arrays(arrays, "val"))
-    ]
+    """arrays: of training_set.h5 by path; descriptors: [N, D], row i belongs to image i.
+
+    None without clusters of matched photographs, or where train has no pairs outside some fold. Test is never
+    read.
+    """
+    if not has_clusters(arrays):
+        return None
+    judges = [AmongAll.of(arrays, of_clusters(arrays, split), without_test=True) for split in TRAIN_AND_VAL]
     images, of_image = judges[0].images, np.asarray(arrays["images/cluster"])
     clusters = np.concatenate([each.standing.clusters for each in judges])
     pairs, train = training_pairs(arrays, options.positives), np.flatnonzero(arrays["images/split"] == 0)

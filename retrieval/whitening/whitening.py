@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from retrieval.benchmarks.val import Database, Mean, Val
+from retrieval.benchmarks.val import Database, Mean, Queries, Val
 from retrieval.describe.rows import Files, training_rows
 from retrieval.whitening.methods import FROM_PAIRS, METHODS
 from retrieval.whitening.moments import (
@@ -64,6 +64,7 @@ class LwOptions(Options):
         description="ridges tried for lw on val, as multiples of the mean variance trace(S)/D of the pairs; "
         "the best medium mAP wins, of equal ones the largest ridge; 0 is exactly the reference",
     )
+    val_queries: Queries = "models"
     val_database: Database = "val"
     val_mean: Mean = "queries"
 
@@ -226,7 +227,7 @@ def whiten(
         pairs = training_pairs(arrays, options.positives)
         num_pairs = len(pairs)
         statistics = pair_statistics(descriptors, pairs[:, 0], pairs[:, 1], train)
-        val = Val.of(arrays, options.val_database, options.val_mean)
+        val = Val.of(arrays, options.val_database, options.val_mean, options.val_queries)
         choice = choose_shrinkage(statistics, descriptors, val, options.shrinkage_grid)
     else:
         choice, num_pairs = WhiteningChoice(learn_pca_whitening(descriptors[train]), 0.0), 0

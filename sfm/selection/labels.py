@@ -22,17 +22,14 @@ from sfm.scene import geometry
 from sfm.selection.model_views import ModelView
 from sfm.selection.strategies import alike
 from storage.schemas.table import Ragged
-from storage.schemas.training_set import (
-    DUPLICATE_OVERLAP,
-    DUPLICATE_SCALE_CHANGE,
-    EASY_OVERLAP,
-    EASY_SCALE_CHANGE,
-    HARD_SHARED_POINTS,
-    Benchmark,
-)
+from storage.schemas.training_set import Benchmark
 
 if TYPE_CHECKING:
     from sfm.scene.scene import Scene
+
+EASY_OVERLAP, EASY_SCALE_CHANGE = 0.2, 1.5
+HARD_SHARED_POINTS = 15
+DUPLICATE_OVERLAP, DUPLICATE_SCALE_CHANGE = 0.9, 1.1
 
 
 def label(

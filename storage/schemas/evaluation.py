@@ -113,7 +113,7 @@ def _verdict() -> tuple[Dataset, ...]:
         "against": "the candidate that its gain is over; empty = none",
     }
     numbers = {
-        "estimate": "mean over clusters of AP, standing and harder rows, cross-fitted; nan = cannot tell",
+        "estimate": "mean over clusters of val of AP, standing and harder rows, cross-fitted; nan = none",
         "gain": "of that over the other candidate, mean over clusters; nan = none",
         "gain_low": "lower end of its interval over clusters; nan = none",
         "gain_high": "upper end of the interval; nan = none",

@@ -14,10 +14,6 @@ from storage.schemas.rules import Columns, Rule, first, repeated, rows_from
 from storage.schemas.table import Ints, Ragged, Table, Texts, column, ragged
 
 SPLITS = (0, 1, 2)
-EASY_OVERLAP, EASY_SCALE_CHANGE = 0.2, 1.5
-HARD_SHARED_POINTS = 15
-DUPLICATE_OVERLAP, DUPLICATE_SCALE_CHANGE = 0.9, 1.1
-"""By which images are easy, hard and near duplicates of a query of a geometry benchmark."""
 _SPLIT = "0 train, 1 val, 2 test"
 
 
@@ -144,14 +140,14 @@ class Benchmark(Table, rows="Q_{tag}"):
     easy: Ragged = ragged(
         "EASY_{tag}",
         "where each query's easy images begin",
-        f"overlap at least {EASY_OVERLAP} and scale change at most {EASY_SCALE_CHANGE}",
+        "overlap at least 0.2 and scale change at most 1.5",
         rows="Q_{tag}",
         order="increasing",
     )
     hard: Ragged = ragged(
         "HARD_{tag}",
         "where each query's hard images begin",
-        f"not easy, at least {HARD_SHARED_POINTS} shared points",
+        "not easy, at least 15 shared points",
         rows="Q_{tag}",
         order="increasing",
     )

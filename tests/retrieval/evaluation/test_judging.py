@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from retrieval.benchmarks.geometry import GeometryBenchmark, mean_over_clusters
+from retrieval.benchmarks.harder import AmongAll
 from retrieval.benchmarks.val import Val
 from retrieval.evaluation.evaluate import Configuration, EvaluationOptions, evaluate
 from retrieval.evaluation.judging import Judging, verdict_arrays
@@ -63,13 +66,38 @@ def test_whitening_that_helps_is_used_and_ruin_is_not(world: Any, tmp_path: Path
 
 
 def test_train_judges_a_whitening_too(world: Any) -> None:
-    """With candidates the 12 clusters of train have answers; they judge whether to whiten, val all else."""
+    """The 12 clusters of train judge whether to whiten, those of val all else."""
     _, rows = world
     arrays, _ = collection()
     found = verdict_arrays(arrays, configurations(rows, rows), Judging(LW, None), 0)
     assert CANDIDATES[int(found["verdict/chosen"])] == ONLY_WHITEN
     assert "over 18 clusters of train and val" in found["verdict/sentence"][0]
     assert "over 6 clusters of val" in found["verdict/sentence"][0]
+
+
+@pytest.mark.parametrize("queries", ["models", "clusters"])
+def test_harder_rows_count_where_a_query_has_them(world: Any, queries: str) -> None:
+    """Altered queries that are noise take from the estimate; only those of the benchmark's queries do."""
+    _, rows = world
+    arrays, _ = collection()
+    options = LW.model_copy(update={"val_queries": queries})
+    noise = np.random.default_rng(4).normal(size=(6, rows.shape[1])).astype(np.float32)
+    plain = configurations(rows, rows)
+    altered = [replace(each, altered={("val", "dark"): noise}) for each in plain]
+    without, found = (
+        verdict_arrays(arrays, each, Judging(options, None), 0)["verdict/estimate"][0]
+        for each in (plain, altered)
+    )
+    val = Val.of(arrays, queries=queries)
+    asked = val.precisions(rows.__getitem__)
+    harder = AmongAll.of(arrays, GeometryBenchmark.from_arrays(arrays, "val"), without_test=True)
+    dark = harder.precisions(noise, rows[harder.images])
+    judged = asked.copy()
+    for place, image in enumerate(val.benchmark.queries.tolist()):
+        if image in harder.standing.queries:
+            judged[place] = (asked[place] + dark[harder.standing.queries.tolist().index(image)]) / 2
+    assert without == pytest.approx(mean_over_clusters(asked, val.benchmark.clusters))
+    assert found == pytest.approx(mean_over_clusters(judged, val.benchmark.clusters)) and found < without
 
 
 def test_the_same_network_twice_stays_as_it_was(world: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.benchmarks.geometry import GeometryBenchmark, score
+from retrieval.benchmarks.geometry import GeometryBenchmark, InvalidBenchmark, score
 from retrieval.benchmarks.val import Val
 from retrieval.describe.describe import PhotographTooSmall, extract
 from retrieval.describe.images import normalise
@@ -19,7 +19,7 @@ from retrieval.training.options import NETWORK_FILE
 from retrieval.training.subject import learnt
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
-from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train
+from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train, with_matches
 
 
 def test_several_positives_of_a_query_are_in_the_record(world: Path, tmp_path: Path) -> None:
@@ -83,6 +83,22 @@ def test_an_epoch_can_be_judged_among_all_photographs(world: Path, tmp_path: Pat
     expected = Val.of(arrays, "all").precisions(rows.__getitem__)
     np.testing.assert_allclose(measured[1], expected, rtol=1e-6)
     assert (measured[1] <= measured[0] + 1e-12).all() and (measured[1] < measured[0]).any()
+
+
+def test_an_epoch_can_be_judged_by_clusters_of_matched_photographs(world: Path, tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 1, "val_queries": "clusters"})
+    with pytest.raises(InvalidBenchmark, match="val_queries=models"):
+        train(world, tmp_path / "without", options)
+    matched = with_matches(world, tmp_path / "world", [])
+    train(matched, tmp_path / "with", options)
+    arrays = hdf5.read(matched / "set.h5", "training_set")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    rows = extract(load_network(world / "network.safetensors"), paths, image_size=48, device="cpu")
+    val = Val.of(arrays, queries="clusters")
+    expected = val.precisions(rows.__getitem__)
+    found = history(tmp_path / "with")
+    np.testing.assert_allclose(found["epochs/val_average_precision"][0], expected, rtol=1e-6)
+    assert found["epochs/map_val"][0] == pytest.approx(val.mean_of(expected))
 
 
 def test_one_large_cluster_of_val_does_not_decide_alone(world: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from retrieval.training.step import train_tuples
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.retrieval.training.test_memory import unit, world
-from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train
+from tests.retrieval.training.walls import OPTIONS, RESOURCES, Folder, Killed, history, train, with_matches
 
 STANDING = OPTIONS.model_copy(
     update={
@@ -79,20 +79,9 @@ def test_a_training_on_what_was_matched(world: Path, tmp_path: Path) -> None:
     options = STANDING.model_copy(update={"through_matches": 0.5, "epochs": 1})
     with pytest.raises(WithoutMatches, match=r"select it anew, or set through_matches=0"):
         train(world, tmp_path / "none", options)
-    arrays = hdf5.read(world / "set.h5", "training_set")
-    names = arrays["images/name"].tolist()
+    names = hdf5.read(world / "set.h5", "training_set", ["images/name"])["images/name"].tolist()
     lonely = names.index("lonely1.png")
-    pairs = {
-        "matched/first": np.array([0, 4]),
-        "matched/second": np.array([lonely, lonely]),
-        "matched/inliers": np.array([12, 10]),
-    }
-    (tmp_path / "world").mkdir()
-    hdf5.write(
-        tmp_path / "world" / "set.h5", "training_set", arrays | pairs, stage="select", options={}, inputs=[]
-    )
-    for name in ("photos", "network.safetensors"):
-        (tmp_path / "world" / name).symlink_to(world / name)
+    matched = with_matches(world, tmp_path / "world", [(0, lonely, 12), (4, lonely, 10)])
     given: list[Any] = []
 
     def noted(learner: Any, tuples: Any, *rest: Any, **named: Any) -> Any:
@@ -101,7 +90,7 @@ def test_a_training_on_what_was_matched(world: Path, tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("retrieval.training.trainer.train_tuples", noted)
-        train(tmp_path / "world", tmp_path / "some", options)
+        train(matched, tmp_path / "some", options)
     (tuples,) = given
     (mine,) = tuples[tuples[:, 0] == lonely]
     assert set(mine[1:3].tolist()) == {0, 4} and (mine[3:] == -1).all()

@@ -1,5 +1,6 @@
 """Photographs of painted walls, a training set of them, and a training that takes seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,15 @@ def train(
 
 def history(folder: Path) -> dict[str, np.ndarray]:
     return hdf5.read(folder / "out" / TRAINING_FILE, "training")
+
+
+def with_matches(world: Path, folder: Path, pairs: Sequence[tuple[int, int, int]]) -> Path:
+    """The world with pairs (image, image, inliers) that matching verified, in a folder of its own."""
+    names = ("matched/first", "matched/second", "matched/inliers")
+    matched = dict(zip(names, np.array(pairs, dtype=np.int64).reshape(-1, 3).T, strict=True))
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    folder.mkdir()
+    hdf5.write(folder / "set.h5", "training_set", arrays | matched, stage="select", options={}, inputs=[])
+    for name in ("photos", "network.safetensors"):
+        (folder / name).symlink_to(world / name)
+    return folder
