@@ -45,14 +45,14 @@ def finetune_network(
     photos: str,
     features: Part,
     matching: MatchingOptions,
-    descriptors: Items | None = None,
+    descriptors: Sequence[Items] = (),
     resources: TrainingResources | None = None,
     slot: str | None = None,
 ) -> dict[str, Any]:
     """Train; a killed training goes on from its last checkpoint, one with more epochs from its last epoch.
 
-    features: with them suspicious negatives are matched, see `checked_by`; descriptors: of the network, for a
-    projection or Lw. slot: see tasks.engine.slots.
+    features: with them suspicious negatives are matched, see `checked_by`; descriptors: of the
+    network, at every size of `options.described_at`. slot: see tasks.engine.slots.
     """
     call = running()
     key = json_sha256(["checkpoints", stage_key(call.stage, options.resumable(), call.inputs)])
@@ -73,7 +73,10 @@ def finetune_network(
             progress=show,
             matcher=matcher_of(artifact_path(training_set), features.refs, matching, resources),
             inputs=features.facts,
-            descriptors=None if descriptors is None else file_of_items(call.store, descriptors.refs),
+            descriptors={
+                size: file_of_items(call.store, each.refs)
+                for size, each in zip(options.described_at, descriptors, strict=True)
+            },
         )
     return {"sidecar": {"summary": asdict(summary)}}
 

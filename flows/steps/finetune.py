@@ -24,17 +24,25 @@ def steps(work: Work) -> None:
         photos=work.photos,
         features=checked_by(work.store, features, chosen, matching),
         matching=matching,
-        descriptors=described(work, network) if training.needs_descriptors else None,
+        descriptors=described(work, network),
         resources=work.resources.training(),
         slot=work.resources.gpu_slot,
     )
     work.keep(network=network, finetune=tuned)
 
 
-def described(work: Work, network: ArtifactRef) -> Items:
-    """Descriptors of the training set that a projection or Lw is learnt from."""
+def described(work: Work, network: ArtifactRef) -> list[Items]:
+    """Descriptors of the training set that a projection, Lw or a teacher begins with, by size."""
     training, shas = work.options.training, selected(work.store, work.one("training_set"))
-    options = ExtractionOptions(
-        image_size=training.image_size, precision=training.precision, draft=training.draft
-    )
-    return Items(describe_all(work, network, shas, options), shas)
+    return [
+        Items(
+            describe_all(
+                work,
+                network,
+                shas,
+                ExtractionOptions(image_size=size, precision=training.precision, draft=training.draft),
+            ),
+            shas,
+        )
+        for size in training.described_at
+    ]

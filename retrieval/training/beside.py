@@ -27,11 +27,13 @@ class Beside:
     standing: Standing | None
 
     @classmethod
-    def of(cls, network: nn.Module, options: TrainingOptions) -> Beside:
+    def of(
+        cls, network: nn.Module, options: TrainingOptions, teacher: DescriptorTable | None = None
+    ) -> Beside:
         return cls(
             Average(network, options.average, options.average_decay),
             Memory(options.memory) if options.memory else None,
-            Standing() if options.compared_with == "descriptors" else None,
+            Standing(teacher) if options.compared_with == "descriptors" else None,
         )
 
     def kept(self) -> dict[str, NDArray[Any]]:
@@ -42,7 +44,7 @@ class Beside:
             found |= {f"average.{name}": value.cpu().numpy() for name, value in self.average.weights.items()}
         if self.memory is not None and len(self.memory.images):
             found |= {"memory_images": self.memory.images, "memory_rows": self.memory.rows}
-        if self.standing is not None and len(self.standing.table.images):
+        if self.standing is not None and self.standing.teacher is None and len(self.standing.table.images):
             table = self.standing.table
             found |= {"standing_images": table.images, "standing_rows": table.rows}
         return found

@@ -30,16 +30,16 @@ def finetune(
     progress: Callable[[TrainingProgress], Any] | None = None,
     matcher: Matcher | None = None,
     inputs: Sequence[str] = (),
-    descriptors: Mapping[str, Path] | None = None,
+    descriptors: Mapping[int, Mapping[str, Path]] | None = None,
 ) -> TrainingSummary:
     """Train a network on a training set; fill the directory `out` with network.safetensors and training.h5.
 
     work_dir holds a checkpoint per epoch, and one within it: a killed training goes on from the last one and
     ends bit for bit as if undisturbed (CPU, same number of threads); with more epochs a finished one is
     continued. A work_dir that belongs to other options or inputs is emptied. matcher: for suspicious
-    negatives, None = they are taken as they are; inputs: digests of what it depends on; descriptors: sha256
-    of a photograph -> file of its descriptor by this network at training.image_size and one scale, for
-    training.trainable=projection or training.loss_on=whitened, None = they are made here. The epoch with the
+    negatives, None = they are taken as they are; inputs: digests of what it depends on; descriptors:
+    longer side in px -> sha256 of a photograph -> file of its descriptor by this network at one scale, at
+    every size of `options.described_at`, None = they are made here. The epoch with the
     best val mAP is kept, epoch 0 (before training) is one of them. Global settings of torch are put back.
     Raises TooFewClusters, NoQueries, WithoutOverlap, WithoutMatches, TrainingDiverged, UnreadablePhotograph,
     UnreadableNetwork. Source: TPAMI 2018, sec. 4 and 6.

@@ -76,22 +76,23 @@ class Memory:
 
 
 class Standing:
-    """All that a query is compared with: the descriptors of the last mining, of one network, so that a query
-    cannot leave its negatives behind by moving away from what is older.
+    """All that a query is compared with: the descriptors of the last mining, or a teacher's, of one network,
+    so that a query cannot leave its negatives behind by moving away from what is older.
 
-    The table is its whole state. know(arrays, tuples [T, 1 + P + n], pool [M]) before `others` is asked about
-    these tuples. Photographs that are no query of the training set, or their own positive, are never compared
-    with those that they, or their cluster, were matched with or may match.
+    The table is its whole state, a teacher's is none. know(arrays, tuples [T, 1 + P + n], pool [M]) before
+    `others` is asked about these tuples. Photographs that are no query of the training set, or their own
+    positive, are never compared with those that they, or their cluster, were matched with or may match.
     """
 
-    def __init__(self) -> None:
-        self.table = EMPTY
+    def __init__(self, teacher: DescriptorTable | None = None) -> None:
+        self.teacher = teacher
+        self.table = teacher or EMPTY
         self._pool = self._clusters = np.empty(0, dtype=np.int64)
         self._barred: dict[int, Indices] = {}
 
     def forget(self) -> None:
         """An epoch is over: the next mining gives another table, and no checkpoint has to hold this one."""
-        self.table = EMPTY
+        self.table = self.teacher or EMPTY
 
     def know(self, arrays: Mapping[str, Any], tuples: Indices, pool: Indices) -> None:
         """What is no negative of whom, by the training set and the verdicts in it."""

@@ -108,6 +108,13 @@ class TrainingOptions(Options):
         description="what a query is compared with: its positives and hard negatives, which pass the network "
         "with it, or the descriptors that mining gave of its positives and of the whole pool: one pass",
     )
+    teacher_sizes: tuple[Annotated[int, Field(ge=32)], ...] = Field(
+        (),
+        description="longer sides in px at which the network before training describes the photographs once; "
+        "the sum of these descriptors is what a query is compared with from then on, so that nothing moves "
+        "away together and larger photographs teach; (): what each mining gives; with "
+        "compared_with=descriptors",
+    )
     own_views: int = Field(
         0,
         ge=0,
@@ -195,9 +202,12 @@ class TrainingOptions(Options):
     seed: int = Field(0, ge=0, description="draws queries, pools and positives")
 
     @property
-    def needs_descriptors(self) -> bool:
-        """Whether it begins with descriptors of the whole training set by the network before training."""
-        return self.trainable == "projection" or self.loss_on == "whitened"
+    def described_at(self) -> tuple[int, ...]:
+        """Longer sides in px at which it begins with descriptors of the whole training set by the network
+        before training."""
+        if self.teacher_sizes:
+            return self.teacher_sizes
+        return (self.image_size,) if self.trainable == "projection" or self.loss_on == "whitened" else ()
 
     def margin_for(self, backbone: str) -> float:
         """The margin in force for a backbone."""
@@ -267,6 +277,11 @@ class TrainingOptions(Options):
             raise ValueError(
                 "memory with compared_with=descriptors: the whole pool is compared with; leave memory out"
             )
+        if self.teacher_sizes and (self.compared_with == "photographs" or self.trainable == "projection"):
+            raise ValueError(
+                "teacher_sizes needs compared_with=descriptors, and more to train than a projection, which "
+                "sees no photograph"
+            )
         if self.augment_views and not self.augments:
             raise ValueError("augment_views without augment_*: nothing is changed; say what, or leave it out")
         if self.through_matches and self.compared_with == "photographs":
@@ -332,7 +347,7 @@ class TrainingCall:
     resources: TrainingResources
     matcher: Matcher | None
     inputs: tuple[str, ...]
-    descriptors: Mapping[str, Path] | None = None
+    descriptors: Mapping[int, Mapping[str, Path]] | None = None
 
 
 @dataclass(frozen=True)

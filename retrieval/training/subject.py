@@ -38,6 +38,7 @@ from retrieval.training.options import TrainingCall, TrainingOptions
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
 from retrieval.whitening.whitening import (
+    EPSILON,
     Whitening,
     WhiteningOptions,
     choose_shrinkage,
@@ -54,7 +55,8 @@ class Subject:
     """A module that is trained. load(image) -> what it is given, as an array; view(image, number): that of a
     view of the image, see `augmentation.view`; tensor: that as a batch of one; describe(images [K] ascending,
     epoch, report(done, total)): descriptors by the module as it is; result: the network that comes out, once
-    the module is as it shall be."""
+    the module is as it shall be; teacher: [N, D] what the module's descriptors are compared with, where that
+    does not change."""
 
     module: RetrievalNetwork | Projection
     load: Callable[[int], NDArray[Any]]
@@ -62,6 +64,7 @@ class Subject:
     tensor: Callable[[NDArray[Any]], Tensor]
     describe: Describe
     result: Callable[[], RetrievalNetwork]
+    teacher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,14 +195,14 @@ def behind_lw(
     names: list[str],
     processes: Processes,
 ) -> Subject:
-    """What `make` makes of the network with Lw as a layer that does not learn and that the result has not.
+    """What `make` makes of a network without a layer after its pooling, with Lw as one that does not learn
+    and that the result has not: of the teacher's descriptors, where there is one.
 
-    A network that has a layer after its pooling is trained as it is. arrays: training_set.h5 by path.
+    arrays: training_set.h5 by path.
     """
-    if network.whiten is not None:
-        return make(call, network, names, processes)
     description, device = network.description, next(network.parameters()).device
-    whitening = learnt(_described(call, network, names, processes), arrays, call.options)
+    rows = _described(call, network, names, processes)
+    whitening = learnt(rows, arrays, call.options)
     initialise_whitening(network, whitening.mean, whitening.projection)
     assert network.whiten is not None
     network.whiten.to(device).requires_grad_(False)
@@ -209,7 +212,20 @@ def behind_lw(
         network.whiten, network.description = None, description
         return network
 
-    return replace(subject, result=result)
+    teacher = whitening.apply(rows) if call.options.teacher_sizes else None
+    return replace(subject, result=result, teacher=teacher)
+
+
+def taught(
+    make: Callable[[TrainingCall, RetrievalNetwork, list[str], Processes], Subject],
+    call: TrainingCall,
+    network: RetrievalNetwork,
+    names: list[str],
+    processes: Processes,
+) -> Subject:
+    """What `make` makes of the network, with its descriptors at `teacher_sizes` before it learns."""
+    rows = _described(call, network, names, processes)
+    return replace(make(call, network, names, processes), teacher=rows)
 
 
 def projection(
@@ -268,8 +284,16 @@ def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any], options: Traini
 def _described(
     call: TrainingCall, network: RetrievalNetwork, names: list[str], processes: Processes
 ) -> NDArray[np.float32]:
-    """[N, D] of all images by the network as it comes."""
-    if call.descriptors is not None:
-        return training_rows(call.training_set, call.descriptors)
-    whole = whole_network(call, network, names, processes)
-    return whole.describe(np.arange(len(names)), 0, lambda done, total: None).rows
+    """[N, D] of all images by the network as it comes: the sum over `described_at`, of unit length."""
+    found = []
+    for size in call.options.described_at:
+        if call.descriptors is not None:
+            found.append(training_rows(call.training_set, call.descriptors[size]))
+        else:
+            sized = replace(call, options=call.options.model_copy(update={"image_size": size}))
+            whole = whole_network(sized, network, names, processes)
+            found.append(whole.describe(np.arange(len(names)), 0, lambda done, total: None).rows)
+    if len(found) == 1:
+        return found[0]
+    total = np.sum(found, axis=0, dtype=np.float64)
+    return (total / (np.linalg.norm(total, axis=1, keepdims=True) + EPSILON)).astype(np.float32)

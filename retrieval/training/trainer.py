@@ -51,7 +51,7 @@ from retrieval.training.step import (
     set_learning_rate,
     train_tuples,
 )
-from retrieval.training.subject import Subject, behind_lw, last_stages, projection, whole_network
+from retrieval.training.subject import Subject, behind_lw, last_stages, projection, taught, whole_network
 from retrieval.training.tuples import TRAIN, NegativePlan
 from retrieval.training.validation import Measured, Validation
 from storage.files.digests import json_sha256
@@ -122,7 +122,9 @@ class Trainer:
         self._learner = Learner.of(network, options)
         self._photographs = TrainingPhotographs(subject.load, tensor=subject.tensor, name=names.__getitem__)
         self._subject = subject
-        self._beside = Beside.of(network, options)
+        rows = subject.teacher
+        teacher = None if rows is None else DescriptorTable(np.arange(len(rows)), rows)
+        self._beside = Beside.of(network, options, teacher)
         self._journal = Journal(folder, network, self._learner.optimizer, processes.first, self._beside)
         self._miner = Miner(
             arrays, names.__getitem__, options.one_per_cluster, self.checks, self._journal.warn
@@ -218,7 +220,10 @@ class Trainer:
         standing, images = self._beside.standing, part.images
         if standing is not None:
             images = np.unique(np.concatenate([images, *part.choices, part.beside.ravel()]))
-        described = self._current(images, untrained=progress.epoch == 1 and progress.part < 0)
+        if standing is not None and standing.teacher is not None:
+            described = standing.teacher
+        else:
+            described = self._current(images, untrained=progress.epoch == 1 and progress.part < 0)
         described_s = time.perf_counter() - clock
         mined = self._miner.mine(part, described, plan)
         tuples = mined.tuples
@@ -327,8 +332,10 @@ def _subject(
     if call.options.trainable == "projection":
         return projection(call, network, _names(arrays), processes, arrays)
     make = last_stages if call.options.trainable == "last" else whole_network
-    if call.options.loss_on == "whitened":
+    if call.options.loss_on == "whitened" and network.whiten is None:
         make = partial(behind_lw, make, arrays)
+    elif call.options.teacher_sizes:
+        make = partial(taught, make)
     return make(call, network, _names(arrays), processes)
 
 

@@ -23,6 +23,7 @@ NEEDS = {
     "regional_whitening": {"regional": True},
     "whitening_file": {"whitening": True},
     "tokens": {"backbone": "timm:vit_small_patch14_dinov2"},
+    "teacher_sizes": {"compared_with": "descriptors"},
     "own_views": {"compared_with": "descriptors", "augment_crop": 0.2},
     "augment_views": {"augment_crop": 0.2},
     "through_matches": {"compared_with": "descriptors"},
@@ -91,7 +92,7 @@ def other_values(value: Any, annotation: Any, file: Path) -> Iterator[Any]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield from (value + 1, value - 1, value * 0.5, value * 1.5, value + 0.25)
     if isinstance(value, tuple):
-        yield from (value[:-1], (*value, 0.123), (*value, 7))
+        yield from (value[:-1], (*value, 0.123), (*value, 7), (*value, 64))
     if isinstance(value, str):
         yield from (f"{value}0", "timm:resnet18", 0.5)
     if value is None:

@@ -169,6 +169,7 @@ def test_an_order_over_the_epochs_cannot_be_continued_by_more() -> None:
         ({"own_views": 3, "augment_crop": 0.2}, "finds itself"),
         ({"own_views": 3, "compared_with": "descriptors"}, "finds itself"),
         ({"memory": 3, "compared_with": "descriptors"}, "leave memory out"),
+        ({"teacher_sizes": (64,)}, "needs compared_with=descriptors"),
         ({"negative_mining": "random", "compared_with": "descriptors"}, "nothing is drawn"),
         ({"augment_views": 3}, "nothing is changed"),
         ({"through_model": 0.5, "positive_weights": "overlap"}, "choose one"),

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from retrieval.describe.describe import DescriptorTable
+from retrieval.describe.describe import DescriptorTable, extract
 from retrieval.learning.gradients import query_gradients
 from retrieval.learning.losses import InfoNCELoss
 from retrieval.networks.network import load_network
@@ -18,6 +19,7 @@ from retrieval.training.memory import Standing
 from retrieval.training.options import NETWORK_FILE
 from retrieval.training.positives import WithoutMatches
 from retrieval.training.step import train_tuples
+from retrieval.training.subject import learnt
 from storage.hdf5 import file as hdf5
 from storage.hdf5.digests import content_sha256
 from tests.retrieval.training.test_memory import unit, world
@@ -127,11 +129,12 @@ def test_views_are_few_and_always_the_same() -> None:
     np.testing.assert_array_equal(drawn_views(tuples[7:], STANDING, 1, first=7), numbers[7:])
 
 
-@pytest.mark.parametrize("trainable", ["all", "last"])
+@pytest.mark.parametrize(("trainable", "teacher"), [("all", ()), ("last", ()), ("last", (48, 64))])
 def test_queries_alone_pass_and_a_killed_training_ends_the_same(
-    world: Path, tmp_path: Path, trainable: str, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, trainable: str, teacher: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = STANDING.model_copy(update={"trainable": trainable, "loss_on": "whitened"})
+    more = {"trainable": trainable, "teacher_sizes": teacher, "loss_on": "whitened"}
+    options = STANDING.model_copy(update=more)
     given: list[tuple[Any, int]] = []
 
     def noted(learner: Any, tuples: Any, *rest: Any, **named: Any) -> Any:
@@ -175,6 +178,37 @@ def test_queries_alone_pass_and_a_killed_training_ends_the_same(
     assert int(record["best_epoch"]) == 0 or any(
         not torch.equal(before[name], tensor) for name, tensor in after.items()
     )
+
+
+@pytest.mark.parametrize("loss_on", ["pooled", "whitened"])
+def test_a_teacher_is_the_network_before_training_at_several_sizes(
+    world: Path, tmp_path: Path, loss_on: str
+) -> None:
+    """What queries are compared with is the sum of its descriptors, in every epoch, and in no checkpoint."""
+    options = STANDING.model_copy(update={"teacher_sizes": (48, 64), "loss_on": loss_on})
+    given: list[Any] = []
+
+    def noted(learner: Any, tuples: Any, *rest: Any, **named: Any) -> Any:
+        given.append(named["standing"].table)
+        return train_tuples(learner, tuples, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("retrieval.training.trainer.train_tuples", noted)
+        train(world, tmp_path, options)
+    arrays = hdf5.read(world / "set.h5", "training_set")
+    paths = [world / "photos" / str(name) for name in arrays["images/name"]]
+    before = load_network(world / "network.safetensors")
+    rows = sum(extract(before, paths, image_size=size, threads=1, device="cpu") for size in (48, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    expected = learnt(rows, arrays, options).apply(rows) if loss_on == "whitened" else rows
+    assert len(given) == 2
+    for table in given:
+        np.testing.assert_array_equal(table.images, np.arange(len(rows)))
+        np.testing.assert_allclose(table.rows @ table.rows.T, expected @ expected.T, atol=1e-4)
+    losses = history(tmp_path)["epochs/loss_train"]
+    assert np.isfinite(losses[1:]).all()
+    for checkpoint in (tmp_path / "work").glob("epoch_*.safetensors"):
+        assert not any("standing" in name for name in load_file(checkpoint))
 
 
 def test_it_learns(world: Path, tmp_path: Path) -> None:
