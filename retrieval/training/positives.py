@@ -137,9 +137,10 @@ def draw_positives(
     each is taken in place of a choice with that probability, as far as there are.
     """
     draws = generator.random(len(choices))
-    drawn = np.array([[choice[int(u * len(choice))]] for choice, u in zip(choices, draws, strict=True)])
+    firsts = [choice[int(u * len(choice))] for choice, u in zip(choices, draws, strict=True)]
+    drawn = np.array(firsts, dtype=np.int64).reshape(-1, 1)
     if count == 1 and not beyond:
-        return drawn.reshape(-1, 1).astype(np.int64)
+        return drawn
     rows = []
     for place, (choice, first) in enumerate(zip(choices, drawn[:, 0], strict=True)):
         others = generator.permutation(choice[choice != first])

@@ -135,6 +135,9 @@ def test_an_epoch_draws_what_was_matched() -> None:
     np.testing.assert_array_equal(np.concatenate([part.beside for part in parts]), drawn.beside)
     few = draw_epoch(arrays, TrainingOptions(**told, queries_per_epoch=1), 1)
     assert few.beside[:, 0].tolist() == [5]
+    nobody = arrays | {f"matched/{name}": np.empty(0, np.int64) for name in ("first", "second")}
+    none = draw_epoch(nobody, TrainingOptions(**told), 1)  # every photograph that was matched is a query
+    assert none.beside.shape == (0, 3) and len(none.queries) > 0
 
 
 def test_an_epoch_draws_what_the_options_say() -> None:
