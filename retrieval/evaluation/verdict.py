@@ -156,7 +156,8 @@ def _asked(before: Values, after: Values, clusters: NDArray[np.int64], where: st
     if number == 0:
         return _Answer(UNKNOWN, where, f"{where} has no query with a positive")
     if number < LEAST_CLUSTERS:
-        text = f"{where} has {number} clusters with queries, and {LEAST_CLUSTERS} are needed"
+        clusters_there = "1 cluster" if number == 1 else f"{number} clusters"
+        text = f"{where} has {clusters_there} with queries, and {LEAST_CLUSTERS} are needed"
         return _Answer(UNKNOWN, where, text)
     if min(before[known].min(), after[known].min()) >= 1 - 1e-9:
         return _Answer(UNKNOWN, where, f"both find everything in the {number} clusters of {where}")

@@ -69,7 +69,7 @@ def test_few_clusters_cannot_tell(clusters: int) -> None:
     few = CLUSTERS % clusters
     found = judge(modes(0.1, 0.9, 0.9, 0.9), modes(0.9, 0.9, 0.9, 0.9), few)
     assert found.chosen == AS_IT_WAS
-    assert f"cannot tell: val has {clusters} clusters" in found.sentence
+    assert f"cannot tell: val has {clusters} cluster" in found.sentence
 
 
 def test_a_full_val_cannot_tell() -> None:
@@ -91,7 +91,7 @@ def test_more_clusters_than_those_of_val_judge_a_whitening() -> None:
     assert found.chosen == ONLY_WHITEN
     assert found.candidates[1].whitening == "lw" and found.candidates[1].gain.value == pytest.approx(0.1)
     assert "over 6 clusters of train and val" in found.sentence
-    assert "fine-tuned: cannot tell, val has 1 clusters" in found.sentence
+    assert "fine-tuned: cannot tell, val has 1 cluster with queries" in found.sentence
     worse = Judges(modes(0.5, 0.4, 0.4, 0.4), CLUSTERS, TRAIN_AND_VAL)
     found = judge(modes(0.5, 0.4, 0.9, 0.3), modes(0.9, 0.9, 0.9, 0.9), CLUSTERS, of_whitening=worse)
     assert found.chosen == FINE_TUNED and found.candidates[2].against == AS_IT_WAS
