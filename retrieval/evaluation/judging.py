@@ -52,8 +52,9 @@ class Judging:
         if PRECISIONS in arrays:
             (kept,) = np.flatnonzero(arrays["epochs/epoch"] == arrays["best_epoch"]).tolist()
             with open_artifact(training, "training") as artifact:
-                mean = artifact.options.get("val_mean", "queries")
-            epochs = Epochs(arrays[PRECISIONS], kept, mean)
+                told = artifact.options
+            if told.get("val_queries", "models") == options.val_queries:  # else they are of other queries
+                epochs = Epochs(arrays[PRECISIONS], kept, told.get("val_mean", "queries"))
         return cls(options, epochs)
 
 

@@ -109,7 +109,7 @@ def _verdict() -> tuple[Dataset, ...]:
     texts = {
         "candidate": "as it was, only whiten, fine-tuned",
         "network": "as in configurations",
-        "whitening": "the one that val chooses for it",
+        "whitening": "the one that its judges choose for it",
         "against": "the candidate that its gain is over; empty = none",
     }
     numbers = {

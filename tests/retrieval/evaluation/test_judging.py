@@ -129,10 +129,13 @@ def test_the_epoch_is_judged_by_the_mean_that_chose_it(tmp_path: Path, mean: str
     write(
         training, "training", SAMPLES["training"](), stage="finetune", options={"val_mean": mean}, inputs=[]
     )
-    told = {"positives": "m3", "shrinkage_grid": [1.0]}
+    told: dict[str, Any] = {"positives": "m3", "shrinkage_grid": [1.0]}
     write(lw, "whitening", SAMPLES["whitening"](), stage="whiten", options=told, inputs=[])
     epochs = Judging.of(training, lw).epochs
     assert epochs is not None and epochs.mean == mean
+    told["val_queries"] = "clusters"  # the training asked other queries: their AP corrects nothing
+    write(lw, "whitening", SAMPLES["whitening"](), stage="whiten", options=told, inputs=[])
+    assert Judging.of(training, lw).epochs is None
 
 
 def test_without_both_networks_there_is_no_verdict(world: Any) -> None:
