@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from retrieval.benchmarks.geometry import GeometryBenchmark, InvalidBenchmark
 
 QUERIES_PER_CLUSTER = 30
+LEAST_PHOTOGRAPHS = 3
+"""Of a cluster; where one photograph alone is right its AP is 1 over its rank, and hangs on chance."""
 MATCHED = "matched/first"
 
 
@@ -25,8 +27,8 @@ def has_clusters(arrays: Mapping[str, Any]) -> bool:
 
 
 def of_clusters(arrays: Mapping[str, Any], split: int) -> GeometryBenchmark:
-    """Queries: photographs of the clusters of a split (0 train, 1 val, 2 test) that have two or more, at most
-    QUERIES_PER_CLUSTER of each, evenly spread; easy: the rest of the cluster; database: the split.
+    """Queries: photographs of the clusters that have LEAST_PHOTOGRAPHS in a split (0 train, 1 val, 2 test),
+    at most QUERIES_PER_CLUSTER of each, evenly spread; easy: the rest of the cluster; database: the split.
 
     arrays: of training_set.h5 by path. Raises InvalidBenchmark.
     """
@@ -57,10 +59,10 @@ def of_clusters(arrays: Mapping[str, Any], split: int) -> GeometryBenchmark:
 
 
 def _groups(cluster: NDArray[np.int64], images: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Images of each cluster that has two or more."""
+    """Images of each cluster that has enough."""
     order = np.argsort(cluster, kind="stable")
     parts = np.split(images[order], np.flatnonzero(np.diff(cluster[order])) + 1)
-    return [part for part in parts if len(part) > 1]
+    return [part for part in parts if len(part) >= LEAST_PHOTOGRAPHS]
 
 
 def _joined(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
