@@ -9,7 +9,8 @@ What comes before it, or before the last stages, never changes, so that it is co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ from retrieval.training.augmentation import view
 from retrieval.training.options import TrainingCall, TrainingOptions
 from retrieval.training.positives import Indices
 from retrieval.training.step import TrainingDiverged
+from retrieval.training.tuples import TRAIN
 from retrieval.whitening.whitening import (
     EPSILON,
     Whitening,
@@ -54,15 +56,16 @@ Describe = Callable[[Indices, int, Callable[[int, int], None]], DescriptorTable]
 class Subject:
     """A module that is trained. load(image) -> what it is given, as an array; view(image, number): that of a
     view of the image, see `augmentation.view`; tensor: that as a batch of one; describe(images [K] ascending,
-    epoch, report(done, total)): descriptors by the module as it is; result: the network that comes out, once
-    the module is as it shall be; teacher: [N, D] what the module's descriptors are compared with, where that
-    does not change."""
+    epoch, report(done, total)): descriptors by the module as it is; judged: as describe, those by which val
+    chooses; result: the network that comes out, once the module is as it shall be; teacher: [N, D] what the
+    module's descriptors are compared with, where that does not change."""
 
     module: RetrievalNetwork | Projection
     load: Callable[[int], NDArray[Any]]
     view: Callable[[int, int], NDArray[Any]]
     tensor: Callable[[NDArray[Any]], Tensor]
     describe: Describe
+    judged: Describe
     result: Callable[[], RetrievalNetwork]
     teacher: NDArray[np.float32] | None = None
 
@@ -73,7 +76,6 @@ class CurrentDescriptors:
     errors."""
 
     each: Callable[[list[int]], Iterable[tuple[int, NDArray[np.float32]]]]
-    dimension: int
     names: list[str]
     processes: Processes = ALONE
 
@@ -82,12 +84,14 @@ class CurrentDescriptors:
     ) -> DescriptorTable:
         """Descriptors of images [K], ascending; report(done, total). Raises TrainingDiverged."""
         own = self.processes.share(images)
-        rows = np.empty((len(own), self.dimension), dtype=np.float32)
+        rows = np.empty((len(own), 0), dtype=np.float32)
         for done, (position, descriptor) in enumerate(self.each(own.tolist()), start=1):
+            if done == 1:
+                rows = np.empty((len(own), len(descriptor)), dtype=np.float32)
             rows[position] = descriptor
             report(done, len(own))
         parts = self.processes.gather(rows)
-        rows = np.empty((len(images), rows.shape[1]), dtype=np.float32)
+        rows = np.empty((len(images), parts[0].shape[1]), dtype=np.float32)
         for rank, part in enumerate(parts):
             rows[rank :: len(parts)] = part
         finite = np.isfinite(rows).all(axis=1)
@@ -118,9 +122,9 @@ def whole_network(
     def viewed(image: int, number: int) -> NDArray[np.uint8]:
         return view(load(image), call.options, image, number)
 
-    describing = CurrentDescriptors(each, description.dimension, names, processes)
+    table = CurrentDescriptors(each, names, processes).table
     tensor = partial(normalise, mean=description.mean, std=description.std)
-    return Subject(network, load, viewed, tensor, describing.table, lambda: network)
+    return Subject(network, load, viewed, tensor, table, table, lambda: network)
 
 
 def last_stages(
@@ -176,9 +180,9 @@ def last_stages(
     def each(images: list[int]) -> Iterable[tuple[int, NDArray[np.float32]]]:
         return enumerate(side_by_side(images, described, None))
 
-    describing = CurrentDescriptors(each, network.description.dimension, names, processes)
+    table = CurrentDescriptors(each, names, processes).table
     return Subject(
-        rest, load, load, lambda found: torch.from_numpy(found)[None], describing.table, lambda: network
+        rest, load, load, lambda found: torch.from_numpy(found)[None], table, table, lambda: network
     )
 
 
@@ -198,7 +202,8 @@ def behind_lw(
     """What `make` makes of a network without a layer after its pooling, with Lw as one that does not learn
     and that the result has not: of the teacher's descriptors, where there is one.
 
-    arrays: training_set.h5 by path.
+    Val chooses by the Lw of the network as it is, which is what will whiten it: through that of the network
+    before it learnt, every epoch but 0 would seem worse than it is. arrays: training_set.h5 by path.
     """
     description, device = network.description, next(network.parameters()).device
     rows = _described(call, network, names, processes)
@@ -207,13 +212,33 @@ def behind_lw(
     assert network.whiten is not None
     network.whiten.to(device).requires_grad_(False)
     subject = make(call, network, names, processes)
+    assert isinstance(subject.module, RetrievalNetwork)
+    learning = subject.module
+    teaching = np.flatnonzero(np.asarray(arrays["images/split"]) == TRAIN)
+
+    def judged(images: Indices, epoch: int, report: Callable[[int, int], None]) -> DescriptorTable:
+        with without_whitening(learning):
+            pooled = subject.describe(np.union1d(images, teaching), epoch, report)
+        everything = np.zeros((len(names), pooled.rows.shape[1]), dtype=np.float32)
+        everything[pooled.images] = pooled.rows
+        return DescriptorTable(images, learnt(everything, arrays, call.options).apply(pooled[images]))
 
     def result() -> RetrievalNetwork:
         network.whiten, network.description = None, description
         return network
 
     teacher = whitening.apply(rows) if call.options.teacher_sizes else None
-    return replace(subject, result=result, teacher=teacher)
+    return replace(subject, judged=judged, result=result, teacher=teacher)
+
+
+@contextmanager
+def without_whitening(network: RetrievalNetwork) -> Iterator[None]:
+    """The network's descriptors as they are pooled."""
+    layer, network.whiten = network.whiten, None
+    try:
+        yield
+    finally:
+        network.whiten = layer
 
 
 def taught(
@@ -266,6 +291,7 @@ def projection(
         lambda image, number: load(image),
         lambda row: torch.from_numpy(row)[None],
         describe,
+        describe,
         result,
     )
 
@@ -273,7 +299,7 @@ def projection(
 def learnt(rows: NDArray[np.float32], arrays: Mapping[str, Any], options: TrainingOptions) -> Whitening:
     """Lw of descriptors [N, D] of the training set's images, its ridge chosen as an epoch is."""
     pairs = training_pairs(arrays, "m2+m3")
-    train = np.flatnonzero(np.asarray(arrays["images/split"]) == 0)
+    train = np.flatnonzero(np.asarray(arrays["images/split"]) == TRAIN)
     statistics = pair_statistics(rows, pairs[:, 0], pairs[:, 1], train)
     val = Val.of(arrays, options.val_database, options.val_mean, options.val_queries)
     choice = choose_shrinkage(statistics, rows, val, WhiteningOptions().shrinkage_grid)

@@ -29,7 +29,6 @@ from retrieval.training.options import (
     NETWORK_FILE,
     TRAINING_FILE,
     Matcher,
-    Phase,
     TrainingCall,
     TrainingSummary,
 )
@@ -303,7 +302,8 @@ class Trainer:
     def _validate(self) -> tuple[Measured, float]:
         """What val says, and the seconds that took."""
         clock = time.perf_counter()
-        described = self._describe(self._validation.images, "validating")
+        report = partial(self._report, "validating")
+        described = self._subject.judged(self._validation.images, self._report.epoch, report)
         return self._validation.measured(described, self._miner), time.perf_counter() - clock
 
     def _current(self, images: Indices, untrained: bool) -> DescriptorTable:
@@ -312,8 +312,8 @@ class Trainer:
             return self._before
         return self._describe(images)
 
-    def _describe(self, images: Indices, phase: Phase = "describing") -> DescriptorTable:
-        return self._subject.describe(images, self._report.epoch, partial(self._report, phase))
+    def _describe(self, images: Indices) -> DescriptorTable:
+        return self._subject.describe(images, self._report.epoch, partial(self._report, "describing"))
 
     def _shift_images(self) -> Indices:
         members = np.flatnonzero(np.asarray(self._arrays["images/split"]) == TRAIN)
