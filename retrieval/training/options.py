@@ -142,7 +142,7 @@ class TrainingOptions(Options):
     loss_on: Literal["pooled", "whitened"] = Field(
         "pooled",
         description="descriptors that loss and mining see: as they are pooled, or after Lw, which is learnt "
-        "before training, stays as it is and is taken off afterwards; val then sees each epoch after its own Lw",
+        "before training, stays as it is and is taken off afterwards; val sees each epoch after its own Lw",
     )
     margin: float | None = Field(
         None,
