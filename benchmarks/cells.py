@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from storage.files.whole import write_json
 
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+@-]+/)+")
@@ -15,6 +18,11 @@ _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+@-]+/)+")
 def write_cell(path: Path, told: Any, *, indent: int | None = 1) -> None:
     """Write it whole or not at all; of absolute paths in its texts the last names stay."""
     write_json(path, without_folders(told), indent=indent)
+
+
+def nullable(values: NDArray[np.float64]) -> list[float | None]:
+    """JSON of values [N], where nan is null."""
+    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
 def without_folders(told: Any) -> Any:

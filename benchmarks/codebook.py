@@ -36,6 +36,7 @@ def main(out: Path) -> None:
     faiss.omp_set_num_threads(1)
     kmeans = faiss.Kmeans(128, WORDS, niter=25, seed=0, max_points_per_centroid=SAMPLE)
     kmeans.train(rows[np.sort(order)])
+    assert kmeans.centroids is not None
     np.save(out, kmeans.centroids.astype(np.float16))
     print(f"{len(order)} descriptors, sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
 

@@ -95,7 +95,7 @@ def differences(ours: ColmapModel, theirs: dict[str, Any]) -> list[str]:
             wrong.append(f"image {number}")
     ids, xyz, rgb, error = theirs["points"]
     order = np.argsort(ids)
-    pairs = (
+    pairs: tuple[tuple[Any, Any], ...] = (
         (ours.points.id, ids),
         (ours.points.xyz, xyz),
         (ours.points.rgb, rgb),

@@ -32,15 +32,15 @@ from torch import nn
 
 from benchmarks import plain_training
 from retrieval.describe.describe import Describer
-from retrieval.describe.images import PhotographCache, load_photograph
+from retrieval.learning.processes import ALONE
 from retrieval.networks.files import NetworkDescription
 from retrieval.networks.network import RetrievalNetwork, build_network
 from retrieval.networks.options import NetworkOptions
 from retrieval.networks.pooling import GeM
 from retrieval.training.epoch_tuples import Draw, draw_epoch, mine, plan_of
-from retrieval.training.options import TrainingOptions, TrainingResources
+from retrieval.training.options import TrainingCall, TrainingOptions, TrainingResources
 from retrieval.training.step import Learner, Stepping, TrainingPhotographs, train_tuples
-from retrieval.training.subject import CurrentDescriptors
+from retrieval.training.subject import whole_network
 from storage.hdf5 import file as hdf5
 
 Seconds = dict[str, float]
@@ -48,14 +48,17 @@ NEGATIVES = 5
 
 
 class Epoch:
-    """The same epoch for both ways. names: of the images; paths: their files."""
+    """The same epoch for both ways. names: of the images, and of their files below `photos`."""
 
     def __init__(self, arrays: Mapping[str, Any], photos: Path, options: TrainingOptions) -> None:
         self.arrays, self.options = arrays, options
         self.names = [str(name) for name in arrays["images/name"]]
-        self.paths = [photos / name for name in self.names]
+        self.photos = photos
         self.drawn: Draw = draw_epoch(arrays, options, 1)
         self.cluster = np.asarray(arrays["images/cluster"], dtype=np.int64)
+
+    def path(self, name: str) -> Path:
+        return self.photos / name
 
     def ours(
         self, network: RetrievalNetwork, resources: TrainingResources
@@ -63,19 +66,19 @@ class Epoch:
         """As `retrieval.training.trainer` does it."""
         network = copy.deepcopy(network).to(memory_format=torch.channels_last)
         options = self.options
-        load = PhotographCache(
-            lambda image: load_photograph(self.paths[image], options.image_size, draft=options.draft),
-            resources.cache_megabytes * 2**20,
-        )
+        call = TrainingCall(
+            Path(), Path(), self, options, Path(), Path(), resources, matcher=None, inputs=()
+        )  # passes of the network read photographs alone, and write nothing
+        subject = whole_network(call, network, self.names, ALONE)
         learner = Learner.of(network, options)
         clock = [time.perf_counter()]
-        current = CurrentDescriptors(network, load, self.names, options, resources)
-        described = current.table(self.drawn.images, 1, lambda done, total: None)
+        described = subject.describe(self.drawn.images, 1, lambda done, total: None)
         clock.append(time.perf_counter())
         plan = plan_of(self.arrays, self.drawn, NEGATIVES, True)
         mined = mine(self.arrays, self.drawn, described, plan)
         clock.append(time.perf_counter())
-        train_tuples(learner, mined.tuples, TrainingPhotographs(load), Stepping.of(options, resources))
+        photographs = TrainingPhotographs(subject.load, tensor=subject.tensor, name=self.names.__getitem__)
+        train_tuples(learner, mined.tuples, photographs, Stepping.of(options, resources))
         clock.append(time.perf_counter())
         return _seconds(clock), mined.tuples
 
@@ -83,7 +86,8 @@ class Epoch:
         """The straightforward way."""
         network = copy.deepcopy(network)
         description, options = network.description, self.options
-        load = plain_training.loader(self.paths, options.image_size, description.mean, description.std)
+        paths = [self.path(name) for name in self.names]
+        load = plain_training.loader(paths, options.image_size, description.mean, description.std)
         optimizer = plain_training.adam(network, options.learning_rate, options.weight_decay)
         queries, pool = self.drawn.queries, self.drawn.pool
         positives = np.array([int(choice[0]) for choice in self.drawn.choices])
@@ -158,7 +162,8 @@ def forward_and_limit(network: RetrievalNetwork, epoch: Epoch, repeats: int = 5)
     limit, dtype = 0.0, getattr(torch, epoch.options.precision)
     with torch.inference_mode():
         for convolution, shape in inputs:
-            conv = copy.deepcopy(convolution).to(dtype=dtype, memory_format=torch.channels_last)
+            conv = copy.deepcopy(convolution).to(dtype=dtype)
+            conv = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             given = torch.randn(shape).to(dtype=dtype, memory_format=torch.channels_last)
             conv(given)
             limit += min(_time(lambda conv=conv, given=given: conv(given)) for _ in range(repeats))

@@ -102,7 +102,7 @@ def protocols(found: Benchmark) -> Iterator[tuple[str, Sequence[Ids], Sequence[I
     if found.name in REVISITED.values():
         for protocol, junk in (("easy", ("hard", "junk")), ("medium", ("junk",)), ("hard", ("easy", "junk"))):
             wanted = ("easy", "hard") if protocol == "medium" else (protocol,)
-            yield protocol, *(_union(found, names) for names in (wanted, junk))
+            yield protocol, _union(found, wanted), _union(found, junk)
     else:
         none = tuple(np.empty(0, np.int64) for _ in found.positives)
         yield "", found.positives, found.ignored or none

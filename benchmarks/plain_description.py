@@ -49,5 +49,5 @@ def reproduces_the_oracles(folder: Path, tiny: Callable[[], nn.Module]) -> None:
     for path in sorted((folder / "mining").glob("*.npz")):
         each = np.load(path)
         rows, cluster, query, pool = each["vecs"].T, each["cluster"], each["qidxs"], each["drawn_pool"]
-        found = plain_training.mine(rows[query], rows[pool], cluster[query], cluster[pool], int(each["nnum"]))
-        assert (pool[found] == each["nidxs"]).all(), path.name
+        mined = plain_training.mine(rows[query], rows[pool], cluster[query], cluster[pool], int(each["nnum"]))
+        assert (pool[mined] == each["nidxs"]).all(), path.name

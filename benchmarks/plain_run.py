@@ -253,8 +253,8 @@ class PlainRun:
                     learnt = whitening.Whitening.load(out)
                     found.append(evaluate.Configuration(name, method, scales, rows, learnt, more))
         judging = Judging.of(self.made["finetune"][0] / TRAINING_FILE, self.made["whiten"][1])
-        out, options = self.new("evaluation"), self.options.evaluation
-        evaluate.evaluate(self.chosen, found, options, out=out, judging=judging)
+        out = self.new("evaluation")
+        evaluate.evaluate(self.chosen, found, self.options.evaluation, out=out, judging=judging)
 
     def describe_altered(
         self, network: Path, options: ExtractionOptions, training_set: Mapping[str, Any]

@@ -51,9 +51,10 @@ def mine(
     """N2: a full sort of the pool per query, walked until `count` other clusters were met; [Q, count]."""
     scores = pool @ queries.T
     order = np.argsort(-scores, axis=0, kind="stable")
-    chosen = []
+    chosen: list[list[int]] = []
     for query, own in enumerate(query_clusters):
-        taken, found = {own}, []
+        taken = {own}
+        found: list[int] = []
         for position in order[:, query]:
             if len(found) == count:
                 break
@@ -98,10 +99,10 @@ def train(
 
 def adam(network: Any, rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """The published groups: p ten times faster and without weight decay."""
-    exponent = [network.gem.p]
+    exponent: list[torch.nn.Parameter] = [network.gem.p]
     rest = [parameter for parameter in network.parameters() if parameter is not exponent[0]]
-    groups = [{"params": rest}, {"params": exponent, "lr": 10 * rate, "weight_decay": 0.0}]
-    return torch.optim.Adam(groups, lr=rate, weight_decay=weight_decay)
+    faster: dict[str, Any] = {"params": exponent, "lr": 10 * rate, "weight_decay": 0.0}
+    return torch.optim.Adam([{"params": rest}, faster], lr=rate, weight_decay=weight_decay)
 
 
 def reproduces_the_oracles(folder: Path, tiny: Callable[[], nn.Module]) -> None:

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench
-from benchmarks.cells import write_cell
+from benchmarks.cells import nullable, write_cell
 from benchmarks.claims import over_sites
 from benchmarks.site_labels import average_precisions
 from benchmarks.three_seeds import read_tested
@@ -170,14 +170,14 @@ def test_of(store: Store, record: RunRecord, made: Path, photos: Path, fold: int
     table = table[table["fold"] == str(fold)]
     sites = np.where(table["site"] == "", table["file"], table["site"]).astype(str)
     queries = np.flatnonzero(table["site"] != "")
-    paths = [photos / row.collection / row.file for row in table.itertuples()]
+    paths = [photos / str(row.collection) / str(row.file) for row in table.itertuples()]
     found = {}
     for name, rows in described(store, record, paths):
         found[name] = average_precisions(rows, queries, sites)
         found[f"{name} {RERANKED}"] = average_precisions(rows, queries, sites, NEIGHBOURS)
     return {
         "groups": sites[queries].tolist(),
-        "ap": {name: np.where(np.isnan(each), None, each).tolist() for name, each in found.items()},
+        "ap": {name: nullable(each) for name, each in found.items()},
     }
 
 

@@ -265,9 +265,11 @@ def exhaustive(store: Path, folder: Path) -> dict[str, float]:
 def _table(rows: Sequence[Row]) -> Table:
     """A column per collection."""
     table = Table("", *(row.name for row in rows))
-    lines: dict[str, Callable[[Row], str]] = {
-        stage: (lambda row, stage=stage: f"{row.seconds.get(stage, 0.0):.1f} s") for stage in STAGES
-    }
+
+    def taking(stage: str) -> Callable[[Row], str]:
+        return lambda row: f"{row.seconds.get(stage, 0.0):.1f} s"
+
+    lines = {stage: taking(stage) for stage in STAGES}
     lines |= {
         "all, with start and end": lambda row: f"{row.wall_s:.0f} s",
         "peak memory": lambda row: f"{row.peak_bytes / 1e6:.0f} of {row.limit_bytes / 1e6:.0f} MB",

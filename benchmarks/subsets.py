@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance_runs import Bench
-from benchmarks.cells import write_cell
+from benchmarks.cells import nullable, write_cell
 from benchmarks.folds import TOGETHER, labels, place
 from benchmarks.recipes import estimate, in_points
 from benchmarks.site_labels import average_precisions
@@ -141,8 +141,8 @@ def judged(store: Store, record: RunRecord, table: pd.DataFrame, photos: Path) -
     paths = tuple(photos / str(row.collection) / str(row.file) for row in table.itertuples())
     found = {}
     for name, way in (("off the shelf", Used(BASELINE, "raw")), ("used", used)):
-        values = average_precisions(described(store, record, way, paths), queries, sites)
-        found[name] = np.where(np.isnan(values), None, values).tolist()
+        rows = described(store, record, way, paths)
+        found[name] = nullable(average_precisions(rows, queries, sites))
     return {
         "used": list(used),
         "sentence": read_table(store.path(evaluation)).verdict,

@@ -78,13 +78,13 @@ def city(share: float = 1.0, per_photo: float = PER_PHOTO, seed: int = 0) -> Sce
     offset = 0
     counts = []
     for size in sizes.tolist():
-        photo, point, points = tracks(size, per_photo, rng)
+        photo, point, made = tracks(size, per_photo, rng)
         counts.append(np.bincount(photo, minlength=size))
         seen.append(point.astype(np.int64) + offset)
         depths.append(rng.uniform(5, 15, photo.size).astype(np.float32))
         centers.append(np.stack([np.arange(size), rng.normal(size=size), rng.normal(size=size)], axis=1))
-        num_points.append(points)
-        offset += points
+        num_points.append(made)
+        offset += made
     total = int(sizes.sum())
     names = [f"{number:06d}.jpg" for number in range(total)]
     model = np.repeat(np.arange(sizes.size), sizes)
